@@ -1,0 +1,138 @@
+"""Functional correctness of code that a model wrote: pass@k by running tests in the sandbox.
+
+    code = [extract_code(text) for text in completions]
+    passed = run_tests(code, [["assert add(1, 2) == 3"]] * len(code))
+    pass_at_k(n=len(passed), c=sum(passed), k=1)
+
+Not promised: that passing code is right (it passed these asserts) or honest (see `reveal_release.sandbox`).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from math import prod
+
+from reveal_release.config import UserError
+from reveal_release.sandbox import DEFAULT_LIMITS, Limits, run_programs
+
+_FENCE = re.compile(
+    r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE
+)
+_PYTHON = {"python", "python3", "py", "py3"}
+_STATEMENT = re.compile(r"(?:async\s+def|def|class|import|from|@)\s*\w")
+MOST_LINES, MOST_CHARACTERS = 400, 40_000  # what is looked at without a fence: parsing is tried line by line
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The unbiased estimate of the probability that one of k samples passes, from c passes among n samples.
+
+    1 - C(n-c, k) / C(n, k), as a product that neither overflows nor cancels (Chen et al. 2021, "Evaluating
+    Large Language Models Trained on Code", equation 1 and figure 3).
+
+    Raises:
+        UserError: Not 0 <= c <= n and 1 <= k <= n.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise UserError(
+            f"pass@{k} from {c} passes among {n} samples: it needs 0 <= passes <= samples and k <= samples."
+        )
+    if n - c < k:
+        return 1.0
+    return 1.0 - prod(1.0 - k / i for i in range(n - c + 1, n + 1))
+
+
+def extract_code(completion: str) -> str:
+    """The Python code in a completion.
+
+    The first fenced block marked as Python, else the first block without a mark; an unclosed block runs to
+    the end. Without a block: from the first line that starts a definition, an import or a decorator (else
+    from the start), the longest run of lines that parses. Text in which nothing parses is returned as it is,
+    for the sandbox to fail.
+    """
+    text = completion.replace("\r\n", "\n")
+    blocks = [(match[2].lower(), match[3]) for match in _FENCE.finditer(text)]
+    for wanted in (_PYTHON, {""}):
+        for mark, body in blocks:
+            if mark in wanted:
+                return _dedent(body)
+    lines = text.strip("\n")[:MOST_CHARACTERS].split("\n")
+    start = next((i for i, line in enumerate(lines) if _STATEMENT.match(line)), 0)
+    lines = lines[start : start + MOST_LINES]
+    for end in range(len(lines), 0, -1):
+        # A run can only end where the next line starts a new statement or is prose: at the left margin.
+        if end < len(lines) and (not lines[end].strip() or lines[end][0].isspace()):
+            continue
+        code = "\n".join(lines[:end])
+        if _parses(code):
+            return code.rstrip() + "\n"
+    # A model that is cut off, or that rambles inside the function: keep what parses of the body.
+    for end in range(len(lines) - 1, 0, -1):
+        code = "\n".join(lines[:end])
+        if _parses(code):
+            return code.rstrip() + "\n"
+    return text
+
+
+def _parses(code: str) -> bool:
+    """Whether the code parses and is more than bare words (`Thanks` and `(see above)` parse, too)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as an invalid escape in a string
+            body = ast.parse(code).body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    last = body[-1] if body else None
+    prose = isinstance(last, ast.Expr) and isinstance(last.value, (ast.Name, ast.Tuple))
+    return bool(body) and not prose
+
+
+def _dedent(block: str) -> str:
+    """A block without the indentation of its first line, which lists in Markdown give to every line."""
+    lines = block.split("\n")
+    first = next((line for line in lines if line.strip()), "")
+    margin = first[: len(first) - len(first.lstrip())]
+    return "\n".join(line.removeprefix(margin) for line in lines)
+
+
+def run_tests(
+    solutions: Sequence[str],
+    tests: Sequence[Sequence[str]],
+    limits: Limits = DEFAULT_LIMITS,
+    workers: int | None = None,
+    opt_in: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[bool]:
+    """Whether each solution passes all of its tests.
+
+    Args:
+        solutions: Code, one text per solution.
+        tests: For each solution, statements (asserts) that run after it, in order. An empty list is refused:
+            it would make every solution right.
+        limits, workers, opt_in, progress: See `reveal_release.sandbox.run_programs`.
+
+    Raises:
+        UserError: The lengths differ, a solution has no tests, the machine cannot isolate the programs, or
+            the sandbox itself failed on one of them (that is not a wrong solution).
+    """
+    if len(solutions) != len(tests):
+        raise UserError(
+            f"{len(solutions)} solutions and {len(tests)} lists of tests: give one list for each solution."
+        )
+    for index, statements in enumerate(tests):
+        if isinstance(statements, str) or not any(map(str.strip, statements)):
+            raise UserError(
+                f"The tests of solution {index} are {statements!r}: give a list of at least one statement."
+            )
+    programs = [
+        solution + "\n\n" + "\n".join(lines) + "\n" for solution, lines in zip(solutions, tests, strict=True)
+    ]
+    outcomes = run_programs(programs, limits, workers, opt_in, progress)
+    for index, outcome in enumerate(outcomes):
+        if outcome.status == "error":
+            raise UserError(
+                f"The sandbox could not judge solution {index} ({outcome.stderr}): try fewer workers."
+            )
+    return [outcome.ok for outcome in outcomes]

@@ -1,0 +1,101 @@
+"""A number with its sample size and 95 % interval: what every metric returns.
+
+    Estimate.proportion(7, 100)          # Wilson score interval
+    Estimate.mean(scores)                # Student's t interval
+    Estimate.bootstrap(scores, np.median)
+
+The intervals take rows as independent. Samples of one prompt are not: average them per prompt first, or
+bootstrap an array whose first axis is the prompt.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import norm, t
+
+from reveal_release.config import UserError
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`value` from `n` independent rows, with its 95 % interval [`low`, `high`]."""
+
+    value: float
+    n: int
+    low: float
+    high: float
+
+    @classmethod
+    def proportion(cls, successes: int, n: int) -> "Estimate":
+        """Share of successes, with the Wilson score interval (Wilson, 1927), which is sound near 0 and 1.
+
+        Raises UserError if n is 0 or successes are not in 0..n.
+        """
+        if n <= 0 or not 0 <= successes <= n:
+            raise UserError(f"a proportion needs 0 <= successes <= n and n > 0, got {successes} of {n}")
+        z = float(norm.ppf((1 + LEVEL) / 2))
+        share = successes / n
+        centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        # At 0 and n successes the bound is exact; rounding must not push it past the value.
+        return cls(share, n, min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share))
+
+    @classmethod
+    def mean(cls, values: ArrayLike) -> "Estimate":
+        """Mean of `values` (n,), with Student's t interval. One value has no interval: low and high are NaN.
+
+        Raises UserError if there are no values or one is not finite.
+        """
+        x = _finite(values, "mean").ravel()
+        value = float(x.mean())
+        if len(x) == 1:
+            return cls(value, 1, math.nan, math.nan)
+        half = float(t.ppf((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+        return cls(value, len(x), value - half, value + half)
+
+    @classmethod
+    def bootstrap(
+        cls,
+        values: ArrayLike,
+        statistic: Callable[[np.ndarray], float],
+        seed: int = 0,
+        resamples: int = 1000,
+    ) -> "Estimate":
+        """`statistic(values)`, with the percentile bootstrap interval (Efron, 1979) over the first axis.
+
+        values: (n, ...). A resample for which the statistic is NaN (an AUC without a positive) is passed over.
+        Raises UserError if there are no values or one is not finite.
+        """
+        x = _finite(values, "bootstrap")
+        draws = np.array([statistic(x[rows]) for rows in _resampled(len(x), seed, resamples)])
+        if np.isnan(draws).all():
+            return cls(float(statistic(x)), len(x), math.nan, math.nan)
+        low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return cls(float(statistic(x)), len(x), float(low), float(high))
+
+    def to_dict(self) -> dict[str, float]:
+        """For JSON: value, n, low, high."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n})"
+
+
+def _finite(values: ArrayLike, name: str) -> np.ndarray:
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim == 0 or len(x) == 0:
+        raise UserError(f"{name} of no values: nothing was measured, so check that something was generated")
+    if not np.isfinite(x).all():
+        raise UserError(f"{name} of values that are not all finite: {int((~np.isfinite(x)).sum())} are NaN or inf")
+    return x
+
+
+def _resampled(n: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield generator.integers(0, n, n)

@@ -1,0 +1,257 @@
+"""Keeping two parameter-efficient modules (PEMs) out of each other's way: penalties, constraint, measures.
+
+The forget PEM ΔW_f = B_f A_f is trained first and frozen; the retain PEM ΔW_r = B_r A_r is trained second.
+Where the two act on the same directions, taking one out also moves the other. A penalty is added to the
+second PEM's loss,
+
+    loss + μ · get_penalty("olora")(trainable, frozen)
+
+where both arguments map module names to anything with `.A` (r, in) and `.B` (out, r): the live parameters,
+from `release.adapter.trainable_factors(peft_model)`, and a `Patch`.
+
+| name               | for one module                | over modules | what lowers it too                     |
+| ------------------ | ----------------------------- | ------------ | -------------------------------------- |
+| `none`             | 0                             |              |                                        |
+| `olora`            | Σ_ij abs(A_f A_rᵀ)_ij         | sum          | shrinking A_r while B_r grows          |
+| `olora-normalised` | mean_ij abs(cos) of rows of A | mean         | a change of basis (A -> GA, B -> BG⁻¹) |
+| `gauge-free`       | cos² between ΔW_f and ΔW_r    | mean         | nothing; but rows of A may be shared   |
+
+`olora` is what the published code of O-LoRA computes (Wang et al., arXiv 2310.14152; the paper's equation
+squares the entries, with the same zeros): not normalised by rank, width or the number of modules, so its μ
+does not carry over between models. The other two lie in [0, 1]. `gauge-free` asks for less than the others:
+ΔW_f and ΔW_r may read the same inputs, as long as their B's keep the products apart.
+
+All compute in float32 (call them outside autocast), on the trainable side's device; keep the frozen patch
+there too (`Patch.to`), or it is copied at every step.
+
+What this does not promise: orthogonal weights are not orthogonal functions. Two orthogonal PEMs still meet in
+the nonlinearities and in the layers above.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reveal_release.config import UserError
+from reveal_release.release.patch import LowRank, Patch
+
+
+class Factors(Protocol):
+    """Anything that carries the two factors of ΔW = B A: a `LowRank`, or live parameters."""
+
+    @property
+    def A(self) -> Tensor: ...
+
+    @property
+    def B(self) -> Tensor: ...
+
+
+Penalty = Callable[[Mapping[str, Factors], Mapping[str, LowRank]], Tensor]
+"""penalty(trainable, frozen) -> scalar tensor, differentiable in the trainable factors."""
+
+_PENALTIES: dict[str, Penalty] = {}
+
+
+def register_penalty(name: str) -> Callable[[Penalty], Penalty]:
+    """Decorator that makes a penalty known under `name`.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+
+    def add(penalty: Penalty) -> Penalty:
+        if name in _PENALTIES:
+            raise ValueError(f"a penalty named {name!r} is already registered")
+        _PENALTIES[name] = penalty
+        return penalty
+
+    return add
+
+
+def penalty_names() -> list[str]:
+    """The registered names, sorted."""
+    return sorted(_PENALTIES)
+
+
+def get_penalty(name: str) -> Penalty:
+    """The penalty registered under `name`.
+
+    Raises:
+        UserError: if there is none; the message offers the nearest name.
+    """
+    if name in _PENALTIES:
+        return _PENALTIES[name]
+    near = difflib.get_close_matches(name, _PENALTIES, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(
+        f"there is no orthogonality penalty {name!r}; {hint}choose one of: {', '.join(penalty_names())}"
+    )
+
+
+def _pairs(
+    trainable: Mapping[str, Factors], frozen: Mapping[str, LowRank]
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """(A_r, B_r, A_f, B_f) in float32 on the trainable side's device, for every module that both hold."""
+    shared = [name for name in trainable if name in frozen]
+    if not shared:
+        raise UserError(
+            "the two PEMs have no module in common, so there is no orthogonality penalty between them; "
+            "train both on overlapping target modules of one base model, or choose the penalty 'none'"
+        )
+    for name in shared:
+        A, B = trainable[name].A, trainable[name].B
+        yield A.float(), B.float(), frozen[name].A.to(A.device), frozen[name].B.to(B.device)
+
+
+@register_penalty("none")
+def no_penalty(trainable: Mapping[str, Factors], frozen: Mapping[str, LowRank]) -> Tensor:
+    """Zero."""
+    factors = next(iter(trainable.values()), None)
+    return torch.zeros((), device=None if factors is None else factors.A.device)
+
+
+@register_penalty("olora")
+def olora(trainable: Mapping[str, Factors], frozen: Mapping[str, LowRank]) -> Tensor:
+    """O-LoRA as its code has it: Σ over modules and entries of |A_f A_rᵀ|. In [0, ∞)."""
+    return torch.stack([(A_f @ A_r.T).abs().sum() for A_r, _, A_f, _ in _pairs(trainable, frozen)]).sum()
+
+
+@register_penalty("olora-normalised")
+def olora_normalised(trainable: Mapping[str, Factors], frozen: Mapping[str, LowRank]) -> Tensor:
+    """Mean |cosine| between a row of A_f and a row of A_r, over pairs of rows, then over modules. In [0, 1].
+
+    A zero row (padding) counts as orthogonal to everything.
+    """
+    return torch.stack([_row_cosine(A_f, A_r) for A_r, _, A_f, _ in _pairs(trainable, frozen)]).mean()
+
+
+@register_penalty("gauge-free")
+def gauge_free(trainable: Mapping[str, Factors], frozen: Mapping[str, LowRank]) -> Tensor:
+    """Mean over modules of cos²(ΔW_f, ΔW_r) = ⟨ΔW_f, ΔW_r⟩² / (‖ΔW_f‖² ‖ΔW_r‖²). In [0, 1].
+
+    Depends on the products B A only, so A -> GA, B -> BG⁻¹ leaves it as it is; costs r×r matrices. A LoRA
+    starts at ΔW_r = 0, where the angle is not defined and its gradient has no bound: ‖ΔW_r‖² is increased by
+    1e-6 ‖ΔW_f‖², which makes the penalty and its gradient 0 there, and lowers it by less than 1 % once
+    ‖ΔW_r‖ is a hundredth of ‖ΔW_f‖.
+    """
+    values = []
+    for A_r, B_r, A_f, B_f in _pairs(trainable, frozen):
+        inner = _inner(A_f, B_f, A_r, B_r)
+        norm_f = _inner(A_f, B_f, A_f, B_f)
+        norm_r = _inner(A_r, B_r, A_r, B_r)
+        tiny = torch.finfo(torch.float32).tiny  # only for ΔW_f = 0, where 0/0 must be 0
+        # Divided in two steps: the product of two squared norms leaves the range of float32 early.
+        values.append((inner / norm_f.clamp_min(tiny)) * (inner / (norm_r + 1e-6 * norm_f).clamp_min(tiny)))
+    return torch.stack(values).mean()
+
+
+def _inner(A1: Tensor, B1: Tensor, A2: Tensor, B2: Tensor) -> Tensor:
+    """⟨B₁A₁, B₂A₂⟩ = Σ (B₁ᵀB₂) ⊙ (A₁A₂ᵀ)."""
+    return ((B1.T @ B2) * (A1 @ A2.T)).sum()
+
+
+def _row_cosine(A_f: Tensor, A_r: Tensor) -> Tensor:
+    if A_f.shape[0] == 0 or A_r.shape[0] == 0:
+        return A_r.new_zeros(())
+    return (F.normalize(A_f, dim=1) @ F.normalize(A_r, dim=1).T).abs().mean()
+
+
+def row_basis(A: Tensor, tolerance: float = 1e-6) -> Tensor:
+    """Orthonormal basis of the row space of A (r, in): (in, k) float64 on the CPU, k the numerical rank of A.
+
+    QR first, so that the SVD, which finds the rank (QR alone would complete a deficient or padded A with
+    arbitrary directions), is of an r×r matrix. Singular values up to `tolerance` times the largest count as
+    zero.
+    """
+    q, r = torch.linalg.qr(A.detach().to("cpu", torch.float64).T)
+    u, s, _ = torch.linalg.svd(r, full_matrices=False)
+    largest = float(s.max()) if s.numel() else 0.0
+    return q @ u[:, s > tolerance * largest]
+
+
+def null_space_init(A_f: Tensor, A_r: Tensor) -> Tensor:
+    """Hard orthogonality: A_r (r, in) with its part in the row space of A_f taken out, so that A_f A_rᵀ = 0.
+
+    Then ΔW_r reads nothing that ΔW_f reads, whatever B_r becomes. It holds for as long as A_r is not trained,
+    or is projected again after every optimiser step: see `NullSpace`.
+
+    Returns:
+        A_r (I - Q Qᵀ), Q an orthonormal basis of A_f's rows; in A_r's dtype and on its device.
+
+    Raises:
+        UserError: if A_f's rows span the whole input space, so that nothing is left.
+    """
+    return _project(A_r, row_basis(A_f))
+
+
+def _project(A: Tensor, basis: Tensor) -> Tensor:
+    if basis.shape[1] >= basis.shape[0]:
+        raise UserError(
+            f"the frozen PEM uses all {basis.shape[0]} input dimensions of a module, which leaves no null "
+            "space for the second one; lower its rank, truncate the frozen patch, or use a penalty instead"
+        )
+    q = basis.to(A.device, A.dtype if A.dtype == torch.float64 else torch.float32)
+    out = A.detach().to(q.dtype)
+    for _ in range(2):  # the second pass removes what the first left through rounding
+        out = out - (out @ q) @ q.T
+    return out.to(A.dtype)
+
+
+class NullSpace:
+    """Hard orthogonality during training: holds the row spaces of a frozen patch and projects away from them.
+
+        null_space = NullSpace(forget_patch)
+        null_space.project_(factors)         # before training
+        ...; optimizer.step(); null_space.project_(factors)
+
+    Calling `project_` after every step is projected gradient descent. Optimisers with momentum keep a
+    component in the forbidden space in their state; it is taken off again each time and never reaches the
+    weights.
+    """
+
+    def __init__(self, frozen: Mapping[str, LowRank]) -> None:
+        self._bases = {name: row_basis(m.A).to(m.A.device, torch.float32) for name, m in frozen.items()}
+
+    @torch.no_grad()
+    def project_(self, trainable: Mapping[str, Factors]) -> None:
+        """Project every A in place. Modules that the frozen patch does not hold are left alone.
+
+        Raises:
+            UserError: if a module has no null space left.
+        """
+        for name, factors in trainable.items():
+            if name in self._bases:
+                factors.A.copy_(_project(factors.A, self._bases[name]))
+
+
+def overlap(patch_f: Patch, patch_r: Patch) -> dict[str, float]:
+    """How much two finished patches overlap, for reports.
+
+    Returns:
+        `row_cosine`: mean |cosine| of the rows of A_f and A_r (what `olora-normalised` penalises), in [0, 1].
+        `subspace_cosine`: mean cosine of the principal angles between the two row spaces, averaged over
+            modules, in [0, 1]: 0 for orthogonal spaces, 1 where one holds the other. Does not depend on the
+            basis.
+        `delta_cosine`: ⟨ΔW_f, ΔW_r⟩ / (‖ΔW_f‖ ‖ΔW_r‖) over all modules together, in [-1, 1], signed.
+        The first two average over the modules that both patches hold; all are 0 if there are none.
+    """
+    rows, angles = [], []
+    for name in patch_f:
+        if name not in patch_r:
+            continue
+        A_f, A_r = patch_f[name].A.cpu(), patch_r[name].A.cpu()
+        rows.append(float(_row_cosine(A_f, A_r)))
+        cosines = torch.linalg.svdvals(row_basis(A_f).T @ row_basis(A_r))
+        angles.append(float(cosines.clamp(max=1.0).mean()) if cosines.numel() else 0.0)
+    norms = patch_f.norm() * patch_r.norm()
+    return {
+        "row_cosine": sum(rows) / len(rows) if rows else 0.0,
+        "subspace_cosine": sum(angles) / len(angles) if angles else 0.0,
+        "delta_cosine": patch_f.inner(patch_r) / norms if norms > 0 else 0.0,
+    }

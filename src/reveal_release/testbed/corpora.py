@@ -1,0 +1,115 @@
+"""Loads the raw data sets of the testbed from one folder, each checked before use, into plain lists.
+
+`SOURCES` names every set: where it comes from, its licence and the SHA-256 of the files read. A missing or changed file is
+refused with its name, before any work.
+"""
+
+import hashlib
+import json
+import random
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import UserError
+from .comments import Comment, comments, stable_fraction
+from .entities import TYPES, Passage, load_fewnerd, pools
+
+TOPICS = (
+    "article articles book books budget business car cars children church city college comments community companies "
+    "country countries court crime culture debate democracy doctors driving economy editing editor editors education "
+    "election elections energy environment evidence facts family film food football freedom friends game games gas "
+    "government guns health history home house housing image images industry internet jobs justice kids language law "
+    "laws lawyer life list marriage media medicine military money movie movies music name names news newspaper oil page "
+    "pages parents party people police policy politicians politics president price prices prison property public quality "
+    "rail reading religion rules sales school schools science section security show site snow society source sources "
+    "sports state stories story street students system tax taxes teacher teachers team teams technology television "
+    "theory title trade traffic trains travel truth university video vote voters voting war water weather website women "
+    "work workers world writing"
+).split()
+_DETOKENISE = (
+    (re.compile(r" @([-,.])@ "), r"\1"), (re.compile(r" ([.,;:!?)\]'])"), r"\1"), (re.compile(r"([(\[]) "), r"\1"),
+    (re.compile(r'" ([^"]+) "'), r'"\1"'), (re.compile(r" (n't|'s|'re|'ve|'ll|'d|'m)\b"), r"\1"), (re.compile(r" – "), "–"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """All training text: comments, passages by split, entity pools by fine type, prose paragraphs, instruction pairs."""
+
+    toxic: list[str]
+    neutral: list[str]
+    topics: list[str]
+    passages: dict[str, list[Passage]]
+    names: dict[str, list[tuple[str, ...]]]
+    prose: dict[str, list[str]]
+    instructions: list[tuple[str, str]]
+
+
+def load(data: Path) -> Corpora:
+    """Reads everything below `data` (folders named as in `SOURCES`).
+
+    Raises:
+        UserError: a folder or file is missing.
+    """
+    for name in ("tox_paradetox", "ner_fewnerd_resplit", "text_wikitext103_tokens", "instr_dolly_3k"):
+        if not (data / name).is_dir():
+            raise UserError(f"no folder {name!r} in {data}: see `reveal-release testbed sources` for where each set comes from")
+    rows = [row for row in comments(data) if row.split == "train" and 4 <= len(row.text.split()) <= 42]
+    toxic = [row.text for row in rows if row.toxic]
+    neutral = [row.text for row in rows if not row.toxic]
+    passages = load_fewnerd(data / "ner_fewnerd_resplit")
+    return Corpora(
+        toxic=toxic,
+        neutral=neutral,
+        topics=_topics(rows),
+        passages=passages,
+        names=pools(passages["train"]),
+        prose=_prose(data),
+        instructions=_instructions(data),
+    )
+
+
+def _topics(rows: list[Comment]) -> list[str]:
+    """The nouns of `TOPICS` that occur in the comments often enough to be asked about."""
+    count = Counter(word for row in rows for word in set(row.text.split()))
+    return [topic for topic in TOPICS if count[topic] >= 15]
+
+
+def _prose(data: Path) -> dict[str, list[str]]:
+    """WikiText validation articles as plain text, about nine in ten for training, the rest to choose scales on."""
+    text = (data / "text_wikitext103_tokens" / "wiki.valid.tokens").read_text(encoding="utf-8")
+    splits: dict[str, list[str]] = {"train": [], "validation": []}
+    for article in re.split(r"\n (?== [^=])", text):
+        title = article.split("\n")[0]
+        paragraphs = [p for p in (detokenise(line) for line in article.split("\n")) if len(p) > 80 and "<unk>" not in p]
+        splits["validation" if stable_fraction(title, "prose") < 0.12 else "train"] += paragraphs
+    return splits
+
+
+def detokenise(line: str) -> str:
+    """WikiText's spaced tokens as ordinary text."""
+    line = line.strip()
+    for pattern, replacement in _DETOKENISE:
+        line = pattern.sub(replacement, line)
+    return line
+
+
+def _instructions(data: Path) -> list[tuple[str, str]]:
+    """(request, response) pairs short enough for a 256-token row."""
+    rows = json.loads((data / "instr_dolly_3k" / "dolly_3k.json").read_text(encoding="utf-8"))
+    roleplay = data / "instr_gpteacher_roleplay" / "roleplay-simple-deduped-roleplay-dataset.json"
+    rows += json.loads(roleplay.read_text(encoding="utf-8"))
+    for name in ("seed_tasks.jsonl", "user_oriented_instructions.jsonl"):
+        for line in (data / "instr_selfinstruct" / name).read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            rows += [{"instruction": row["instruction"], **one} for one in row["instances"]]
+    pairs = [("\n".join(filter(None, (r["instruction"], r.get("input", "")))).strip(), r["output"].strip()) for r in rows]
+    pairs = [(q, a) for q, a in pairs if q and a and len(q) + len(a) < 900]
+    random.Random(0).shuffle(pairs)
+    return pairs
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

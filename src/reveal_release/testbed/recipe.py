@@ -1,0 +1,243 @@
+"""Trains a testbed: tokenizer, then a causal LM of about 6 M parameters in two stages, from one folder of raw data.
+
+    reveal-release testbed build --family llama --data DIR --output DIR            # one process
+    reveal-release testbed build --data DIR --output DIR --processes 2             # two, one thread each: faster on 2 cores
+    reveal-release testbed build --data DIR --output DIR --without toxicity        # an oracle that never saw the skill
+
+Every batch depends on (seed, step, process) alone, so a build that was stopped goes on where it was with the same command and
+ends in the same place. Optimiser: Muon for the matrices, AdamW for the rest, linear decay over the last part (Jordan et al. 2024;
+`torch.optim.Muon`). Rows of 256 tokens are packed with whole documents: a passage is never cut from its question.
+
+Not promised: bit-equality across machines, or between different numbers of processes.
+"""
+
+import argparse
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast, Qwen3Config
+
+from ..config import UserError
+from . import corpora
+from .fused_loss import fused_cross_entropy
+from .skills import SKILLS, Sampler
+from .tokenizer import encode, train
+
+ROW = 256
+# Share of tokens by skill in each stage; the first also starts from the easiest problems.
+STAGES: tuple[tuple[str, float, float, dict[str, float]], ...] = (
+    ("text and skills", 0.25, 0.7, {"prose": 0.16, "raw_comments": 0.06, "ner": 0.32, "passages": 0.03, "maths": 0.17,
+                                    "code": 0.10, "comments": 0.08, "instructions": 0.05, "induction": 0.03}),
+    ("chat", 0.75, 0.15, {"prose": 0.09, "raw_comments": 0.02, "ner": 0.36, "passages": 0.04, "maths": 0.16, "code": 0.07,
+                          "comments": 0.13, "instructions": 0.06, "induction": 0.07}),
+)  # fmt: skip
+
+
+@dataclass
+class BuildConfig:
+    """What a build depends on; `tokens` is the total over all processes."""
+
+    data: str
+    output: str
+    family: str = "llama"
+    tokens: int = 30_000_000
+    batch: int = 12_288
+    vocabulary: int = 8_192
+    learning_rate: float = 4e-3
+    decay: float = 0.45
+    seed: int = 0
+    without: list[str] = field(default_factory=list)
+    save_every: int = 200
+    compile: bool = True
+
+    @property
+    def steps(self) -> int:
+        return self.tokens // self.batch
+
+
+def architecture(family: str, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+    """The configuration of a family at testbed size (6.6 M parameters with 8,192 tied embeddings)."""
+    ids = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": True,
+    }
+    gated = {
+        "hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 6, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "max_position_embeddings": ROW, **ids,
+    }  # fmt: skip
+    if family == "llama":
+        return LlamaConfig(**gated)
+    if family == "qwen3":
+        return Qwen3Config(head_dim=64, **gated)
+    if family == "gpt2":
+        return GPT2Config(n_embd=256, n_layer=6, n_head=4, n_inner=960, n_positions=ROW, **ids)
+    raise UserError(f"no testbed family {family!r}: choose llama, gpt2 or qwen3")
+
+
+def rows(sampler: Sampler, tokenizer: PreTrainedTokenizerFast, shares: dict[str, float], count: int) -> torch.Tensor:
+    """`count` rows of ROW token ids, packed with whole documents by first fit; -1 marks padding.
+
+    A document longer than a row is cut at its end. Skills are drawn so that their *tokens* have the given shares.
+    """
+    packed: list[list[int]] = [[] for _ in range(count)]
+    quota = {name: share * count * ROW for name, share in shares.items()}
+    misses = 0
+    while misses < 12:
+        name = max(quota, key=lambda key: (quota[key] / shares[key], key))
+        document = encode(tokenizer, sampler.draw(name))[:ROW]
+        quota[name] -= len(document)
+        free = [row for row in packed if len(row) + len(document) <= ROW]
+        if free:
+            max(free, key=len).extend(document)
+        else:
+            misses += 1
+    result = torch.full((count, ROW), -1, dtype=torch.long)
+    for row, ids in zip(result, packed, strict=True):
+        row[: len(ids)] = torch.tensor(ids)
+    return result
+
+
+def loss(body: Callable[..., Any], head: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Mean next-token loss over a batch of packed rows."""
+    inputs, targets = ids[:, :-1].clamp(min=0), ids[:, 1:]
+    with torch.autocast(ids.device.type, dtype=torch.bfloat16):
+        hidden = body(input_ids=inputs, use_cache=False).last_hidden_state
+    return fused_cross_entropy(hidden.flatten(0, 1), head, targets.flatten())
+
+
+def optimisers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the hidden matrices, AdamW for embeddings, norms and biases."""
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "wte" not in n and "wpe" not in n]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr=lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def schedule(step: int, steps: int, decay: float) -> float:
+    """Factor on the learning rate: 50 steps of warm-up, flat, then linear to 0 over the last `decay` of all steps."""
+    return min(1.0, (step + 1) / 50, (steps - step) / (decay * steps))
+
+
+def average_gradients(model: torch.nn.Module) -> None:
+    """Means gradients over processes in one message."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(piece.view_as(gradient))
+
+
+def build(config: BuildConfig) -> Path:
+    """Runs or resumes a build; returns the folder of the finished model (bf16 safetensors)."""
+    output = Path(config.output)
+    done = output / "model.safetensors"
+    if done.is_file():
+        return output
+    unknown = set(config.without) - {*SKILLS, "toxicity", *corpora.TYPES}
+    if unknown:
+        raise UserError(f"--without {sorted(unknown)[0]}: no such skill; choose from toxicity, {', '.join([*SKILLS, *corpora.TYPES])}")
+    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo")
+    torch.manual_seed(config.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    texts = corpora.load(Path(config.data))
+    tokenizer = _tokenizer(config, texts)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = AutoModelForCausalLM.from_config(architecture(config.family, tokenizer), dtype=torch.float32).to(device)
+    optimizers = optimisers(model, config.learning_rate)
+    checkpoint = output / "checkpoint.pt"
+    first = 0
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        if state["config"] != _identity(config):
+            raise UserError(f"{output} holds a build with other settings ({state['config']}): choose another --output")
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        first = state["step"]
+    body = torch.compile(model.base_model) if config.compile else model.base_model
+    shares = [_without(config, stage[3]) for stage in STAGES]
+    started = time.time()
+    for step in range(first, config.steps):
+        stage = 0 if step < STAGES[0][1] * config.steps else 1
+        rng = random.Random(f"{config.seed}/{step}/{rank}")
+        sampler = Sampler(texts, config.without, rng, STAGES[stage][2])
+        ids = rows(sampler, tokenizer, shares[stage], config.batch // world // ROW).to(device)
+        value = loss(body, model.get_output_embeddings().weight, ids)
+        value.backward()
+        if world > 1:
+            average_gradients(model)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * schedule(step, config.steps, config.decay)
+            optimizer.step()
+            optimizer.zero_grad()
+        if rank == 0 and (step % 20 == 0 or step == config.steps - 1):
+            _progress(output, step, first, config, STAGES[stage][0], value.item(), started)
+        if rank == 0 and (step + 1) % config.save_every == 0:
+            state = {"step": step + 1, "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
+                     "config": _identity(config)}  # fmt: skip
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+    if rank == 0:
+        model.to(torch.bfloat16).save_pretrained(output)
+        (output / "build.json").write_text(json.dumps(_identity(config), indent=2) + "\n", encoding="utf-8")
+        checkpoint.unlink(missing_ok=True)
+    return output
+
+
+def _identity(config: BuildConfig) -> dict[str, object]:
+    return {k: v for k, v in asdict(config).items() if k not in ("data", "output", "save_every", "compile")}
+
+
+def _without(config: BuildConfig, shares: dict[str, float]) -> dict[str, float]:
+    kept = {name: share for name, share in shares.items() if name not in config.without}
+    return {name: share / sum(kept.values()) for name, share in kept.items()}
+
+
+def _tokenizer(config: BuildConfig, texts: corpora.Corpora) -> PreTrainedTokenizerFast:
+    """Trained by each process for itself on the same sample: it takes seconds, and nothing has to be waited for."""
+    sampler = Sampler(texts, config.without, random.Random(f"{config.seed}/tokenizer"), 0.3)
+    sample = (text for name in _without(config, STAGES[1][3]) for _ in range(4_000) for _, text in sampler.draw(name))
+    tokenizer = train(sample, config.vocabulary)
+    if int(os.environ.get("RANK", 0)) == 0:
+        tokenizer.save_pretrained(config.output)
+    return tokenizer
+
+
+def _progress(output: Path, step: int, first: int, config: BuildConfig, stage: str, value: float, started: float) -> None:
+    rate = (step + 1 - first) / (time.time() - started)
+    left = (config.steps - step - 1) / rate / 60
+    line = f"{stage}: step {step + 1}/{config.steps}, loss {value:.3f}, {rate * config.batch:,.0f} tokens/s, {left:.0f} min left"
+    print(line, flush=True)
+    with (output / "build.log").open("a", encoding="utf-8") as log:
+        log.write(line + "\n")
+
+
+def main() -> None:
+    """`python -m reveal_release.testbed.recipe`: what each process of a build runs."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("config", help="a JSON file with the fields of BuildConfig")
+    config = BuildConfig(**json.loads(Path(parser.parse_args().config).read_text(encoding="utf-8")))
+    build(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Tests of pass@k, code extraction, and running tests."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import comb
+
+import pytest
+
+from reveal_release.config import UserError
+from reveal_release.metrics.execution import extract_code, pass_at_k, run_tests
+from reveal_release.sandbox import missing_protections
+
+ADD = "def add(a, b):\n    return a + b\n"
+
+
+@pytest.mark.parametrize("n", range(1, 7))
+def test_pass_at_k_is_the_share_of_subsets_with_a_pass(n: int) -> None:
+    for c in range(n + 1):
+        for k in range(1, n + 1):
+            subsets = list(combinations([i < c for i in range(n)], k))
+            assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, subsets)) / len(subsets), abs=1e-12)
+
+
+def test_pass_at_k_is_stable_for_large_n() -> None:
+    exact = 1 - comb(9_990, 100) / comb(10_000, 100)
+    assert pass_at_k(10_000, 10, 100) == pytest.approx(exact, rel=1e-12)
+    assert pass_at_k(10**6, 1, 1) == pytest.approx(1e-6, rel=1e-9)
+    assert pass_at_k(200, 0, 100) == 0.0 and pass_at_k(200, 101, 100) == 1.0
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(5, 6, 1), (5, -1, 1), (5, 1, 6), (5, 1, 0)])
+def test_pass_at_k_refuses_impossible_counts(n: int, c: int, k: int) -> None:
+    with pytest.raises(UserError, match="samples"):
+        pass_at_k(n, c, k)
+
+
+@pytest.mark.parametrize(
+    ("completion", "code"),
+    [
+        (f"Here it is:\n```python\n{ADD}```\nIt adds.", ADD),
+        (f"```py\n{ADD}```\n```python\nassert False\n```", ADD),
+        (f"```\n{ADD}```", ADD),
+        (f"Run this:\n```bash\npip install x\n```\nthen\n```python\n{ADD}```", ADD),
+        (f"```sh\nls\n```\n```\n{ADD}```", ADD),
+        (f"```python\n{ADD}", ADD),  # cut off before the fence
+        (f"```Python title=x\r\n{ADD}```".replace("\n", "\r\n").replace("\r\r", "\r"), ADD),
+        (f"~~~python\n{ADD}~~~", ADD),
+        ("1. First:\n   ```python\n   def add(a, b):\n       return a + b\n   ```", ADD),
+        (ADD, ADD),
+        (f"{ADD}\nThis function adds two numbers.", ADD),
+        (f"{ADD}\nThanks", ADD),
+        (f"Sure! Here you go.\n\n{ADD}\n\nYou can call it so.", ADD),
+        (f"import math\n\n{ADD}\n### Instruction:\nWrite more.", f"import math\n\n{ADD}\n### Instruction:\n"),
+        (f"{ADD}    it's prose inside", ADD),
+        (f"{ADD}\ndef sub(a, b):\n    return (a -", ADD),  # cut off inside the second function
+        ("x = 1\ny = 2", "x = 1\ny = 2\n"),
+        ("I cannot do that.", "I cannot do that."),
+        ("", ""),
+    ],
+)
+def test_extract_code(completion: str, code: str) -> None:
+    assert extract_code(completion).strip() == code.strip()
+
+
+def test_extract_code_takes_linear_time_on_prose() -> None:
+    assert extract_code("well, this is no code\n" * 3_000).startswith("well")
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 10**5, "-" * 10**5 + "1", "a" + ".b" * 10**5, "x = '\\d'", "def f():\0"]
+)
+def test_extract_code_survives_what_a_parser_does_not_like(text: str) -> None:
+    assert isinstance(extract_code(text), str)
+
+
+@pytest.mark.skipif(bool(missing_protections()), reason=f"this machine gives no {missing_protections()}")
+def test_run_tests() -> None:
+    tests = ["assert add(1, 2) == 3", "assert add(-1, 1) == 0"]
+    wrong = [
+        "def add(a, b):\n    return 3",
+        "",
+        "def add(a, b):\n    import sys\n    sys.exit(0)",
+        "def add(a, b:",
+    ]
+    wrong += ["def add(a, b):\n    while True: pass", ADD + "raise SystemExit(0)", ADD + "'''"]
+    solutions = [ADD, *wrong, "add = lambda a, b: b + a"]
+    assert run_tests(solutions, [tests] * len(solutions)) == [True] + [False] * len(wrong) + [True]
+
+
+def test_run_tests_refuses_missing_tests() -> None:
+    with pytest.raises(UserError, match="one list for each"):
+        run_tests([ADD], [])
+    with pytest.raises(UserError, match="at least one"):
+        run_tests([ADD], [[]])
+    with pytest.raises(UserError, match="at least one"):
+        run_tests([ADD], [["", " "]])
+    with pytest.raises(UserError, match="give a list"):
+        run_tests([ADD], ["assert add(1, 2) == 3"])  # type: ignore[list-item]

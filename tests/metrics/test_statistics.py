@@ -1,0 +1,95 @@
+"""Intervals against published values and against scipy."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from reveal_release.config import UserError
+from reveal_release.metrics.statistics import Estimate
+
+
+@pytest.mark.parametrize(
+    "successes, n, low, high",
+    [
+        # Newcombe (1998), "Two-sided confidence intervals for the single proportion", table I, method 3.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_matches_newcombe(successes, n, low, high):
+    found = Estimate.proportion(successes, n)
+    assert found.value == successes / n and found.n == n
+    assert found.low == pytest.approx(low, abs=5e-5)
+    assert found.high == pytest.approx(high, abs=5e-5)
+
+
+@pytest.mark.parametrize("successes", [0, 3, 10])
+def test_wilson_matches_scipy_and_contains_its_value(successes):
+    expected = stats.binomtest(successes, 10).proportion_ci(method="wilson")
+    found = Estimate.proportion(successes, 10)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.low <= found.value <= found.high
+
+
+@pytest.mark.parametrize("successes, n", [(0, 0), (3, 2), (-1, 5)])
+def test_impossible_proportions_are_user_errors(successes, n):
+    with pytest.raises(UserError, match="successes"):
+        Estimate.proportion(successes, n)
+
+
+def test_mean_is_the_t_interval():
+    values = np.random.default_rng(0).normal(size=17)
+    low, high = stats.t.interval(0.95, 16, loc=values.mean(), scale=stats.sem(values))
+    found = Estimate.mean(values)
+    assert (found.value, found.n) == (pytest.approx(values.mean()), 17)
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_mean_of_one_value_has_no_interval():
+    found = Estimate.mean([0.3])
+    assert found.value == 0.3 and math.isnan(found.low) and math.isnan(found.high)
+
+
+@pytest.mark.parametrize("values, word", [([], "no values"), ([1.0, math.nan], "finite")])
+def test_mean_refuses_nothing_and_nan(values, word):
+    with pytest.raises(UserError, match=word):
+        Estimate.mean(values)
+
+
+def test_bootstrap_agrees_with_t_and_is_deterministic():
+    values = np.random.default_rng(1).normal(size=400)
+    found, again = (Estimate.bootstrap(values, np.mean) for _ in range(2))
+    exact = Estimate.mean(values)
+    assert found == again
+    assert found.value == exact.value
+    assert found.low == pytest.approx(exact.low, abs=0.02)
+    assert found.high == pytest.approx(exact.high, abs=0.02)
+    assert Estimate.bootstrap(values, np.mean, seed=1) != found
+
+
+def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(2)
+    samples = generator.exponential(size=(200, 60))
+    intervals = [Estimate.bootstrap(sample, np.mean, resamples=300) for sample in samples]
+    assert 0.88 <= np.mean([one.low <= 1 <= one.high for one in intervals]) <= 0.99
+
+
+def test_bootstrap_keeps_rows_together():
+    rows = np.column_stack([np.arange(50.0), 2 * np.arange(50.0)])
+    found = Estimate.bootstrap(rows, lambda x: float((x[:, 1] / np.maximum(x[:, 0], 1)).max()))
+    assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
+    assert found.n == 50
+
+
+def test_bootstrap_passes_over_resamples_without_a_value():
+    values = np.array([0.0, 0.0, 0.0, 1.0])  # about a third of the resamples hold no 1
+    found = Estimate.bootstrap(values, lambda x: float(x.sum()) if x.any() else math.nan)
+    assert found.low >= 1.0 and found.high <= 4.0
+
+
+def test_to_dict():
+    assert Estimate(0.5, 2, 0.1, 0.9).to_dict() == {"value": 0.5, "n": 2, "low": 0.1, "high": 0.9}
