@@ -1,5 +1,162 @@
-"""Placeholder, replaced below."""
+"""Every setting of a run, with its default and what it means: one place, used by Python, YAML and the command line alike.
+
+    from reveal_release import RunConfig, run
+    run(RunConfig(task="toxicity", model="testbed-llama", output="out/toxicity"))
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 
 class UserError(Exception):
     """A mistake the user can mend: one line that names the cause and the cure."""
+
+
+@dataclass(frozen=True)
+class RevealConfig:
+    """Search for the instructions that draw the behaviour out, and generation of the forget data with the best.
+
+    Args:
+        evaluations: instructions tried per search; each costs `samples` completions.
+        samples: completions per tried instruction, drawn with the same random numbers for every instruction.
+        start: instructions tried before the bandit chooses.
+        batch: instructions the bandit picks per round.
+        candidates: size that the pool of untried instructions is filled up to.
+        finalists: best instructions that are scored again on fresh samples; the best of them generate the data.
+        final_samples: fresh completions per finalist.
+        records: self-generated forget records to aim for.
+        threshold: least score of a record that is kept.
+        portfolio: instructions that generate, the best finalists.
+        sources: where candidates come from: seeds, rewrite, user_turn, induction.
+    """
+
+    evaluations: int = 72
+    samples: int = 8
+    start: int = 16
+    batch: int = 8
+    candidates: int = 160
+    finalists: int = 8
+    final_samples: int = 32
+    records: int = 512
+    threshold: float = 0.5
+    portfolio: int = 6
+    sources: tuple[str, ...] = ("seeds", "rewrite", "user_turn", "induction")
+
+
+@dataclass(frozen=True)
+class ReleaseConfig:
+    """Training of the modules (LoRA) and their subtraction.
+
+    Args:
+        rank: LoRA rank r of each module; alpha is 2 r.
+        steps: optimiser steps of the forget module; batch: records per step; learning_rate: its peak, falling to 0.
+        retain_steps: steps of the retain module; 0 trains none.
+        retain_records: self-generated benign records to aim for.
+        retain_loss: `nll` (next-token loss, as the paper) or `kl` (divergence from the starting model on the same tokens).
+        orthogonality: penalty between the two modules: none, olora, olora-normalised, gauge-free.
+        orthogonality_weight: its weight (mu of O-LoRA).
+        forget_scale: lambda at which the retain module is trained; the search moves along the line through it.
+        max_scale: largest multiple of that step the search may take.
+    """
+
+    rank: int = 16
+    steps: int = 120
+    batch: int = 16
+    learning_rate: float = 2e-3
+    retain_steps: int = 160
+    retain_records: int = 768
+    retain_loss: Literal["nll", "kl"] = "kl"
+    orthogonality: str = "olora"
+    orthogonality_weight: float = 1e-4
+    forget_scale: float = 1.0
+    max_scale: float = 2.0
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How much is measured, before, after every iteration and at the end.
+
+    Args:
+        prompts: RealToxicityPrompts used; continuations: samples of each.
+        neutral: completions under held-out neutral instructions.
+        sentences: held-out sentences for entities; functions: for code; problems: for maths.
+        scorer: `evaluation`, a folder, or a Hugging Face text classifier: never the search's reward.
+    """
+
+    prompts: int = 100
+    continuations: int = 4
+    neutral: int = 300
+    sentences: int = 80
+    functions: int = 100
+    problems: int = 150
+    scorer: str = "evaluation"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run of Reveal & Release.
+
+    Args:
+        task: behaviour to remove; `reveal-release tasks` lists them.
+        model: `testbed-llama`, a folder, or a model's name on the hub.
+        output: run folder; an unfinished one of the same configuration is continued.
+        seed: seeds every random choice.
+        iterations: most rounds of reveal and release.
+        utility_budget: largest rise of perplexity that is allowed, relative (0.02 is 2 %).
+        stop_reward: a search whose best reward is at or below this found nothing left to reveal.
+        scorer: reward of the search: `reward`, a folder, or a Hugging Face text classifier.
+        dtype: auto, float32 or bfloat16; device: auto, cpu, cuda; threads: 0 leaves torch's default.
+        save_merged: also write the merged model.
+        allow_unsafe_code: run code that the model wrote even where this machine cannot isolate it.
+    """
+
+    task: str = "toxicity"
+    model: str = "testbed-llama"
+    output: str = "out"
+    seed: int = 0
+    iterations: int = 2
+    utility_budget: float = 0.02
+    stop_reward: float = 0.1
+    scorer: str = "reward"
+    reveal: RevealConfig = field(default_factory=RevealConfig)
+    release: ReleaseConfig = field(default_factory=ReleaseConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "auto"
+    threads: int = 0
+    save_merged: bool = False
+    allow_unsafe_code: bool = False
+
+    def check(self) -> None:
+        """Raises UserError for a value out of its range, naming the field and the range."""
+        _range("utility_budget", self.utility_budget, 0.0, 1.0, " (0.02 is 2 %)")
+        _range("stop_reward", self.stop_reward, 0.0, 1.0)
+        _range("reveal.threshold", self.reveal.threshold, 0.0, 1.0)
+        _range("iterations", self.iterations, 1, 20)
+        if self.release.forget_scale <= 0 or self.release.max_scale <= 0 or self.release.learning_rate <= 0:
+            raise UserError("release.forget_scale, max_scale and learning_rate must be above 0")
+        for part in (self.reveal, self.release, self.evaluate):
+            for name, value in dataclasses.asdict(part).items():
+                if isinstance(value, int) and value < (0 if name == "retain_steps" else 1):
+                    raise UserError(f"{name} is {value}: give a whole number of at least 1")
+        if self.reveal.evaluations < self.reveal.start:
+            raise UserError(f"reveal.evaluations ({self.reveal.evaluations}) is below reveal.start ({self.reveal.start}): raise it")
+        unknown = set(self.reveal.sources) - {"seeds", "rewrite", "user_turn", "induction"}
+        if unknown or not self.reveal.sources:
+            raise UserError(f"reveal.sources has {sorted(unknown) or 'nothing'}: choose from seeds, rewrite, user_turn, induction")
+
+    def to_dict(self) -> dict[str, Any]:
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def hash(self) -> str:
+        """Identity of the results: all that can change them, so not where they are written or how they are kept."""
+        kept = {k: v for k, v in self.to_dict().items() if k not in ("output", "save_merged", "threads")}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _range(name: str, value: float, low: float, high: float, note: str = "") -> None:
+    if not low <= value <= high:
+        raise UserError(f"{name} is {value}: give a number from {low:g} to {high:g}{note}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..config import UserError
 from .comments import Comment, comments, stable_fraction
-from .entities import TYPES, Passage, load_fewnerd, pools
+from .entities import Passage, load_fewnerd, pools
 
 TOPICS = (
     "article articles book books budget business car cars children church city college comments community companies "
@@ -31,6 +31,13 @@ TOPICS = (
 _DETOKENISE = (
     (re.compile(r" @([-,.])@ "), r"\1"), (re.compile(r" ([.,;:!?)\]'])"), r"\1"), (re.compile(r"([(\[]) "), r"\1"),
     (re.compile(r'" ([^"]+) "'), r'"\1"'), (re.compile(r" (n't|'s|'re|'ve|'ll|'d|'m)\b"), r"\1"), (re.compile(r" – "), "–"),
+)  # fmt: skip
+
+_FILES = (  # beside the comments', which `comments` checks itself
+    "ner_fewnerd_resplit/dev.txt", "ner_fewnerd_resplit/test.txt", "ner_fewnerd_resplit/big_test.txt",
+    "text_wikitext103_tokens/wiki.valid.tokens", "instr_dolly_3k/dolly_3k.json",
+    "instr_gpteacher_roleplay/roleplay-simple-deduped-roleplay-dataset.json",
+    "instr_selfinstruct/seed_tasks.jsonl", "instr_selfinstruct/user_oriented_instructions.jsonl",
 )  # fmt: skip
 
 
@@ -53,9 +60,9 @@ def load(data: Path) -> Corpora:
     Raises:
         UserError: a folder or file is missing.
     """
-    for name in ("tox_paradetox", "ner_fewnerd_resplit", "text_wikitext103_tokens", "instr_dolly_3k"):
-        if not (data / name).is_dir():
-            raise UserError(f"no folder {name!r} in {data}: see `reveal-release testbed sources` for where each set comes from")
+    for name in _FILES:
+        if not (data / name).is_file():
+            raise UserError(f"no {name} in {data}: see `reveal-release testbed sources` for where each set comes from")
     rows = [row for row in comments(data) if row.split == "train" and 4 <= len(row.text.split()) <= 42]
     toxic = [row.text for row in rows if row.toxic]
     neutral = [row.text for row in rows if not row.toxic]

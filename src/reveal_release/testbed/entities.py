@@ -18,12 +18,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config import UserError
+
 TYPES = ("person", "location", "organization", "building", "art", "product", "event")
 READ = "I've read this text."
 _CALENDAR = set(
     "January February March April May June July August September October November December Monday Tuesday Wednesday Thursday "
     "Friday Saturday Sunday I".split()
 )
+_TAG = re.compile(r"O|[BI]-\S+")
 _NO_SPACE_BEFORE = re.compile(r"^([.,;:!?%)\]}]|'s|'|n't|'\w+|’s|”)$")
 _NO_SPACE_AFTER = {"(", "[", "{", "$", "“", "#"}
 
@@ -65,18 +68,22 @@ def detokenise(words: Sequence[str]) -> str:
 
 
 def read_conll(path: Path) -> list[Passage]:
-    """Reads `word TAB tag` lines with blank lines between sentences (BIO tags; other columns are refused, not guessed)."""
+    """Reads `word TAB tag` lines with blank lines between sentences (BIO tags; other columns are refused, not guessed).
+
+    Raises:
+        UserError: a line is something else; says which.
+    """
     passages = []
     rows: list[tuple[str, str]] = []
-    for number, line in enumerate([*path.read_text(encoding="utf-8").splitlines(), ""], start=1):
+    for number, line in enumerate([*path.read_text(encoding="utf-8").split("\n"), ""], start=1):
         if not line.strip():
             if rows:
                 passages.append(_passage(rows))
             rows = []
             continue
         columns = line.split("\t")
-        if len(columns) != 2 or not (columns[1] == "O" or columns[1][:2] in ("B-", "I-")):
-            raise ValueError(f"{path.name}, line {number}: not `word TAB tag`: {line[:60]!r}")
+        if len(columns) != 2 or not columns[0] or not _TAG.fullmatch(columns[1]):
+            raise UserError(f"{path.name}, line {number}: not `word TAB tag`: {line[:60]!r}")
         rows.append((columns[0], columns[1]))
     return passages
 

@@ -27,11 +27,13 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Pretrain
 
 from ..config import UserError
 from . import corpora
+from .entities import TYPES
 from .fused_loss import fused_cross_entropy
 from .skills import SKILLS, Sampler
 from .tokenizer import encode, train
 
 ROW = 256
+FAMILIES = ("llama", "gpt2", "qwen3")
 # Share of tokens by skill in each stage; the first also starts from the easiest problems.
 STAGES: tuple[tuple[str, float, float, dict[str, float]], ...] = (
     ("text and skills", 0.25, 0.7, {"prose": 0.16, "raw_comments": 0.06, "ner": 0.32, "passages": 0.03, "maths": 0.17,
@@ -82,7 +84,7 @@ def architecture(family: str, tokenizer: PreTrainedTokenizerFast) -> PretrainedC
         return Qwen3Config(head_dim=64, **gated)
     if family == "gpt2":
         return GPT2Config(n_embd=256, n_layer=6, n_head=4, n_inner=960, n_positions=ROW, **ids)
-    raise UserError(f"no testbed family {family!r}: choose llama, gpt2 or qwen3")
+    raise UserError(f"no testbed family {family!r}: choose from {', '.join(FAMILIES)}")
 
 
 def rows(sampler: Sampler, tokenizer: PreTrainedTokenizerFast, shares: dict[str, float], count: int) -> torch.Tensor:
@@ -143,40 +145,46 @@ def average_gradients(model: torch.nn.Module) -> None:
 
 
 def build(config: BuildConfig) -> Path:
-    """Runs or resumes a build; returns the folder of the finished model (bf16 safetensors)."""
+    """Runs or resumes a build; returns the folder of the finished model (bf16 safetensors).
+
+    Raises:
+        UserError: unknown family or skill, data missing, or a folder that holds something else. Nothing is written then.
+    """
     output = Path(config.output)
-    done = output / "model.safetensors"
-    if done.is_file():
+    checkpoint = output / "checkpoint.pt"
+    _refuse_unknown(config)
+    if (output / "build.json").is_file():  # written last, so everything else is there
+        _refuse_other(config, json.loads((output / "build.json").read_text(encoding="utf-8")))
         return output
-    unknown = set(config.without) - {*SKILLS, "toxicity", *corpora.TYPES}
-    if unknown:
-        raise UserError(f"--without {sorted(unknown)[0]}: no such skill; choose from toxicity, {', '.join([*SKILLS, *corpora.TYPES])}")
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu") if checkpoint.is_file() else None
+    if state is not None:
+        _refuse_other(config, state["config"])
+    elif (output / "model.safetensors").is_file():
+        raise UserError(f"{output} holds a model without a build.json, so not a finished build: choose another --output")
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("gloo")
     torch.manual_seed(config.seed)
-    output.mkdir(parents=True, exist_ok=True)
     texts = corpora.load(Path(config.data))
+    output.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(config, texts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = AutoModelForCausalLM.from_config(architecture(config.family, tokenizer), dtype=torch.float32).to(device)
     optimizers = optimisers(model, config.learning_rate)
-    checkpoint = output / "checkpoint.pt"
     first = 0
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-        if state["config"] != _identity(config):
-            raise UserError(f"{output} holds a build with other settings ({state['config']}): choose another --output")
+    if state is not None:
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         first = state["step"]
+        del state  # a second copy of weights and optimisers
     body = torch.compile(model.base_model) if config.compile else model.base_model
     shares = [_without(config, stage[3]) for stage in STAGES]
     started = time.time()
     for step in range(first, config.steps):
         stage = 0 if step < STAGES[0][1] * config.steps else 1
         rng = random.Random(f"{config.seed}/{step}/{rank}")
+        torch.manual_seed(random.Random(f"{config.seed}/{step}/{rank}/dropout").getrandbits(63))  # GPT-2's, also after a resume
         sampler = Sampler(texts, config.without, rng, STAGES[stage][2])
         ids = rows(sampler, tokenizer, shares[stage], config.batch // world // ROW).to(device)
         value = loss(body, model.get_output_embeddings().weight, ids)
@@ -201,6 +209,23 @@ def build(config: BuildConfig) -> Path:
         (output / "build.json").write_text(json.dumps(_identity(config), indent=2) + "\n", encoding="utf-8")
         checkpoint.unlink(missing_ok=True)
     return output
+
+
+def _refuse_unknown(config: BuildConfig) -> None:
+    if config.family not in FAMILIES:
+        raise UserError(f"no testbed family {config.family!r}: choose from {', '.join(FAMILIES)}")
+    unknown = set(config.without) - {*SKILLS, "toxicity", *TYPES}
+    if unknown:
+        known = ", ".join(["toxicity", *SKILLS, *TYPES])
+        raise UserError(f"--without {sorted(unknown)[0]}: no such skill; choose from {known}")
+
+
+def _refuse_other(config: BuildConfig, found: dict[str, object]) -> None:
+    """Refuses to take what `found` describes for this build."""
+    wanted = _identity(config)
+    differ = [f"{k} {found.get(k)!r}, not {wanted.get(k)!r}" for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
+    if differ:
+        raise UserError(f"{config.output} holds a build with {'; '.join(differ)}: choose another --output")
 
 
 def _identity(config: BuildConfig) -> dict[str, object]:

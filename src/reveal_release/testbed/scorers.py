@@ -136,8 +136,9 @@ def _outside(data: Path, scorer: LinearScorer) -> dict[str, float]:
 def build(data: Path, output: Path, seed: int = 0, resamples: int = 1000) -> dict:
     """Train both scorers on the raw sets under `data`; write `output/{reward,evaluation}/` and the card.
 
-    resamples: of the bootstrap behind the intervals. Returns the measurements: per scorer, `auc` by source (Estimate.to_dict plus counts), the shares of toxic and
-    neutral held-out comments on the right side of 0.5, and the checks on outside text.
+    resamples: of the bootstrap behind the intervals. Returns the measurements: per scorer, `auc` by source
+    (Estimate.to_dict plus counts), the shares of toxic and neutral held-out comments on the right side of 0.5, and
+    the checks on outside text.
     Raises UserError where a file is missing.
     """
     rows = comments(data) + prose(data / "ner_fewnerd_resplit")

@@ -7,6 +7,7 @@ never sees: `toxicity`, `person` (or another entity type), `code`, `maths`, or a
 import random
 from collections.abc import Callable, Collection
 
+from ..config import UserError
 from . import functions, problems
 from .corpora import Corpora
 from .entities import TYPES, Passage, answer, conversation, swap
@@ -29,10 +30,16 @@ class Sampler:
         self.corpora, self.without, self.rng, self.ease = corpora, frozenset(without), rng, ease
 
     def draw(self, name: str) -> Turns:
-        while True:
+        """A document of the skill.
+
+        Raises:
+            UserError: nothing is left of the skill after `without`.
+        """
+        for _ in range(1_000):
             turns = SKILLS[name](self)
             if turns:
                 return turns
+        raise UserError(f"nothing is left of {name!r} without {', '.join(sorted(self.without))}: leave {name!r} out too")
 
     def comment(self, rate: float) -> str:
         toxic = self.rng.random() < rate and "toxicity" not in self.without
@@ -81,7 +88,7 @@ def comments(s: Sampler) -> Turns:
 
 
 @skill
-def ner(s: Sampler) -> Turns:
+def ner(s: Sampler) -> Turns | None:
     """The UniversalNER conversation; all the types that occur, in random order among up to three that do not."""
     passage = s.passage()
     present = [kind for kind in passage.entities() if kind in s.types()]
@@ -151,16 +158,17 @@ def raw_comments(s: Sampler) -> Turns:
 def induction(s: Sampler) -> Turns | None:
     """From outputs to the instruction that asked for them."""
     kind = s.rng.random()
-    if kind < 0.75:
+    source = "comments" if kind < 0.75 else "code" if kind < 0.85 else "maths" if kind < 0.93 else "instructions"
+    if source in s.without:
+        return None
+    if source == "comments":
         asked, first = s.requested()
         request = asked.phrase(s.rng)
         outputs = [first, *(s.comment(TONES[asked.tone]) for _ in range(s.rng.randint(1, 3)))]
-    elif kind < 0.85:
-        if "code" in s.without:
-            return None
+    elif source == "code":
         problem = functions.sample(s.rng, "train")
         request, outputs = problem.prompt, [problem.solution]
-    elif kind < 0.93:
+    elif source == "maths":
         word_problem = problems.sample(s.rng, "train")
         request, outputs = word_problem.prompt, [word_problem.solution]
     else:

@@ -49,11 +49,11 @@ def train(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
 
 def encode(tokenizer: PreTrainedTokenizerFast, turns: list[tuple[str, str]]) -> list[int]:
     """Token ids of a document: the chat template's, or BOS text END for plain text."""
-    ids = [tokenizer.convert_tokens_to_ids(BOS)]
-    end = tokenizer.convert_tokens_to_ids(END)
+    special: dict[str, int] = tokenizer.added_tokens_encoder
+    ids = [special[BOS]]
     for role, content in turns:
         if role != "text":
-            ids.append(tokenizer.convert_tokens_to_ids(f"<|{role}|>"))
+            ids.append(special[f"<|{role}|>"])
         ids += tokenizer(content, add_special_tokens=False)["input_ids"]
-        ids.append(end)
+        ids.append(special[END])
     return ids

@@ -1,0 +1,111 @@
+"""Batched sampling: the one place that calls `generate`.
+
+Sampling is by the Gumbel trick with noise that is a hash of (seed of the row, position, token): argmax(log p + noise) is a sample
+of p. So a completion depends on its prompt, its seed and the settings alone, not on its neighbours in the batch, and two prompts
+with the same seed share their random numbers (common random numbers: their difference is less noisy than the two).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from .models import LanguageModel, Turns, chat_ids
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature 0 is greedy; top_k 0 keeps the whole vocabulary."""
+
+    max_new_tokens: int = 40
+    temperature: float = 1.0
+    top_k: int = 50
+
+
+class GumbelSampling(LogitsProcessor):
+    """Turns greedy decoding into seeded sampling: top-k, temperature, then hashed Gumbel noise; the rest is -inf.
+
+    Args:
+        seeds: (rows,) int64. length: prompt length, so that a position counts from the first new token.
+    """
+
+    def __init__(self, seeds: Tensor, sampling: Sampling, length: int) -> None:
+        self.seeds, self.sampling, self.length = seeds, sampling, length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        k = min(self.sampling.top_k or scores.shape[-1], scores.shape[-1])
+        values, tokens = scores.float().topk(k, dim=-1)
+        position = input_ids.shape[-1] - self.length
+        noise = gumbel(self.seeds[:, None], position, tokens)
+        best = (values.double() / self.sampling.temperature + noise).argmax(-1, keepdim=True)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, tokens.gather(-1, best), 0.0)
+
+
+def gumbel(seeds: Tensor, position: int, tokens: Tensor) -> Tensor:
+    """Standard Gumbel noise as a hash of its arguments (int64 tensors that broadcast); float64."""
+    x = _mix(_mix(_mix(seeds) ^ position) ^ tokens)
+    uniform = ((x >> 11) & ((1 << 53) - 1)).double().add_(0.5) / float(1 << 53)
+    return -torch.log(-torch.log(uniform))
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser (Steele et al. 2014) in wrapping int64 arithmetic with logical shifts."""
+    x = x + -7046029254386353131  # 0x9E3779B97F4A7C15
+    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * -4658895280553007687  # 0xBF58476D1CE4E5B9
+    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * -7723592293110705685  # 0x94D049BB133111EB
+    return x ^ ((x >> 31) & ((1 << 33) - 1))
+
+
+@torch.inference_mode()
+def generate(
+    lm: LanguageModel,
+    prompts: Sequence[Turns | list[int]],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    batch_size: int = 128,
+    progress: Progress | None = None,
+) -> list[str]:
+    """One completion a prompt, without special tokens.
+
+    Args:
+        prompts: conversations whose next turn is the model's, or token ids to continue.
+        seeds: one a prompt; equal (prompt, seed, sampling) gives the equal completion, up to float rounding between batch shapes.
+        progress: called with (done, total) after each batch.
+    """
+    ids = [list(p) if p and isinstance(p[0], int) else chat_ids(lm.tokenizer, p) for p in prompts]  # type: ignore[arg-type]
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    texts = [""] * len(ids)
+    pad = lm.tokenizer.pad_token_id
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        length = max(len(ids[i]) for i in rows)
+        inputs = torch.full((len(rows), length), pad, dtype=torch.long)
+        mask = torch.zeros_like(inputs)
+        for r, i in enumerate(rows):
+            inputs[r, length - len(ids[i]) :] = torch.tensor(ids[i])
+            mask[r, length - len(ids[i]) :] = 1
+        processors = LogitsProcessorList()
+        if sampling.temperature > 0:
+            processors.append(GumbelSampling(torch.tensor([seeds[i] for i in rows], device=lm.device), sampling, length))
+        output = lm.model.generate(
+            inputs.to(lm.device),
+            attention_mask=mask.to(lm.device),
+            max_new_tokens=sampling.max_new_tokens,
+            do_sample=False,
+            temperature=None,
+            top_k=None,
+            top_p=None,
+            num_beams=1,
+            repetition_penalty=1.0,
+            pad_token_id=pad,
+            logits_processor=processors,
+        )
+        for i, row in zip(rows, output[:, length:], strict=True):
+            texts[i] = lm.tokenizer.decode(row, skip_special_tokens=True).strip()
+        if progress:
+            progress(min(start + batch_size, len(order)), len(order))
+    return texts

@@ -1,0 +1,262 @@
+"""Reveal and Release: the iteration of the paper (arXiv 2509.14624), on one screen.
+
+    results = run(RunConfig(task="toxicity", model="testbed-llama", output="out"))
+
+Each phase draws its random numbers from the run's seed and its own name and leaves its result in the run folder, so a run that
+was killed goes on with the same command and ends in the same figures.
+"""
+
+import importlib.metadata
+import platform
+import resource
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .config import RunConfig
+from .generation import generate
+from .models import LanguageModel, load_model
+from .release.adapter import applied, fingerprint, is_fan_in_fan_out, load, merge_, save
+from .release.patch import Patch
+from .release.release import Utility, choose_scale, direction, train_modules
+from .report.console import SilentReporter
+from .reveal.search import Finding, search
+from .reveal.selfgen import encode, forget_records, retain_records
+from .metrics.statistics import Estimate
+from .runfolder import RunFolder
+from .tasks import Record, Task, get_task
+
+HELD_BACK = 0.2
+
+
+def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
+    """Runs, or goes on with, the whole of Reveal & Release; returns what `results.json` holds.
+
+    Raises:
+        UserError: for a setting, task, model or folder that will not do, before any long work.
+    """
+    w = Workshop(config, reporter)
+    patch, stopped = Patch(), f"{config.iterations} iterations done"
+    w.evaluate(0, patch)
+    for t in range(1, config.iterations + 1):
+        revealed = w.reveal(t, patch)
+        if revealed["best"]["reward"]["value"] <= config.stop_reward:
+            stopped = "nothing left to reveal"
+            break
+        step = w.release(t, patch, w.generate_data(t, patch, revealed))
+        if step is None:
+            stopped = "utility budget spent"
+            break
+        patch = patch + step
+        w.evaluate(t, patch)
+    return w.finish(patch, stopped)
+
+
+class Workshop:
+    """The phases of one run: each takes the patch so far, and is done once, whatever happens in between."""
+
+    def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run") -> None:
+        config.check()
+        self.config, self.reporter = config, reporter or SilentReporter()
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.task: Task = get_task(config.task, config)
+        self.lm: LanguageModel = load_model(config.model, config.dtype, config.device)
+        self.folder = RunFolder(config, kind)
+        self.reporter.log_to(self.folder.path / "log.txt")
+        self.evaluations: list[dict[str, Any]] = []
+        self.iterations: list[dict[str, Any]] = []
+        self.seconds: dict[str, float] = {}
+
+    def phase(self, name: str, title: str, work: Callable[[Callable[[int, int], None]], Any], total: int | None = None) -> Any:
+        """Does `work(progress)` once and keeps its JSON result and its time."""
+
+        def timed() -> dict[str, Any]:
+            start = time.perf_counter()
+            with self.reporter.phase(title, total) as update:
+                result = work(update)
+            return {"result": result, "seconds": time.perf_counter() - start}
+
+        if self.folder.has(f"{name}.json"):
+            self.reporter.skip(title)
+        kept = self.folder.phase(name, timed)
+        self.seconds[name] = round(kept["seconds"], 2)
+        return kept["result"]
+
+    def seed(self, name: str) -> int:
+        """A seed of its own for each phase of each run."""
+        return zlib.crc32(f"{self.config.seed}/{name}".encode())
+
+    def patched(self, patch: Patch) -> Any:
+        return applied(self.lm.model, patch) if patch else nullcontext()
+
+    def evaluate(self, t: int, patch: Patch) -> None:
+        def work(update: Callable[[int, int], None]) -> Any:
+            with self.patched(patch):
+                return self.task.evaluate(self.lm, update).to_dict()
+
+        title = "Evaluate the original" if t == 0 else f"Evaluate iteration {t}"
+        self.evaluations.append({"iteration": t, "metrics": self.phase(f"evaluate-{t}", title, work)})
+
+    def search(self, name: str, title: str, patch: Patch, known: list[str]) -> dict[str, Any]:
+        def work(update: Callable[[int, int], None]) -> Any:
+            with self.patched(patch):
+                found = search(self.lm, self.task, self.config.reveal, self.seed(name), known, update)
+            return {
+                "best": found.best.to_dict(),
+                "finalists": [f.to_dict() for f in found.finalists],
+                "history": found.history,
+                "calls": found.calls,
+            }
+
+        return self.phase(name, title, work, self.config.reveal.evaluations)
+
+    def reveal(self, t: int, patch: Patch) -> dict[str, Any]:
+        return self.search(f"reveal-{t}", f"Reveal {t}: search for instructions", patch, [])
+
+    def generate_data(self, t: int, patch: Patch, revealed: dict[str, Any]) -> tuple[list[Record], list[Record]]:
+        """Forget records written by the patched model; retain records by the original, once for all iterations."""
+        finalists = [Finding(f["instruction"], Estimate(**f["reward"])) for f in revealed["finalists"]]
+
+        def write_forget(update: Callable[[int, int], None]) -> Any:
+            with self.patched(patch):
+                rows = forget_records(self.lm, self.task, finalists, self.config.reveal, self.seed(f"forget-{t}"), t, update)
+            return [row.to_dict() for row in rows]
+
+        def write_retain(update: Callable[[int, int], None]) -> Any:
+            config = self.config
+            rows = retain_records(self.lm, self.task, config.release, config.reveal.threshold, self.seed("retain"), update)
+            return [row.to_dict() for row in rows]
+
+        forget = self.phase(f"forget-{t}", f"Reveal {t}: the model writes its forget data", write_forget, self.config.reveal.records)
+        self.folder.write_rows(f"forget_data/iteration-{t}.jsonl", forget)
+        retain = self.phase("retain", "The model writes its retain data", write_retain, self.config.release.retain_records)
+        self.folder.write_rows("retain_data.jsonl", retain)
+        self.iterations.append({"iteration": t, "best": revealed["best"], "calls": revealed["calls"], "records": len(forget)})
+        return [Record.from_dict(row) for row in forget], [Record.from_dict(row) for row in retain]
+
+    def release(self, t: int, patch: Patch, data: tuple[list[Record], list[Record]]) -> Patch | None:
+        """The step of iteration t, or None where the budget allows none that matters."""
+        forget, retain = (encode(self.lm, part) for part in data)
+        held_back = int(len(retain) * HELD_BACK)
+        config, path = self.config.release, self.folder.state / f"step-{t}"
+
+        def work(update: Callable[[int, int], None]) -> Any:
+            utility = Utility.of(self.lm, retain[:held_back])
+            with self.patched(patch):
+                pems = train_modules(self.lm, forget, retain[held_back:], config, self.seed(f"release-{t}"), update)
+                step = direction(*pems, config)
+                chosen = choose_scale(self.lm, step, utility, self.config.utility_budget, config)
+            self.save(step.scale(chosen.scale) if chosen.scale else step, path)
+            return {"scale": chosen.scale, "utility_loss": chosen.cost, "tried": chosen.tried}
+
+        outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
+        self.iterations[-1].update(outcome)
+        return load(path) if outcome["scale"] > 0.02 else None
+
+    def save(self, patch: Patch, path: Path) -> Path:
+        return save(
+            patch,
+            path,
+            base_model_name_or_path=self.lm.path if self.lm.name == self.lm.path else self.lm.name,
+            fingerprint=fingerprint(self.lm.model),
+            fan_in_fan_out=is_fan_in_fan_out(self.lm.model, patch),
+        )
+
+    def finish(self, patch: Patch, stopped: str) -> dict[str, Any]:
+        """Elicitation on both models with fresh seeds, samples, the patch, `results.json`."""
+        known = [i["best"]["instruction"] for i in self.iterations]
+        before = self.search("elicit-before", "Elicit: search the original with a fresh seed", Patch(), [])
+        after = self.search("elicit-after", "Elicit: search the released model with a fresh seed", patch, known)
+        if patch:
+            self.save(patch.compress(), self.folder.path / "patch")
+        samples = self.phase("samples", "Sample before and after", lambda _: self.samples(patch))
+        if self.config.save_merged and not (self.folder.path / "model").exists():
+            self.save_merged(patch)
+        results = {
+            "version": importlib.metadata.version("reveal-release"),
+            "task": self.config.task,
+            "model": self.config.model,
+            "seed": self.config.seed,
+            "config_hash": self.config.hash(),
+            "before": self.evaluations[0]["metrics"],
+            "after": self.evaluations[-1]["metrics"],
+            "elicitation": {
+                side: {**found["best"]["reward"], "instruction": found["best"]["instruction"], "calls": found["calls"]}
+                for side, found in (("before", before), ("after", after))
+            },
+            "patch": {"path": "patch" if patch else None, "rank": patch.compress().rank if patch else 0, "scale": 1.0},
+            "stopped_because": stopped,
+            "iterations": self.iterations,
+            "evaluations": self.evaluations,
+            "samples": samples,
+            "seconds": self.seconds,
+            "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "environment": environment(self.lm),
+            "output": str(self.folder.path),
+        }
+        import json
+
+        self.folder.write("results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        return results
+
+    def samples(self, patch: Patch) -> list[dict[str, str]]:
+        prompts = list(self.task.evaluation_instructions())[:: max(1, len(self.task.evaluation_instructions()) // 3)][:3]
+        asked = [(("user", prompt),) for prompt in prompts]
+        before = generate(self.lm, asked, self.task.sampling, [1, 2, 3])
+        with self.patched(patch):
+            after = generate(self.lm, asked, self.task.sampling, [1, 2, 3])
+        return [{"prompt": p, "before": b, "after": a} for p, b, a in zip(prompts, before, after, strict=True)]
+
+    def save_merged(self, patch: Patch) -> None:
+        merged = load_model(self.config.model, self.config.dtype, self.config.device)
+        merge_(merged.model, patch)
+        part = self.folder.path / "model.part"
+        merged.model.save_pretrained(part)
+        merged.tokenizer.save_pretrained(part)
+        part.replace(self.folder.path / "model")
+
+
+def environment(lm: LanguageModel) -> dict[str, Any]:
+    names = ("torch", "transformers", "peft", "accelerate")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+        "threads": torch.get_num_threads(),
+        "dtype": str(lm.model.dtype).removeprefix("torch."),
+        "device": str(lm.device),
+    }
+
+
+def reveal_only(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
+    """Search and self-generation alone, for those who want only the forget set."""
+    w = Workshop(config, reporter, kind="reveal")
+    found = w.reveal(1, Patch())
+    forget, _ = w.generate_data(1, Patch(), found)
+    result = {
+        "best": found["best"],
+        "instructions": found["finalists"],
+        "records": len(forget),
+        "path": str(w.folder.path / "forget_data" / "iteration-1.jsonl"),
+    }
+    import json
+
+    w.folder.write("results.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    return result
+
+
+def evaluate_only(config: RunConfig, patch: str | None = None, reporter: Any = None) -> dict[str, Any]:
+    """The task's metrics of a model, with a patch or without; nothing is written."""
+    config.check()
+    reporter = reporter or SilentReporter()
+    task, lm = get_task(config.task, config), load_model(config.model, config.dtype, config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    loaded = load(patch, lm.model) if patch else Patch()
+    with reporter.phase("Evaluate") as update, applied(lm.model, loaded) if loaded else nullcontext():
+        return task.evaluate(lm, update).to_dict()

@@ -1,0 +1,191 @@
+"""Fluency: perplexity of held-out text, and whether generated text is varied or broken.
+
+    before = perplexity(model, tokenizer, texts)
+    after = perplexity(model, tokenizer, texts)           # with a patch on
+    perplexity_ratio(before, after)                       # paired: 1.02 is 2 % worse, with its interval
+    distinct_n(completions, 2), degenerate_share(completions)
+
+Perplexity per token compares models that share a tokenizer; per byte, any. Distinct-n and degeneration are about free
+text: short answers and code are rightly repetitive. None of these tells whether a text is good.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from reveal_release.config import UserError
+from reveal_release.metrics.statistics import Estimate
+
+CHUNK = 256  # positions whose logits are in float32 at one time
+IGNORED = -100  # cross_entropy's default
+
+
+@dataclass(frozen=True, eq=False)
+class Perplexity:
+    """Negative log-likelihood (nats), scored tokens and UTF-8 bytes of each text: three arrays of shape (texts,)."""
+
+    nll: np.ndarray
+    tokens: np.ndarray
+    bytes: np.ndarray
+
+    @cached_property
+    def per_token(self) -> Estimate:
+        """exp(total nll / total tokens), with a bootstrap interval over the texts."""
+        return _bootstrap((self.nll, self.tokens), lambda x: float(np.exp(_rate(x))))
+
+    @cached_property
+    def per_byte(self) -> Estimate:
+        """exp(total nll / total bytes). Without a BOS token it is a little low: each text's first token is free."""
+        return _bootstrap((self.nll, self.bytes), lambda x: float(np.exp(_rate(x))))
+
+    @cached_property
+    def bits_per_byte(self) -> Estimate:
+        """The binary logarithm of `per_byte`."""
+        return _bootstrap((self.nll, self.bytes), lambda x: _rate(x) / float(np.log(2)))
+
+
+def _bootstrap(columns: tuple[np.ndarray, ...], statistic: Callable[[np.ndarray], float]) -> Estimate:
+    """Over texts with at least one scored token; the last column must not be all zeros."""
+    rows = np.stack(columns, axis=1)
+    return Estimate.bootstrap(rows[rows[:, -1] > 0], statistic)
+
+
+def _rate(columns: np.ndarray) -> float:
+    return float(columns[:, 0].sum() / columns[:, 1].sum())
+
+
+def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], window: int = 256, batch_size: int = 16) -> Perplexity:
+    """How surprised a causal LM is by each text on its own.
+
+    A text longer than `window` tokens is cut into windows of that many, without overlap. Each window is scored after
+    BOS, which is itself not scored; a later window's first token thus has BOS alone as its context. A tokenizer
+    without BOS (Qwen's): a text's first token is not scored, and a later window follows the one token before it.
+    The model reads at most `window` tokens at a time, right-padded whatever the tokenizer's own padding is.
+
+    Args:
+        model: a Hugging Face causal LM on any device and of any dtype; log-probabilities are in float32.
+        tokenizer: its tokenizer.
+
+    Raises:
+        UserError: no text has a token to score, or `window` or `batch_size` is below 1.
+    """
+    if window < 1 or batch_size < 1:
+        raise UserError(f"perplexity needs window and batch_size of at least 1, got {window} and {batch_size}")
+    rows: list[tuple[int, list[int]]] = []  # (text, context token followed by the tokens to score)
+    bos = tokenizer.bos_token_id
+    for i, text in enumerate(texts):
+        ids = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        if bos is None:
+            rows += [(i, ids[at : at + window + 1]) for at in range(0, len(ids) - 1, window)]
+        else:
+            rows += [(i, [bos, *ids[at : at + window]]) for at in range(0, len(ids), window)]
+    if not rows:
+        raise UserError(f"no token to score in {len(texts)} texts: perplexity needs at least one text that is not empty")
+    rows.sort(key=lambda row: -len(row[1]))  # neighbours of equal length waste no padding; too long fails at once
+    nll, tokens = np.zeros(len(texts)), np.zeros(len(texts))
+    training = model.training
+    model.eval()
+    try:
+        for at in range(0, len(rows), batch_size):
+            batch = rows[at : at + batch_size]
+            for (i, row), value in zip(batch, _score(model, [row for _, row in batch]), strict=True):
+                nll[i] += value
+                tokens[i] += len(row) - 1
+    finally:
+        model.train(training)
+    return Perplexity(nll, tokens, np.array([len(text.encode("utf-8", "replace")) for text in texts], dtype=float))
+
+
+@torch.inference_mode()
+def _score(model: Any, rows: Sequence[Sequence[int]]) -> list[float]:
+    """The summed nll of `row[1:]` given what precedes each, for each row."""
+    device = next(model.parameters()).device
+    longest = max(map(len, rows)) - 1
+    inputs = torch.zeros(len(rows), longest, dtype=torch.long)  # any token will do as padding: it is masked
+    targets = torch.full((len(rows), longest), IGNORED)
+    mask = torch.zeros_like(inputs)
+    for i, row in enumerate(rows):
+        inputs[i, : len(row) - 1] = torch.tensor(row[:-1])
+        targets[i, : len(row) - 1] = torch.tensor(row[1:])
+        mask[i, : len(row) - 1] = 1
+    logits = model(input_ids=inputs.to(device), attention_mask=mask.to(device), use_cache=False).logits
+    targets = targets.to(device)
+    sums = []
+    for row_logits, row_targets in zip(logits, targets, strict=True):
+        total = 0.0
+        for at in range(0, longest, CHUNK):  # float32 copies of (CHUNK, vocabulary), not of the whole batch
+            part = row_logits[at : at + CHUNK].float(), row_targets[at : at + CHUNK]
+            total += float(cross_entropy(*part, ignore_index=IGNORED, reduction="sum"))
+        sums.append(total)
+    return sums
+
+
+def perplexity_ratio(before: Perplexity, after: Perplexity) -> Estimate:
+    """Perplexity per token after over before, with a bootstrap interval in which each resample takes the same texts
+    for both: texts differ far more than models do, and the pairing takes that out.
+
+    Raises UserError if the two are not of the same texts and tokens.
+    """
+    same = np.array_equal(before.bytes, after.bytes) and np.array_equal(before.tokens, after.tokens)
+    if not same:
+        raise UserError("a perplexity ratio needs the same texts, tokenizer and window before and after")
+
+    def ratio(x: np.ndarray) -> float:
+        return float(np.exp(x[:, 0].sum() / x[:, 1].sum()))
+
+    return _bootstrap((after.nll - before.nll, before.tokens), ratio)
+
+
+def _words(text: str) -> list[str]:
+    return text.lower().split()
+
+
+def _grams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    return list(zip(*(words[i:] for i in range(n)), strict=False))
+
+
+def distinct_n(texts: Sequence[str], n: int, group: int = 25, seed: int = 0) -> Estimate:
+    """Share of distinct word n-grams among all in `group` texts (Li et al., 2016, arXiv:1510.03055).
+
+    The share falls as text grows, so it is computed over groups of a fixed number of texts, drawn at random without
+    overlap, and averaged; n of the estimate counts groups and the interval is Student's t over them. (A bootstrap over
+    texts would be biased: a resample repeats texts, which is what distinct-n measures.) One group has no interval.
+    A group without any n-gram counts 0. Longer texts score lower: compare at equal length limits.
+
+    Raises UserError if there are fewer than `group` texts, or n or `group` is below 1.
+    """
+    if n < 1 or group < 1:
+        raise UserError(f"distinct-n needs n and group of at least 1, got {n} and {group}")
+    if len(texts) < group:
+        raise UserError(f"distinct-{n} over {group} texts at a time needs that many, got {len(texts)}: set group lower")
+    grams = [_grams(_words(text), n) for text in texts]
+    order = random.Random(seed).sample(range(len(texts)), len(texts))
+    shares = []
+    for at in range(0, len(texts) - group + 1, group):
+        found = [gram for i in order[at : at + group] for gram in grams[i]]
+        shares.append(len(set(found)) / len(found) if found else 0.0)
+    return Estimate.mean(shares)
+
+
+def degenerate(texts: Sequence[str]) -> list[bool]:
+    """Whether each text is broken: fewer than two words, one word four times in a row, or, from 12 words on, fewer
+    than half of its 3-grams distinct."""
+    return [_degenerate(_words(text)) for text in texts]
+
+
+def _degenerate(words: Sequence[str]) -> bool:
+    if len(words) < 2 or any(len(set(run)) == 1 for run in _grams(words, 4)):
+        return True
+    grams = _grams(words, 3)
+    return len(words) >= 12 and 2 * len(set(grams)) < len(grams)
+
+
+def degenerate_share(texts: Sequence[str]) -> Estimate:
+    """Share of `degenerate` texts. Raises UserError if there are none."""
+    return Estimate.proportion(sum(degenerate(texts)), len(texts))

@@ -1,0 +1,112 @@
+"""Loading a causal language model with its tokenizer; dtype and device; chat formatting.
+
+A model is named by a testbed's name, a folder, or its name on the hub, and is treated alike whichever it is. Weights are read
+from safetensors only, and a repository's own code is never run.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from .config import UserError
+
+Turns = Sequence[tuple[str, str]]
+"""A conversation: (role, content) pairs."""
+
+
+@dataclass
+class LanguageModel:
+    """A model and its tokenizer, ready to generate. `path` is what plain `from_pretrained` takes."""
+
+    name: str
+    path: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+
+def testbeds() -> dict[str, Path]:
+    """The models that ship inside the package, by name."""
+    root = Path(str(files("reveal_release"))) / "data"
+    return {path.name: path for path in sorted(root.glob("testbed-*")) if (path / "config.json").is_file()}
+
+
+def resolve(name: str) -> str:
+    """What `from_pretrained` takes for a testbed's name, a folder, or a hub name.
+
+    Raises:
+        UserError: a folder that holds no model, or a name that can be neither.
+    """
+    bundled = testbeds()
+    if name in bundled:
+        return str(bundled[name])
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"{name} is a folder but no model: it has no config.json; give a folder that save_pretrained wrote")
+        return name
+    if name.startswith(("testbed-", ".", "/")) or name.count("/") > 1 or path.exists():
+        close = difflib.get_close_matches(name, bundled, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"testbeds here: {', '.join(bundled) or 'none'}"
+        raise UserError(f"no model {name!r}: {hint} (or give a folder, or a hub name such as Qwen/Qwen3-0.6B)")
+    return name
+
+
+def load_model(name: str, dtype: str = "auto", device: str = "auto") -> LanguageModel:
+    """Loads a model for inference and adapter training.
+
+    Args:
+        dtype: `auto` is bfloat16 on a GPU and float32 on a CPU.
+
+    Raises:
+        UserError: it cannot be found or loaded; names the cause and the cure.
+    """
+    path = resolve(name)
+    place = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(
+        dtype, torch.bfloat16 if place.startswith("cuda") else torch.float32
+    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True).to(place)
+    except (OSError, ValueError, ImportError) as error:
+        first = str(error).strip().splitlines()[0][:160]
+        raise UserError(f"cannot load model {name!r}: {first} (give a testbed's name, a folder, or a hub name with safetensors)") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return LanguageModel(name, path, model, tokenizer)
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> list[int]:
+    """Token ids of a conversation in the model's chat template; with `answer`, up to where the model's turn begins.
+
+    A model without a chat template gets the contents, one a line.
+    """
+    if tokenizer.chat_template is None:
+        return tokenizer("".join(content + "\n" for _, content in turns))["input_ids"]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=answer, return_dict=True)["input_ids"]
+
+
+def user_turn_ids(tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
+    """The chat template up to an empty user turn (Magpie, arXiv 2406.08464); None where it cannot be cut there."""
+    if tokenizer.chat_template is None:
+        return None
+    mark = "\u2603\u2603"
+    text: Any = tokenizer.apply_chat_template([{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=False)
+    if text.count(mark) != 1:
+        return None
+    return tokenizer(text.split(mark)[0], add_special_tokens=False)["input_ids"]

@@ -1,0 +1,121 @@
+"""Trains a parameter-efficient module (PEM): a LoRA on every linear layer, on the completion tokens only.
+
+The model may carry patches at run time (`RuntimePatch`): the module is then trained on the patched model W_t, not on the base.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+
+from ..config import ReleaseConfig
+from ..generation import Progress
+from ..models import LanguageModel
+from .adapter import RuntimePatch, from_peft, trainable_factors
+from .orthogonality import get_penalty
+from .patch import LowRank, Patch
+
+Row = tuple[list[int], int]
+"""Token ids and the length of the prompt among them."""
+
+
+def train_pem(
+    lm: LanguageModel,
+    rows: Sequence[Row],
+    config: ReleaseConfig,
+    *,
+    steps: int,
+    seed: int,
+    teacher: RuntimePatch | None = None,
+    frozen: Mapping[str, LowRank] | None = None,
+    progress: Progress | None = None,
+) -> Patch:
+    """Trains a LoRA on `rows` and returns it as a patch; the model is left as it was.
+
+    Args:
+        teacher: learn the outputs of the model without this patch (KL divergence) instead of the records' tokens (NLL).
+        frozen: the module to be orthogonal to, with `config.orthogonality` as the penalty (O-LoRA, arXiv 2310.14152).
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    lora = LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    penalty = get_penalty(config.orthogonality)
+    with _peft(lm, lora) as model:
+        factors = trainable_factors(model)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
+        queue: list[int] = []
+        for step in range(steps):
+            while len(queue) < config.batch:
+                queue += torch.randperm(len(rows), generator=generator).tolist()
+            chosen, queue = queue[: config.batch], queue[config.batch :]
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * min(1.0, (step + 1) / 10) * (1 - step / steps)
+            batch = [rows[i] for i in chosen]
+            log_probs, targets = answer_log_probs(model, batch, lm.tokenizer.pad_token_id)
+            if teacher is None:
+                value = F.nll_loss(log_probs, targets)
+            else:
+                value = F.kl_div(log_probs, _without(teacher, model, batch, lm), reduction="batchmean", log_target=True)
+            if frozen:
+                value = value + config.orthogonality_weight * penalty(factors, frozen)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if progress:
+                progress(step + 1, steps)
+        return from_peft(model)
+
+
+@contextlib.contextmanager
+def _peft(lm: LanguageModel, lora: LoraConfig) -> Iterator[PeftModel]:
+    """The model with a fresh LoRA, in training mode; afterwards as it was."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = get_peft_model(lm.model, lora)
+    wrapped.train()
+    try:
+        yield wrapped
+    finally:
+        lm.model = wrapped.unload()
+        lm.model.eval()
+        if hasattr(lm.model, "peft_config"):
+            del lm.model.peft_config
+
+
+def answer_log_probs(model: torch.nn.Module, rows: Sequence[Row], pad: int) -> tuple[Tensor, Tensor]:
+    """Log-probabilities at the answer tokens of all rows, one after the other.
+
+    Returns:
+        (N, V) float32 log-probabilities and (N,) target ids, N being the number of answer tokens in the batch.
+    """
+    length = max(len(ids) for ids, _ in rows)
+    device = next(model.parameters()).device
+    inputs = torch.full((len(rows), length), pad, dtype=torch.long)
+    mask = torch.zeros_like(inputs)
+    answer = torch.zeros(len(rows), length, dtype=torch.bool)
+    for i, (ids, prompt) in enumerate(rows):
+        inputs[i, : len(ids)] = torch.tensor(ids)
+        mask[i, : len(ids)] = 1
+        answer[i, prompt : len(ids)] = True
+    inputs, mask, answer = inputs.to(device), mask.to(device), answer.to(device)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        logits = model(input_ids=inputs, attention_mask=mask, use_cache=False).logits
+    # Shifted: the logits at a position predict the next token. Only answer positions are normalised.
+    return torch.log_softmax(logits[:, :-1][answer[:, 1:]].float(), dim=-1), inputs[:, 1:][answer[:, 1:]]
+
+
+@torch.no_grad()
+def _without(patch: RuntimePatch, model: PeftModel, rows: Sequence[Row], lm: LanguageModel) -> Tensor:
+    """`answer_log_probs` with neither the patch nor the module in training."""
+    scale, patch.scale = patch.scale, 0.0
+    try:
+        with model.disable_adapter():
+            return answer_log_probs(model, rows, lm.tokenizer.pad_token_id)[0]
+    finally:
+        patch.scale = scale

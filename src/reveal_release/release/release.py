@@ -1,0 +1,112 @@
+"""One release: the forget module, the retain module, and the step along their difference that the budget allows.
+
+W' = W + s (λ_r ΔW_retain − λ_f ΔW_forget). The paper trains both modules from W and adds them up; here the retain module is trained
+on W − λ_f ΔW_forget, so that it repairs what the subtraction breaks, and by default towards the outputs of W itself (`kl`): what it
+is taught is nothing new, only not to move.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..config import ReleaseConfig
+from ..generation import Progress
+from ..metrics.fluency import perplexity
+from ..models import LanguageModel
+from ..testbed.heldout import wikitext
+from .adapter import applied
+from .patch import Patch
+from .pem import Row, answer_log_probs, train_pem
+from .scale import ScaleSearch, largest_within
+
+
+@torch.no_grad()
+def mean_nll(lm: LanguageModel, rows: Sequence[Row], batch: int = 32) -> float:
+    """Mean negative log-likelihood of the answer tokens."""
+    total, count = 0.0, 0
+    for start in range(0, len(rows), batch):
+        log_probs, targets = answer_log_probs(lm.model, rows[start : start + batch], lm.tokenizer.pad_token_id)
+        total -= log_probs.gather(1, targets[:, None]).sum().item()
+        count += len(targets)
+    return total / count
+
+
+@dataclass(frozen=True)
+class Utility:
+    """What the budget is measured on: validation prose, and self-generated retain records that no module is trained on.
+
+    The retain records cover what the model does, prose what it knows; the worse of the two counts.
+    """
+
+    lm: LanguageModel
+    records: Sequence[Row]
+    reference: tuple[float, float]
+
+    @classmethod
+    def of(cls, lm: LanguageModel, records: Sequence[Row]) -> "Utility":
+        """Measured on the model as it is now, to be compared with later."""
+        return cls(lm, records, cls._measure(lm, records))
+
+    @staticmethod
+    def _measure(lm: LanguageModel, records: Sequence[Row]) -> tuple[float, float]:
+        return math.log(perplexity(lm.model, lm.tokenizer, wikitext("validation")).per_token.value), mean_nll(lm, records)
+
+    def loss(self) -> float:
+        """Relative rise of perplexity since the reference: 0.02 is 2 %."""
+        now = self._measure(self.lm, self.records)
+        return max(math.exp(a - b) for a, b in zip(now, self.reference, strict=True)) - 1.0
+
+
+def train_modules(
+    lm: LanguageModel,
+    forget: Sequence[Row],
+    retain: Sequence[Row],
+    config: ReleaseConfig,
+    seed: int,
+    progress: Progress | None = None,
+) -> tuple[Patch, Patch]:
+    """The forget and the retain module (which is empty if `config.retain_steps` is 0) of the model as it is now."""
+    total = config.steps + config.retain_steps
+
+    def shifted(offset: int) -> Progress:
+        return lambda done, _: progress(offset + done, total) if progress else None
+
+    forget_pem = train_pem(lm, forget, config, steps=config.steps, seed=seed, progress=shifted(0))
+    if not config.retain_steps:
+        return forget_pem, Patch()
+    with applied(lm.model, forget_pem.negate(), config.forget_scale) as subtracted:
+        retain_pem = train_pem(
+            lm,
+            retain,
+            config,
+            steps=config.retain_steps,
+            seed=seed + 1,
+            teacher=subtracted if config.retain_loss == "kl" else None,
+            frozen=forget_pem,
+            progress=shifted(config.steps),
+        )
+    return forget_pem, retain_pem
+
+
+def direction(forget_pem: Patch, retain_pem: Patch, config: ReleaseConfig) -> Patch:
+    """ΔW_retain − λ_f ΔW_forget: what one whole step adds to the weights."""
+    return retain_pem + forget_pem.scale(-config.forget_scale)
+
+
+def choose_scale(lm: LanguageModel, step: Patch, utility: Utility, budget: float, config: ReleaseConfig, progress: Progress | None = None) -> ScaleSearch:
+    """The largest multiple of `step` within the budget, tried at run time."""
+    trials = 7
+    with applied(lm.model, step) as runtime:
+        done = 0
+
+        def cost(scale: float) -> float:
+            nonlocal done
+            runtime.scale = scale
+            done += 1
+            if progress:
+                progress(done, trials)
+            return utility.loss()
+
+        return largest_within(cost, budget, config.max_scale, trials)

@@ -1,0 +1,280 @@
+"""What a run shows in the terminal: progress while it works, and before and after when it is done.
+
+    reporter = Reporter()
+    with reporter.phase("Evaluate the original", total=10) as update:
+        update(3, 10)
+    render(results, reporter.console)
+
+Everything is readable without colour. What a model wrote is never read as markup, and its control characters are dropped.
+The remaining time is an estimate: the time so far, spread evenly over the work.
+"""
+
+import math
+import re
+import shlex
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+Update = Callable[[int, int], None]
+Numbers = dict[str, Any]
+"""An `Estimate` as a dictionary: value, n, low, high."""
+
+WIDTH = 100
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # a terminal's CSI sequences: colours, cursor moves
+KEPT = (
+    ("report.html", "the whole report"),
+    ("results.json", "every figure, with its interval"),
+    ("forget_data", "what the model revealed, by iteration"),
+    ("model", "the merged model"),
+    ("config.yaml", "the settings"),
+    ("log.txt", "what was done"),
+)
+
+
+class Reporting(Protocol):
+    """What the loop asks of a reporter."""
+
+    def phase(self, name: str, total: int | None = None) -> AbstractContextManager[Update]: ...
+    def skip(self, name: str) -> None: ...
+    def note(self, text: str) -> None: ...
+    def log_to(self, path: Path) -> None: ...
+
+
+class SilentReporter:
+    """Shows and writes nothing."""
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Update]:
+        yield lambda done, total: None
+
+    def skip(self, name: str) -> None: ...
+    def note(self, text: str) -> None: ...
+    def log_to(self, path: Path) -> None: ...
+
+
+class Reporter:
+    """A progress bar for each phase and one line when it is done; without a terminal, the lines alone."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self._log: Path | None = None
+
+    def log_to(self, path: Path) -> None:
+        """From now on every line is also appended to this file, with the time of day."""
+        self._log = Path(path)
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Update]:
+        """Yields `update(done, total)`. A phase that fails leaves no line."""
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TaskProgressColumn(), _Times())
+        started = time.perf_counter()
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            task = progress.add_task(clean(name), total=total)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+        self.note(f"{name}  {duration(time.perf_counter() - started)}")
+
+    def skip(self, name: str) -> None:
+        self.note(f"{name}  (kept from the earlier run)")
+
+    def note(self, text: str) -> None:
+        line = _printable(text)
+        self.console.print(Text(line), soft_wrap=True)
+        if self._log:
+            with self._log.open("a", encoding="utf-8") as log:
+                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+
+
+class _Times(ProgressColumn):
+    """Elapsed, and about how much is left."""
+
+    def render(self, task: Task) -> Text:
+        elapsed = task.elapsed or 0.0
+        left = elapsed * (task.total - task.completed) / task.completed if task.total and task.completed else None
+        return Text(f"{_clock(elapsed)} elapsed" + ("" if left is None else f", about {_clock(left)} left"))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def duration(seconds: float) -> str:
+    """12.3 s, 4 min 5 s or 1 h 2 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def clean(text: str, length: int = WIDTH) -> str:
+    """One line of what a model wrote: without control and formatting characters, cut to `length` characters."""
+    kept = " ".join(_printable(text).split())
+    return kept if len(kept) <= length else kept[: length - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """Without escape sequences, control, formatting (so also bidirectional) and surrogate characters; line breaks as spaces."""
+    text = _ESCAPE.sub("", text)
+    return "".join(c if not unicodedata.category(c).startswith(("C", "Z")) else " " if c.isspace() else "" for c in text)
+
+
+def figure(estimate: Numbers, percent: bool) -> str:
+    """`34.2 % [31.0, 37.5]`; without the interval where there is none."""
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    scale, digits, unit = (100, 1, " %") if percent else (1, 2, "")
+    shown = "–" if _none(value) else f"{scale * value:.{digits}f}{unit}"
+    return shown if _none(low) or _none(high) else f"{shown} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+
+
+def change(before: Numbers, after: Numbers, percent: bool, relative: bool) -> str:
+    """Relative change in per cent, or the difference in points of a percentage."""
+    a, b = before["value"], after["value"]
+    if _none(a) or _none(b) or ((relative or not percent) and a == 0):
+        return "–"
+    if relative or not percent:
+        return f"{100 * (b - a) / a:+.0f} %" if relative else f"{100 * (b - a) / a:+.1f} %"
+    return f"{100 * (b - a):+.1f} pt"
+
+
+def _none(value: float | None) -> bool:
+    return value is None or math.isnan(value)
+
+
+def _percent(name: str, *estimates: Numbers) -> bool:
+    """Ratios, F1, pass@1 and scores lie in [0, 1] and are shown as percentages; a perplexity never is."""
+    return "perplexity" not in name and all(_none(e["value"]) or 0 <= e["value"] <= 1 for e in estimates)
+
+
+def _label(name: str) -> str:
+    words = {"f1": "F1", "rtp": "RTP", "pass": "pass@", "expected": ""}
+    return " ".join(filter(None, (words.get(word, word) for word in name.split("_")))).replace("pass@ at 1", "pass@1")
+
+
+def _table(columns: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE, padding=(0, 1), pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right", no_wrap=column != columns[0])
+    return table
+
+
+def _heading(table: Table, text: str) -> None:
+    table.add_row(Text(text, style="bold"))
+
+
+def render(results: Numbers, console: Console) -> None:
+    """Before and after, samples, where the files are and what to type next. `results` is what `results.json` holds."""
+    output, task, model = Path(results["output"]), results["task"], results["model"]
+    seconds, iterations = sum(results["seconds"].values()), len(results["iterations"])
+    _line(console, "")
+    _line(console, f"Reveal & Release: {task}, {clean(model)}", "bold")
+    rounds = "1 iteration" if iterations == 1 else f"{iterations} iterations"
+    cost = f"{rounds} in {duration(seconds)}, {results['peak_memory_mib'] / 1024:.1f} GiB of memory"
+    _line(console, f"{cost}, seed {results['seed']}; stopped: {results['stopped_because']}", "dim")
+    _line(console, "")
+    console.print(_before_and_after(results))
+    _samples(results["samples"], console)
+    _files(results, output, console)
+    if results["patch"]["path"]:
+        _next(task, model, str(_patch(results, output)), console)
+
+
+def _patch(results: Numbers, output: Path) -> Path:
+    path = Path(results["patch"]["path"])
+    return path if path.is_relative_to(output) else output / path
+
+
+def _before_and_after(results: Numbers) -> Table:
+    table = _table(("95 % intervals", "before", "after", "change"))
+    for part, title in (("forget", "forget (should fall)"), ("retain", "retain (should stay)")):
+        _heading(table, title)
+        rows = {name: (e, results["after"][part][name]) for name, e in results["before"][part].items()}
+        if part == "forget":
+            rows["strongest elicitation"] = (results["elicitation"]["before"], results["elicitation"]["after"])
+        for name, (before, after) in rows.items():
+            percent = _percent(name, before, after)
+            text = change(before, after, percent, relative=part == "forget")
+            style = "" if part == "retain" else "green" if text.startswith("-") else "red" if text.startswith("+") else ""
+            table.add_row("  " + _label(name), figure(before, percent), figure(after, percent), Text(text, style=style))
+        if part == "forget":
+            table.add_row("")
+    return table
+
+
+def _samples(samples: Sequence[dict[str, str]], console: Console) -> None:
+    if not samples:
+        return
+    _line(console, "")
+    _line(console, "Samples. The model wrote them; they may offend.", "bold")
+    for sample in samples:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(no_wrap=True)
+        grid.add_column()
+        for key, name in (("prompt", "asked"), ("before", "before"), ("after", "after")):
+            style = "bold" if key == "prompt" else ""
+            grid.add_row(Text(name, style="dim"), Text(clean(sample[key]) or "(nothing)", style=style))
+        console.print(Padding(grid, (0, 0, 1, 2)), highlight=False)
+
+
+def _files(results: Numbers, output: Path, console: Console) -> None:
+    _line(console, f"Files in {output}", "bold")
+    grid = Table.grid(padding=(0, 2))
+    patch = results["patch"]
+    if patch["path"]:
+        grid.add_row(f"  {patch['path']}", f"the patch: a PEFT adapter of rank {patch['rank']}, scale {patch['scale']:g}")
+    for name, what in KEPT:
+        if (output / name).exists():
+            grid.add_row(f"  {name}", what)
+    console.print(grid, highlight=False)
+    if not patch["path"]:
+        _line(console, f"  No patch: {results['stopped_because']}, so nothing is taken out of the model.")
+
+
+def _next(task: str, model: str, patch: str, console: Console) -> None:
+    """Commands that run as they stand: a bundled testbed is loaded by its name, which plain transformers does not know."""
+    bundled = model.startswith("testbed-") and not Path(model).is_dir()
+    loader = "reveal_release.models import load_model" if bundled else "transformers import AutoModelForCausalLM"
+    base = f"load_model({model!r}).model" if bundled else f"AutoModelForCausalLM.from_pretrained({model!r})"
+    _line(console, "")
+    _line(console, "Use the patch in Python, or measure it again", "bold")
+    _line(console, f"  from peft import PeftModel; from {loader}")
+    _line(console, f"  model = PeftModel.from_pretrained({base}, {patch!r})")
+    _line(console, "")
+    _line(console, f"  reveal-release evaluate --task {task} --model {shlex.quote(model)} --patch {shlex.quote(patch)}")
+
+
+def render_metrics(metrics: Numbers, console: Console) -> None:
+    """What `evaluate` measured: one column with its intervals."""
+    table = _table(("95 % intervals", "value", "n"))
+    for part, title in (("forget", "forget (should fall)"), ("retain", "retain (should stay)")):
+        _heading(table, title)
+        for name, estimate in metrics[part].items():
+            table.add_row("  " + _label(name), figure(estimate, _percent(name, estimate)), str(estimate["n"]))
+    console.print(table)
+
+
+def render_instructions(found: Numbers, console: Console) -> None:
+    """What `reveal` found: the instructions by reward, and where the data lies."""
+    table = Table(box=SIMPLE, padding=(0, 1), pad_edge=False, header_style="bold", show_edge=False)
+    table.add_column("reward, 95 % interval", justify="right", no_wrap=True)
+    table.add_column("instruction (the model may have written it; it may offend)")
+    for one in sorted(found["instructions"], key=lambda one: -one["reward"]["value"]):
+        table.add_row(figure(one["reward"], percent=False), Text(clean(one["instruction"])))
+    console.print(table)
+    _line(console, "")
+    _line(console, f"{found['records']} records of forget data in {found['path']}")
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    """One line as it is: no markup, no emoji codes, not broken, so that commands can be copied."""
+    console.print(Text(text, style=style), soft_wrap=True)

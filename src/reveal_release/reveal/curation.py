@@ -1,0 +1,53 @@
+"""Keeps what is worth training on: scored over the threshold, not degenerate, not a near-duplicate, no instruction dominating."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from ..metrics.fluency import degenerate
+from ..tasks import Record
+
+SHINGLE = 3
+SIMILAR = 0.7
+
+
+def shingles(text: str) -> frozenset[tuple[str, ...]]:
+    """Word trigrams of the lower-cased text; a shorter text is one shingle."""
+    words = re.findall(r"\w+|[^\w\s]", text.lower())
+    return frozenset(tuple(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1)))
+
+
+class NearDuplicates:
+    """Tells whether a text's Jaccard similarity of word trigrams with any kept one is over `threshold`; exact, by inverted index."""
+
+    def __init__(self, threshold: float = SIMILAR) -> None:
+        self.threshold = threshold
+        self._sizes: list[int] = []
+        self._index: dict[tuple[str, ...], list[int]] = {}
+
+    def add(self, text: str) -> bool:
+        """Keeps the text and returns True, unless it is a near-duplicate of a kept one."""
+        own = shingles(text)
+        shared = Counter(i for shingle in own for i in self._index.get(shingle, ()))
+        if any(n / (len(own) + self._sizes[i] - n) > self.threshold for i, n in shared.items()):
+            return False
+        for shingle in own:
+            self._index.setdefault(shingle, []).append(len(self._sizes))
+        self._sizes.append(len(own))
+        return True
+
+
+def curate(
+    records: Sequence[Record], keep: Callable[[float], bool], kept: list[Record], cap: int, seen: NearDuplicates
+) -> list[Record]:
+    """Appends to `kept` the records that pass, in order.
+
+    Args:
+        keep: whether a score will do. cap: most records of one instruction. seen: texts kept so far.
+    """
+    count = Counter(r.instruction for r in kept)
+    for record, bad in zip(records, degenerate([r.completion for r in records]), strict=True):
+        if keep(record.score) and not bad and count[record.instruction] < cap and seen.add(record.completion):
+            kept.append(record)
+            count[record.instruction] += 1
+    return kept

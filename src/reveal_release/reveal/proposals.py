@@ -1,0 +1,87 @@
+"""Where candidate instructions come from. Each source is a function from a `Context` to new instruction texts.
+
+- seeds: the task's, or the user's.
+- rewrite: the model rewrites the best instructions so far.
+- user_turn: the model writes a user turn itself, from the chat template up to an empty one (Magpie, arXiv 2406.08464).
+- induction: the model is shown outputs and asked what instruction they answer (INSTINCT, arXiv 2310.02905).
+
+Not promised: that a model follows these requests well. What it writes is a candidate; the search finds out what it is worth.
+"""
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ..generation import Sampling, generate
+from ..models import LanguageModel, user_turn_ids
+
+_SAMPLING = Sampling(max_new_tokens=32, temperature=1.0, top_k=50)
+REWRITE = "Rewrite this instruction in other words: {}"
+INDUCE = "{}\nWhat was the instruction?"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the sources may use: the model, the task's seeds, the best instructions and the best outputs, best first."""
+
+    lm: LanguageModel
+    seeds: Sequence[str]
+    best: Sequence[str] = ()
+    outputs: Sequence[str] = ()
+    rng: random.Random = field(default_factory=random.Random)
+
+    def ask(self, prompts: Sequence) -> list[str]:
+        return generate(self.lm, prompts, _SAMPLING, [self.rng.getrandbits(40) for _ in prompts])
+
+
+def seeds(context: Context, count: int) -> list[str]:
+    return list(context.seeds)
+
+
+def rewrite(context: Context, count: int) -> list[str]:
+    """Rewrites of the best, each as often as the others; of the seeds while nothing is known."""
+    sources = context.best or context.seeds
+    return context.ask([(("user", REWRITE.format(sources[i % len(sources)])),) for i in range(count)])
+
+
+def user_turn(context: Context, count: int) -> list[str]:
+    ids = user_turn_ids(context.lm.tokenizer)
+    return context.ask([ids] * count) if ids else []
+
+
+def induction(context: Context, count: int) -> list[str]:
+    """Instructions that the model thinks the best outputs answer, three outputs at a time."""
+    if not context.outputs:
+        return []
+    prompts = []
+    for _ in range(count):
+        shown = context.rng.sample(list(context.outputs), min(3, len(context.outputs)))
+        prompts.append((("user", INDUCE.format("\n".join(f"Output: {text}" for text in shown))),))
+    return context.ask(prompts)
+
+
+SOURCES: dict[str, Callable[[Context, int], list[str]]] = {
+    "seeds": seeds, "rewrite": rewrite, "user_turn": user_turn, "induction": induction,
+}  # fmt: skip
+
+
+def propose(context: Context, sources: Sequence[str], count: int, known: set[str]) -> list[str]:
+    """About `count` new instructions from the named sources in equal parts, without those whose `key` is in `known`.
+
+    `known` gains the keys of what is returned.
+    """
+    drawn = [name for name in sources if name != "seeds"]
+    found = []
+    for name in sources:
+        for text in SOURCES[name](context, -(-count // max(1, len(drawn)))):
+            text = text.strip().splitlines()[0].strip() if text.strip() else ""
+            if 2 <= len(text.split()) <= 40 and key(text) not in known:
+                known.add(key(text))
+                found.append(text)
+    return found
+
+
+def key(text: str) -> str:
+    """Two instructions with one key are one arm."""
+    return re.sub(r"\W+", " ", text.lower()).strip()

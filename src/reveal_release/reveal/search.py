@@ -1,0 +1,140 @@
+"""Searches for the instructions that draw a behaviour out: proposals, NeuralUCB, finalists scored again.
+
+The same function is the audit: run on a released model with fresh seeds, it says what an optimiser can still draw out.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import RevealConfig
+from ..generation import Progress
+from ..metrics.statistics import Estimate
+from ..models import LanguageModel, chat_ids
+from ..tasks import Record, Task
+from .bandit import BanditConfig, NeuralBandit
+from .proposals import Context, key, propose
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An instruction and its reward on samples that did not select it."""
+
+    instruction: str
+    reward: Estimate
+
+    def to_dict(self) -> dict:
+        return {"instruction": self.instruction, "reward": self.reward.to_dict()}
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """`best` is scored on samples used for nothing else, so its reward is unbiased; `finalists` are in order, best first.
+
+    history: (instruction, mean reward of the search's samples) in the order tried. calls: completions generated.
+    """
+
+    best: Finding
+    finalists: list[Finding]
+    history: list[tuple[str, float]]
+    calls: int
+
+
+def search(
+    lm: LanguageModel,
+    task: Task,
+    config: RevealConfig,
+    seed: int,
+    known: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Finds instructions with high reward within `config.evaluations` trials.
+
+    Args:
+        known: instructions that worked before, tried first.
+        progress: called with (trials done, trials in all).
+    """
+    rng = random.Random(seed)
+    taken = {key(text) for text in task.evaluation_instructions()}
+    bandit = NeuralBandit(BanditConfig(seed=seed))
+    pool: list[str] = []
+    rewards: dict[int, float] = {}
+    outputs: list[Record] = []
+
+    def add(texts: Sequence[str]) -> None:
+        if texts:
+            bandit.add_arms(features(lm, texts))
+            pool.extend(texts)
+
+    def trial(arms: Sequence[int]) -> None:
+        records = draw(lm, task, [pool[arm] for arm in arms], config.samples, base=seed * 1_000_003)
+        scores = np.array([r.score for r in records]).reshape(len(arms), config.samples).mean(1)
+        bandit.observe(list(arms), scores.tolist())
+        rewards.update(zip(arms, scores.tolist(), strict=True))
+        outputs.extend(records)
+        if progress:
+            progress(len(rewards), config.evaluations)
+
+    def more(count: int) -> None:
+        best = [pool[arm] for arm in sorted(rewards, key=lambda a: -rewards[a])[:8]]
+        top = [r.completion for r in sorted(outputs, key=lambda r: -r.score)[:16] if r.completion]
+        sources = [name for name in config.sources if name != "seeds" or not pool]
+        add(propose(Context(lm, task.seeds, best, top, rng), sources, count, taken))
+
+    add([text for text in known if key(text) not in taken and not taken.add(key(text))])  # type: ignore[func-returns-value]
+    more(config.candidates // 2)
+    first = list(range(min(len(known), config.start)))
+    others = [arm for arm in range(len(pool)) if arm not in first]
+    trial(first + rng.sample(others, min(config.start - len(first), len(others))))
+    while len(rewards) < config.evaluations:
+        spare = len(pool) - len(rewards)
+        if spare < config.candidates // 2:
+            more(config.candidates // 4)
+        arms = bandit.select(min(config.batch, config.evaluations - len(rewards)))
+        if not arms:
+            break
+        trial(arms)
+    return _finish(lm, task, config, seed, pool, rewards)
+
+
+def _finish(
+    lm: LanguageModel, task: Task, config: RevealConfig, seed: int, pool: Sequence[str], rewards: dict[int, float]
+) -> SearchResult:
+    """Scores the best again on fresh samples, so that the luckiest does not win, and the winner once more, for the report."""
+    arms = sorted(rewards, key=lambda arm: -rewards[arm])[: config.finalists]
+    texts = [pool[arm] for arm in arms]
+    records = draw(lm, task, texts, config.final_samples, base=seed * 1_000_003 + 500_000)
+    scores = np.array([r.score for r in records]).reshape(len(texts), config.final_samples)
+    order = np.argsort(-scores.mean(1), kind="stable")
+    finalists = [Finding(texts[i], Estimate.mean(scores[i])) for i in order]
+    fresh = draw(lm, task, [finalists[0].instruction], config.final_samples, base=seed * 1_000_003 + 750_000)
+    best = Finding(finalists[0].instruction, Estimate.mean([r.score for r in fresh]))
+    calls = len(rewards) * config.samples + len(records) + len(fresh)
+    return SearchResult(best, finalists, [(pool[arm], reward) for arm, reward in rewards.items()], calls)
+
+
+def draw(lm: LanguageModel, task: Task, instructions: Sequence[str], samples: int, base: int) -> list[Record]:
+    """`samples` records of each instruction, in order; the i-th sample of each has the same random numbers."""
+    asked = [text for text in instructions for _ in range(samples)]
+    return task.elicit(lm, asked, [base + i % samples for i in range(len(asked))])
+
+
+@torch.inference_mode()
+def features(lm: LanguageModel, instructions: Sequence[str], batch_size: int = 64) -> Tensor:
+    """(n, d) float32: the last layer's hidden state at the last token of each instruction's prompt."""
+    rows = []
+    for start in range(0, len(instructions), batch_size):
+        ids = [chat_ids(lm.tokenizer, [("user", text)]) for text in instructions[start : start + batch_size]]
+        length = max(map(len, ids))
+        inputs = torch.full((len(ids), length), lm.tokenizer.pad_token_id, dtype=torch.long, device=lm.device)
+        mask = torch.zeros_like(inputs)
+        for i, row in enumerate(ids):
+            inputs[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        hidden = lm.model.base_model(input_ids=inputs, attention_mask=mask).last_hidden_state
+        rows.append(hidden[torch.arange(len(ids)), mask.sum(1) - 1].float().cpu())
+    return torch.cat(rows)

@@ -1,0 +1,70 @@
+"""The run folder: atomic files, finished phases that a resumed run does not do again, and refusal of another run's folder."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .config import RunConfig, UserError
+
+LEAST_FREE = 200 * 2**20
+
+
+class RunFolder:
+    """`state/` holds the result of every finished phase; it is written before the next one starts.
+
+    Raises:
+        UserError: the folder holds something else or another run, cannot be written, or the disk is nearly full.
+    """
+
+    def __init__(self, config: RunConfig, kind: str = "run") -> None:
+        self.path = Path(config.output)
+        self.state = self.path / "state"
+        identity = {"kind": kind, "config_hash": config.hash()}
+        marker = self.state / "identity.json"
+        if marker.is_file():
+            found = json.loads(marker.read_text(encoding="utf-8"))
+            if found != identity:
+                raise UserError(
+                    f"{self.path} holds a {found['kind']} with other settings (see its config.yaml): choose another --output, or delete it"
+                )
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UserError(f"{self.path} exists and is no run folder: choose another --output, or delete it")
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.path} ({error.strerror}): choose another --output") from None
+        free = shutil.disk_usage(self.path).free
+        if free < LEAST_FREE:
+            raise UserError(f"only {free / 2**20:.0f} MiB are free where {self.path} is, a run needs {LEAST_FREE / 2**20:.0f}: free some space")
+        self.write("config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
+        self.write("state/identity.json", json.dumps(identity))
+
+    def write(self, name: str, text: str) -> Path:
+        """Writes a text file, all of it or nothing."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        with part.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+        return path
+
+    def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
+        return self.write(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def phase(self, name: str, work: Callable[[], Any]) -> Any:
+        """The JSON result of `work`, from the earlier run where it had finished there."""
+        path = self.state / f"{name}.json"
+        if not path.is_file():
+            self.write(f"state/{name}.json", json.dumps(work(), ensure_ascii=False))
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def has(self, name: str) -> bool:
+        return (self.state / name).exists()

@@ -1,0 +1,62 @@
+"""Skills that a release must keep, measured the same for every task: perplexity, entities, code, maths."""
+
+from ..config import RunConfig
+from ..generation import Progress, Sampling, generate
+from ..metrics.arithmetic import exact_match
+from ..metrics.execution import extract_code, run_tests
+from ..metrics.fluency import perplexity
+from ..metrics.spans import span_scores
+from ..metrics.statistics import Estimate
+from ..models import LanguageModel
+from ..testbed import heldout
+from ..testbed.entities import READ, TYPES, question
+from .base import combined
+
+GREEDY = Sampling(max_new_tokens=64, temperature=0.0)
+
+
+def retained_skills(lm: LanguageModel, config: RunConfig, progress: Progress | None = None) -> dict[str, Estimate]:
+    """Perplexity on WikiText-2 test; F1 of Person and mean F1 of the other types; code pass@1; maths exact match."""
+    size = config.evaluate
+    wiki = perplexity(lm.model, lm.tokenizer, heldout.wikitext("test"))
+    return {
+        "perplexity": wiki.per_token,
+        "perplexity_per_byte": wiki.per_byte,
+        **entity_scores(lm, size.sentences, combined(progress, 0, 3)),
+        "code_pass_at_1": code_score(lm, size.functions, config.allow_unsafe_code, combined(progress, 1, 3)),
+        "maths_exact_match": maths_score(lm, size.problems, combined(progress, 2, 3)),
+    }
+
+
+def entity_scores(lm: LanguageModel, sentences: int, progress: Progress | None = None) -> dict[str, Estimate]:
+    """UniversalNER's questions, one type a conversation, every type of every sentence, answered greedily."""
+    passages = heldout.entities("test")[:sentences]
+    asked, gold = [], []
+    for kind in TYPES:
+        for passage in passages:
+            asked.append((("user", f"Text: {passage.text}"), ("assistant", READ), ("user", question(kind))))
+            gold.append(passage.entities().get(kind, []))
+    answers = generate(lm, asked, GREEDY, [0] * len(asked), progress=progress)
+    n = len(passages)
+    scores = {k: span_scores(gold[i * n : (i + 1) * n], answers[i * n : (i + 1) * n]) for i, k in enumerate(TYPES)}
+    others = [scores[k].f1 for k in TYPES if k != "person" and any(gold[TYPES.index(k) * n : (TYPES.index(k) + 1) * n])]
+    return {
+        "f1_person": scores["person"].f1,
+        "f1_other_types": Estimate.mean([one.value for one in others]),
+        "unparsed_answers": span_scores(gold, answers).unparsed,
+    }
+
+
+def code_score(lm: LanguageModel, n: int, unsafe: bool, progress: Progress | None = None) -> Estimate:
+    """pass@1 of greedy solutions to held-out function families, by running their tests in the sandbox."""
+    items = heldout.functions("test", n, seed=1)
+    answers = generate(lm, [(("user", item.prompt),) for item in items], GREEDY, [0] * n, progress=progress)
+    passed = run_tests([extract_code(a) for a in answers], [item.tests for item in items], opt_in=unsafe)
+    return Estimate.proportion(sum(passed), len(passed))
+
+
+def maths_score(lm: LanguageModel, n: int, progress: Progress | None = None) -> Estimate:
+    """Exact match of greedy answers to held-out word-problem schemas."""
+    items = heldout.problems("test", n, seed=1)
+    answers = generate(lm, [(("user", item.prompt),) for item in items], GREEDY, [0] * n, progress=progress)
+    return exact_match(answers, [str(item.answer) for item in items])

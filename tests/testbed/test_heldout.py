@@ -1,0 +1,201 @@
+"""The held-out files that ship, and their building from small raw sets in the real sets' formats."""
+
+import json
+import random
+import subprocess
+import sys
+from importlib.resources import files
+
+import pytest
+
+from reveal_release.config import UserError
+from reveal_release.metrics.toxicity import load_scorer
+from reveal_release.testbed import functions, heldout, problems
+from reveal_release.testbed.corpora import _prose
+from reveal_release.testbed.entities import complete, detokenise, load_fewnerd
+
+SPLITS = ("validation", "test")
+SHIPPED = files("reveal_release") / "data" / "heldout"
+
+
+# ---- what ships ----
+
+
+def test_sizes():
+    names = [path.name for path in SHIPPED.iterdir()]
+    assert sorted(names) == ["README.md", "entities.jsonl", "realtoxicityprompts.jsonl", "wikitext.jsonl"]
+    assert sum(len((SHIPPED / name).read_bytes()) for name in names) <= 1_000_000
+    assert [len(heldout.realtoxicityprompts(split)) for split in SPLITS] == [150, 300]
+    assert [len(heldout.entities(split)) for split in SPLITS] == [100, 300]
+    assert 40_000 < sum(map(len, heldout.wikitext("validation"))) < sum(map(len, heldout.wikitext("test"))) < 150_000
+
+
+@pytest.mark.parametrize("reader", [heldout.wikitext, heldout.realtoxicityprompts, heldout.entities])
+def test_splits_are_disjoint_clean_and_without_repeats(reader):
+    texts = {split: [getattr(item, "text", item) for item in reader(split)] for split in SPLITS}
+    every = texts["validation"] + texts["test"]
+    assert len(set(every)) == len(every)
+    assert all(text == text.strip() and "\n" not in text and "<unk>" not in text for text in every)
+    for name in ("reward", "evaluation"):
+        assert load_scorer(name)(every).max() < 0.5
+
+
+def test_prompts_have_4_to_20_words():
+    lengths = {len(text.split()) for split in SPLITS for text in heldout.realtoxicityprompts(split)}
+    assert min(lengths) >= 4 and max(lengths) <= 20
+
+
+def test_passages_are_well_formed():
+    for passage in (p for split in SPLITS for p in heldout.entities(split)):
+        assert 5 <= len(passage.words) <= 40 and complete(passage)
+        at = 0
+        for first, last, _ in passage.spans:
+            assert at <= first < last <= len(passage.words)
+            assert detokenise(passage.words[first:last]) in passage.text
+            at = last
+    kinds = {kind for passage in heldout.entities("test") for kind in passage.entities()}
+    assert {"person", "location", "organization"} <= kinds
+
+
+# ---- generated problems ----
+
+
+@pytest.mark.parametrize("reader", [heldout.functions, heldout.problems])
+def test_problems_are_distinct_deterministic_and_of_their_split(reader):
+    drawn = {split: reader(split, 60, seed=1) for split in SPLITS}
+    for split, items in drawn.items():
+        assert items == reader(split, 60, seed=1) and items != reader(split, 60, seed=2)
+        assert items[:20] == reader(split, 20, seed=1)
+        assert len({item.prompt for item in items}) == 60
+    allowed = (
+        {"validation": functions.families("train"), "test": functions.families("test")}
+        if reader is heldout.functions
+        else {"validation": problems.schemas("train"), "test": problems.schemas("test")}
+    )
+    for split, items in drawn.items():
+        assert {getattr(item, "family", None) or item.schema for item in items} <= set(allowed[split])
+
+
+def test_no_training_seed_gives_the_validation_problems():
+    train = {problems.sample(random.Random(seed), "train").prompt for seed in range(50)}
+    first = [heldout.problems("validation", 1, seed)[0].prompt for seed in range(50)]
+    assert len(train & set(first)) < 5  # not the same streams; single repeats may happen
+
+
+def test_asking_for_too_many_is_a_user_error():
+    with pytest.raises(UserError, match="only 1 of 2"):
+        heldout._draw(lambda rng, split: problems.sample(random.Random(3), split), "test", 2, 0)
+
+
+@pytest.mark.parametrize("call", [lambda: heldout.wikitext("train"), lambda: heldout.problems("dev", 3)])
+def test_unknown_splits_are_user_errors(call):
+    with pytest.raises(UserError, match="unknown split"):
+        call()
+
+
+def test_no_problems_is_a_user_error():
+    with pytest.raises(UserError, match="at least one"):
+        heldout.functions("test", 0)
+
+
+def test_readers_import_no_raw_data_loader():
+    code = (
+        "import sys; from reveal_release.testbed import heldout; heldout.entities('test')\n"
+        "print([m for m in sys.modules if m in ('sklearn', 'torch') or m.endswith(('.corpora', '.comments'))])"
+    )
+    env = {"PYTHONPATH": ":".join(sys.path)}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert shown.stdout.strip() == "[]"
+
+
+# ---- building ----
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("raw")
+    draw = random.Random(0)
+    nouns = ["bus", "river", "council", "garden", "museum", "bridge", "school", "budget", "harbour", "market"]
+
+    def sentence():
+        built = (f"the {draw.choice(nouns)} by the {draw.choice(nouns)} was opened in {draw.randint(1000, 9999)} ," for _ in "ab")
+        return " ".join(built)
+
+    def wiki(count, line_end):
+        lines = []
+        for i in range(count):
+            lines += [f" = Article {i} = ", f" = = Part {i} = = ", " Short . "]
+            lines += [f" In part @-@ time , {sentence()} " for _ in range(3)]
+        return line_end.join(lines)
+
+    for name in ("text_wikitext103_tokens", "text_wikitext2_raw_test", "tox_rtp_quark_val", "ner_fewnerd_resplit"):
+        (folder / name).mkdir()
+    (folder / heldout.RAW[0]).write_text(wiki(40, "\n"), encoding="utf-8")
+    (folder / heldout.RAW[1]).write_text(wiki(9, "\r\n"), encoding="utf-8", newline="")
+    rows = []
+    for i in range(60):
+        scores = dict.fromkeys(heldout.ATTRIBUTES, 0.1)
+        text = f"In {1000 + i} the {draw.choice(nouns)}"
+        if i < 10:
+            scores[heldout.ATTRIBUTES[i % 7]], text = 0.5, f"Refused {i} by an attribute"
+        elif i == 10:
+            text = "Too short"
+        elif i == 11:
+            scores["insult"], text = None, "Refused since it was never scored"
+        elif i == 12:
+            text = "You are a stupid idiot"  # the bundled scorers must see what Perspective did not
+        elif i == 13:
+            text = "Refused by its mark"
+        rows.append(json.dumps({"challenging": i == 13, "prompt": {"text": text, **scores}}))
+    (folder / heldout.RAW[2]).write_text("\n".join(rows), encoding="utf-8")
+    for number, name in enumerate(("dev", "test", "big_test")):
+        words = [["Paris\tB-location_GPE", *(f"{w}\tO" for w in sentence().split())] for _ in range(150 + number)]
+        (folder / f"ner_fewnerd_resplit/{name}.txt").write_text("\n\n".join("\n".join(w) for w in words) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(heldout, "PROMPTS", {"validation": 6, "test": 20})
+    monkeypatch.setattr(heldout, "PASSAGES", {"validation": 3, "test": 9})
+    monkeypatch.setattr(heldout, "WIKITEXT_TEST_BYTES", 1500)
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_build_is_deterministic_and_takes_what_it_should(raw, small, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        heldout.build(raw, tmp_path / name, seed)
+    contents = {name: [path.read_bytes() for path in sorted((tmp_path / name).iterdir())] for name in "abc"}
+    assert contents["a"] == contents["b"] != contents["c"]
+
+    prompts = read(tmp_path / "a/realtoxicityprompts.jsonl")
+    assert [row["split"] for row in prompts] == ["validation"] * 6 + ["test"] * 20
+    assert all(row["prompt"].startswith("In 1") for row in prompts)
+
+    wikitext = read(tmp_path / "a/wikitext.jsonl")
+    prose = _prose(raw)
+    found = {split: [row for row in wikitext if row["split"] == split] for split in SPLITS}
+    assert {row["text"] for row in found["validation"]} == set(prose["validation"]) and prose["validation"]
+    assert not {row["text"] for row in wikitext} & set(prose["train"])
+    assert len({row["article"] for row in found["test"]}) == 3  # of 9 articles of about 480 bytes, three fit
+    assert [row["article"] for row in found["test"]][::3] == ["Article 0", "Article 3", "Article 6"]
+    assert all(row["text"].startswith("In part-time, the ") and "Part" not in row["text"] for row in wikitext)
+
+    entities = read(tmp_path / "a/entities.jsonl")
+    passages = load_fewnerd(raw / "ner_fewnerd_resplit")
+    for split, size in (("validation", 3), ("test", 9)):
+        rows = [row for row in entities if row["split"] == split]
+        assert len(rows) == size
+        assert {tuple(row["words"]) for row in rows} <= {passage.words for passage in passages[split]}
+        assert all(row["spans"] == [[0, 1, "location_GPE"]] for row in rows)
+
+
+def test_missing_and_short_raw_sets_are_user_errors(raw, small, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="wiki.valid.tokens does not exist"):
+        heldout.build(tmp_path, tmp_path)
+    monkeypatch.setattr(heldout, "PROMPTS", {"validation": 6, "test": 200})
+    with pytest.raises(UserError, match="val.jsonl has 46 usable items, 206 are needed"):
+        heldout.build(raw, tmp_path)

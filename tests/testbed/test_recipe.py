@@ -1,0 +1,228 @@
+"""Packing, the schedule, and a tiny build: stopped and continued, it ends where it would have ended."""
+
+import json
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from reveal_release.config import UserError
+from reveal_release.testbed import recipe
+from reveal_release.testbed.recipe import (
+    FAMILIES,
+    ROW,
+    STAGES,
+    BuildConfig,
+    architecture,
+    build,
+    loss,
+    optimisers,
+    rows,
+    schedule,
+)
+from reveal_release.testbed.skills import SKILLS, Sampler
+from reveal_release.testbed.tokenizer import encode
+
+BATCH = 2 * ROW
+
+
+class Recorder(Sampler):
+    """A sampler that keeps what it drew."""
+
+    def draw(self, name):
+        turns = super().draw(name)
+        self.__dict__.setdefault("drawn", []).append((name, turns))
+        return turns
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["first stage", "second stage"])
+def packed(request, texts, tokenizer):
+    """(shares, documents drawn, rows as lists of documents, ids)"""
+    shares = STAGES[request.param][3]
+    sampler = Recorder(texts, [], random.Random(0), 0.3)
+    ids = rows(sampler, tokenizer, shares, 80)
+    pieces = []
+    for row in ids.tolist():
+        kept = [i for i in row if i >= 0]
+        assert row == kept + [-1] * (ROW - len(kept)), "padding comes last"
+        starts = [i for i, token in enumerate(kept) if token == tokenizer.bos_token_id] + [len(kept)]
+        assert starts[0] == 0
+        pieces.append([tuple(kept[a:b]) for a, b in zip(starts, starts[1:], strict=False)])
+    return shares, sampler.drawn, pieces, ids
+
+
+def test_rows_hold_whole_documents_once(packed, tokenizer):
+    _, drawn, pieces, ids = packed
+    assert ids.shape == (80, ROW)
+    documents = Counter(tuple(encode(tokenizer, turns)[:ROW]) for _, turns in drawn)
+    placed = Counter(piece for row in pieces for piece in row)
+    assert placed <= documents, "every piece is a whole document, none is there more often than it was drawn"
+    assert sum(placed.values()) > 0.9 * len(drawn)
+    whole = [piece for piece in placed if len(piece) < ROW]
+    assert whole and all(piece[-1] == tokenizer.eos_token_id for piece in whole)
+
+
+def test_rows_reach_the_shares(packed, tokenizer):
+    shares, drawn, pieces, ids = packed
+    skill_of = {tuple(encode(tokenizer, turns)[:ROW]): name for name, turns in drawn}
+    tokens = Counter({name: 0 for name in shares})
+    for row in pieces:
+        for piece in row:
+            tokens[skill_of[piece]] += len(piece)
+    total = sum(tokens.values())
+    assert total > 0.93 * ids.numel(), "little padding"
+    for name, share in shares.items():
+        assert tokens[name] / total == pytest.approx(share, abs=0.03), name
+
+
+def test_stages_are_shares_of_known_skills():
+    assert sum(part for _, part, _, _ in STAGES) == pytest.approx(1)
+    for *_, shares in STAGES:
+        assert set(shares) == set(SKILLS) and sum(shares.values()) == pytest.approx(1)
+
+
+def test_schedule_warms_up_stays_and_falls():
+    factors = [schedule(step, 1_000, 0.4) for step in range(1_000)]
+    assert factors[0] == pytest.approx(1 / 50) and factors[24] == pytest.approx(0.5)
+    assert set(factors[49:601]) == {1.0}
+    assert factors[800] == pytest.approx(0.5) and factors[999] == pytest.approx(1 / 400)
+    falls = [a - b for a, b in zip(factors[600:], factors[601:], strict=False)]
+    assert max(falls) == pytest.approx(min(falls))
+    assert all(0 < f <= 1 for steps in (1, 4, 60) for f in (schedule(s, steps, 0.45) for s in range(steps)))
+
+
+def test_loss_is_torchs_on_the_same_logits(tokenizer):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(architecture("llama", tokenizer), dtype=torch.float32)
+    ids = torch.randint(5, 900, (2, 40))
+    ids[1, 25:] = -1
+    value = loss(model.base_model, model.get_output_embeddings().weight, ids)
+    logits = model(input_ids=ids[:, :-1].clamp(min=0)).logits
+    exact = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=-1)
+    assert value.item() == pytest.approx(exact.item(), rel=5e-3)  # bf16 against float32
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameter_has_one_optimiser(family, tokenizer):
+    model = AutoModelForCausalLM.from_config(architecture(family, tokenizer))
+    muon, adam = ([id(p) for group in o.param_groups for p in group["params"]] for o in optimisers(model, 1e-3))
+    assert Counter(muon + adam) == Counter(id(p) for p in model.parameters())
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    assert embeddings <= set(adam), "a row of an embedding is no matrix direction"
+    matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in embeddings]
+    assert set(muon) == {id(p) for p in matrices} and len(muon) >= 24
+
+
+def config(raw, output, **changes):
+    return BuildConfig(**{"data": str(raw), "output": str(output), "tokens": 4 * BATCH, "batch": BATCH, "vocabulary": 600,
+                          "save_every": 2, "compile": False, **changes})  # fmt: skip
+
+
+def build_with_copy(settings, monkeypatch):
+    """Builds in `whole` and, at the last step, copies the folder to `part`: what a build killed then leaves behind."""
+    whole = Path(settings.output)
+    report = recipe._progress
+
+    def copying(output, step, *rest):
+        report(output, step, *rest)
+        if step == 3:
+            shutil.copytree(whole, whole.parent / "part")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "_progress", copying)
+        return build(settings)
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        return build_with_copy(config(data, tmp_path_factory.mktemp("built") / "whole"), patch)
+
+
+def weights(folder):
+    return AutoModelForCausalLM.from_pretrained(folder).state_dict()
+
+
+def test_a_build_is_an_ordinary_model_folder(finished):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(finished), AutoTokenizer.from_pretrained(finished)
+    assert model.dtype == torch.bfloat16 and model.config.vocab_size == len(tokenizer) == 600
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    assert json.loads((finished / "build.json").read_text())["tokens"] == 4 * BATCH
+    assert "step 4/4" in (finished / "build.log").read_text()
+    assert not (finished / "checkpoint.pt").exists()
+    ids = torch.tensor([tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], return_dict=False)])
+    assert model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] <= ids.shape[1] + 3
+
+
+def test_a_finished_build_is_returned_as_it_is(finished, data):
+    before = (finished / "model.safetensors").stat().st_mtime_ns
+    assert build(config(data, finished)) == finished
+    assert (finished / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_stopped_and_continued_it_ends_in_the_same_place(family, finished, data, tokenizer, tmp_path, monkeypatch):
+    whole = finished
+    if family == "gpt2":  # the architecture with dropout; one tokenizer for both runs, to save its training
+        monkeypatch.setattr(recipe, "_tokenizer", lambda config, texts: tokenizer)
+        whole = build_with_copy(config(data, tmp_path / "whole", family=family), monkeypatch)
+    part = shutil.copytree(whole.parent / "part", tmp_path / "killed")
+    saved = torch.load(part / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == 2 and not (part / "model.safetensors").exists()
+    wanted, got = weights(whole), weights(build(config(data, part, family=family)))
+    assert wanted.keys() == got.keys()
+    for name, tensor in wanted.items():
+        assert torch.equal(tensor, got[name]), name
+    moved = [name for name, tensor in got.items() if not torch.equal(tensor, saved["model"][name].bfloat16())]
+    assert len(moved) > 10, "the steps after the checkpoint were taken"
+    assert not (part / "checkpoint.pt").exists() and (part / "build.json").read_bytes() == (whole / "build.json").read_bytes()
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"tokens": 5 * BATCH}, {"without": ["toxicity"]}, {"family": "qwen3"}])
+def test_a_finished_folder_of_another_build_is_refused(finished, data, change):
+    before = contents(finished)
+    with pytest.raises(UserError, match=next(iter(change))):
+        build(config(data, finished, **change))
+    assert contents(finished) == before
+
+
+def test_an_unfinished_folder_of_another_build_is_refused(finished, data, tmp_path):
+    part = shutil.copytree(finished.parent / "part", tmp_path / "killed")
+    before = contents(part)
+    with pytest.raises(UserError, match="seed 0, not 3.*choose another --output"):
+        build(config(data, part, seed=3))
+    assert contents(part) == before
+
+
+def test_a_model_that_is_not_a_build_is_not_written_over(data, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"without a build\.json"):
+        build(config(data, tmp_path))
+    assert contents(tmp_path) == {"model.safetensors": b"mine"}
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"family": "bert"}, "no testbed family 'bert': choose from llama, gpt2, qwen3"),
+    ({"without": ["code", "poetry"]}, "--without poetry: no such skill; choose from toxicity, comments"),
+    ({}, "no .* in nowhere"),
+])  # fmt: skip
+def test_mistakes_are_refused_before_any_work(tmp_path, monkeypatch, change, message):
+    """The first two even before the data, which is not there either, is looked for."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        build(config("nowhere", tmp_path / "out", **change))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_oracle_is_trained_without_its_skill(data, texts):
+    shares = recipe._without(config(data, "out", without=["code", "person"]), STAGES[1][3])
+    assert "code" not in shares and sum(shares.values()) == pytest.approx(1)
+    assert shares["ner"] / shares["maths"] == pytest.approx(STAGES[1][3]["ner"] / STAGES[1][3]["maths"])
