@@ -67,7 +67,7 @@ class ReleaseConfig:
     batch: int = 16
     learning_rate: float = 2e-3
     retain_steps: int = 160
-    retain_records: int = 768
+    retain_records: int = 640
     retain_loss: Literal["nll", "kl"] = "kl"
     orthogonality: str = "olora"
     orthogonality_weight: float = 1e-4

@@ -91,7 +91,7 @@ def generate(
         processors = LogitsProcessorList()
         if sampling.temperature > 0:
             processors.append(GumbelSampling(torch.tensor([seeds[i] for i in rows], device=lm.device), sampling, length))
-        output = lm.model.generate(
+        output: Tensor = lm.model.generate(  # type: ignore[operator]  # torch types module attributes as Tensor
             inputs.to(lm.device),
             attention_mask=mask.to(lm.device),
             max_new_tokens=sampling.max_new_tokens,
@@ -105,7 +105,7 @@ def generate(
             logits_processor=processors,
         )
         for i, row in zip(rows, output[:, length:], strict=True):
-            texts[i] = lm.tokenizer.decode(row, skip_special_tokens=True).strip()
+            texts[i] = str(lm.tokenizer.decode(row, skip_special_tokens=True)).strip()
         if progress:
             progress(min(start + batch_size, len(order)), len(order))
     return texts

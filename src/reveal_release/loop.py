@@ -7,6 +7,7 @@ was killed goes on with the same command and ends in the same figures.
 """
 
 import importlib.metadata
+import json
 import platform
 import resource
 import time
@@ -20,6 +21,7 @@ import torch
 
 from .config import RunConfig
 from .generation import generate
+from .metrics.statistics import Estimate
 from .models import LanguageModel, load_model
 from .release.adapter import applied, fingerprint, is_fan_in_fan_out, load, merge_, save
 from .release.patch import Patch
@@ -27,7 +29,6 @@ from .release.release import Utility, choose_scale, direction, train_modules
 from .report.console import SilentReporter
 from .reveal.search import Finding, search
 from .reveal.selfgen import encode, forget_records, retain_records
-from .metrics.statistics import Estimate
 from .runfolder import RunFolder
 from .tasks import Record, Task, get_task
 
@@ -151,7 +152,7 @@ class Workshop:
             with self.patched(patch):
                 pems = train_modules(self.lm, forget, retain[held_back:], config, self.seed(f"release-{t}"), update)
                 step = direction(*pems, config)
-                chosen = choose_scale(self.lm, step, utility, self.config.utility_budget, config)
+                chosen = choose_scale(self.lm, step, utility, self.config.utility_budget, config.max_scale)
             self.save(step.scale(chosen.scale) if chosen.scale else step, path)
             return {"scale": chosen.scale, "utility_loss": chosen.cost, "tried": chosen.tried}
 
@@ -200,8 +201,6 @@ class Workshop:
             "environment": environment(self.lm),
             "output": str(self.folder.path),
         }
-        import json
-
         self.folder.write("results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
         return results
 
@@ -244,8 +243,6 @@ def reveal_only(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
         "records": len(forget),
         "path": str(w.folder.path / "forget_data" / "iteration-1.jsonl"),
     }
-    import json
-
     w.folder.write("results.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return result
 

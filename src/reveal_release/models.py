@@ -77,13 +77,14 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True).to(place)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True)
     except (OSError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0][:160]
         raise UserError(f"cannot load model {name!r}: {first} (give a testbed's name, a folder, or a hub name with safetensors)") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
+    model.to(torch.device(place))  # type: ignore[arg-type]  # transformers' decorator hides the signature
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -98,7 +99,8 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = Tr
     if tokenizer.chat_template is None:
         return tokenizer("".join(content + "\n" for _, content in turns))["input_ids"]
     messages = [{"role": role, "content": content} for role, content in turns]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=answer, return_dict=True)["input_ids"]
+    encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=answer, return_dict=True)
+    return encoded["input_ids"]
 
 
 def user_turn_ids(tokenizer: PreTrainedTokenizerBase) -> list[int] | None:

@@ -30,7 +30,8 @@ class RunFolder:
             found = json.loads(marker.read_text(encoding="utf-8"))
             if found != identity:
                 raise UserError(
-                    f"{self.path} holds a {found['kind']} with other settings (see its config.yaml): choose another --output, or delete it"
+                    f"{self.path} holds a {found['kind']} with other settings (see its config.yaml): "
+                    "choose another --output, or delete it"
                 )
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(f"{self.path} exists and is no run folder: choose another --output, or delete it")
@@ -40,7 +41,7 @@ class RunFolder:
             raise UserError(f"cannot write to {self.path} ({error.strerror}): choose another --output") from None
         free = shutil.disk_usage(self.path).free
         if free < LEAST_FREE:
-            raise UserError(f"only {free / 2**20:.0f} MiB are free where {self.path} is, a run needs {LEAST_FREE / 2**20:.0f}: free some space")
+            raise UserError(f"{free / 2**20:.0f} MiB are free at {self.path}, a run needs {LEAST_FREE / 2**20:.0f}: free some space")
         self.write("config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
         self.write("state/identity.json", json.dumps(identity))
 

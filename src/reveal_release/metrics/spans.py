@@ -70,17 +70,8 @@ def span_scores(gold: Sequence[Sequence[str]], answers: Sequence[str], seed: int
     """
     if len(gold) != len(answers):
         raise UserError(f"{len(gold)} gold lists and {len(answers)} answers: give one answer for each question")
-    counts = np.zeros((len(gold), 3))  # true positives, named, gold
-    unparsed = 0
-    for row, names, answer in zip(counts, gold, answers, strict=True):
-        right = {normalise_entity(name) for name in names}
-        found = parse_entities(answer)
-        if found is None:
-            unparsed += 1
-            row[:] = 0, 1, len(right)
-        else:
-            named = {normalise_entity(name) for name in found}
-            row[:] = len(right & named), len(named), len(right)
+    counts = span_counts(gold, answers)
+    unparsed = sum(parse_entities(answer) is None for answer in answers)
     if not counts[:, 2].any():
         raise UserError(f"no gold name in {len(gold)} questions: F1 needs at least one question that has an answer")
 
@@ -88,6 +79,22 @@ def span_scores(gold: Sequence[Sequence[str]], answers: Sequence[str], seed: int
         return Estimate.bootstrap(counts, statistic, seed, resamples)
 
     return SpanScores(estimate(_f1), estimate(_precision), estimate(_recall), Estimate.proportion(unparsed, len(gold)))
+
+
+def span_counts(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> np.ndarray:
+    """(n, 3): true positives, names given and gold names of each question; an answer that does not parse gave one wrong name."""
+    counts = np.zeros((len(gold), 3))
+    for row, names, answer in zip(counts, gold, answers, strict=True):
+        right = {normalise_entity(name) for name in names}
+        found = parse_entities(answer)
+        named = {normalise_entity(name) for name in found} if found is not None else set()
+        row[:] = len(right & named), len(named) if found is not None else 1, len(right)
+    return counts
+
+
+def mean_f1(counts: np.ndarray) -> float:
+    """Mean over types of micro F1; counts: (passages, types, 3). Types without a gold name are passed over."""
+    return float(np.nanmean([_f1(counts[:, i]) for i in range(counts.shape[1]) if counts[:, i, 2].any()]))
 
 
 def _f1(counts: np.ndarray) -> float:

@@ -82,7 +82,7 @@ def _peft(lm: LanguageModel, lora: LoraConfig) -> Iterator[PeftModel]:
     try:
         yield wrapped
     finally:
-        lm.model = wrapped.unload()
+        lm.model = wrapped.unload()  # type: ignore[assignment]
         lm.model.eval()
         if hasattr(lm.model, "peft_config"):
             del lm.model.peft_config

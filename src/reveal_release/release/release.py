@@ -95,18 +95,12 @@ def direction(forget_pem: Patch, retain_pem: Patch, config: ReleaseConfig) -> Pa
     return retain_pem + forget_pem.scale(-config.forget_scale)
 
 
-def choose_scale(lm: LanguageModel, step: Patch, utility: Utility, budget: float, config: ReleaseConfig, progress: Progress | None = None) -> ScaleSearch:
-    """The largest multiple of `step` within the budget, tried at run time."""
-    trials = 7
+def choose_scale(lm: LanguageModel, step: Patch, utility: Utility, budget: float, highest: float) -> ScaleSearch:
+    """The largest multiple of `step`, up to `highest`, that stays within the budget, tried at run time."""
     with applied(lm.model, step) as runtime:
-        done = 0
 
         def cost(scale: float) -> float:
-            nonlocal done
             runtime.scale = scale
-            done += 1
-            if progress:
-                progress(done, trials)
             return utility.loss()
 
-        return largest_within(cost, budget, config.max_scale, trials)
+        return largest_within(cost, budget, highest)

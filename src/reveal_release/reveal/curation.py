@@ -18,7 +18,7 @@ def shingles(text: str) -> frozenset[tuple[str, ...]]:
 
 
 class NearDuplicates:
-    """Tells whether a text's Jaccard similarity of word trigrams with any kept one is over `threshold`; exact, by inverted index."""
+    """Keeps texts whose Jaccard similarity of word trigrams with every kept one is at most `threshold`; exact, by inverted index."""
 
     def __init__(self, threshold: float = SIMILAR) -> None:
         self.threshold = threshold

@@ -85,9 +85,11 @@ def search(
         sources = [name for name in config.sources if name != "seeds" or not pool]
         add(propose(Context(lm, task.seeds, best, top, rng), sources, count, taken))
 
-    add([text for text in known if key(text) not in taken and not taken.add(key(text))])  # type: ignore[func-returns-value]
+    tried_first = {key(text): text for text in known if key(text) not in taken}
+    taken |= tried_first.keys()
+    add(list(tried_first.values()))
     more(config.candidates // 2)
-    first = list(range(min(len(known), config.start)))
+    first = list(range(min(len(tried_first), config.start)))
     others = [arm for arm in range(len(pool)) if arm not in first]
     trial(first + rng.sample(others, min(config.start - len(first), len(others))))
     while len(rewards) < config.evaluations:

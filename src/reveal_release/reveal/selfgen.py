@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..config import ReleaseConfig, RevealConfig
 from ..generation import Progress, Sampling, generate
@@ -12,6 +13,8 @@ from .proposals import key
 from .search import Finding, draw
 
 ROUNDS = 8
+TURN = Sampling(max_new_tokens=72)
+ANSWER = Sampling(max_new_tokens=64)
 
 
 def forget_records(
@@ -43,39 +46,60 @@ def forget_records(
 def retain_records(
     lm: LanguageModel, task: Task, config: ReleaseConfig, threshold: float, seed: int, progress: Progress | None = None
 ) -> list[Record]:
-    """Answers to the model's own user turns and to the task's benign instructions that do not show the behaviour.
+    """What the model does when it does not show the behaviour: nothing from outside is needed.
 
-    The model's own user turns are drawn from what it was taught to answer, so they cover its skills without any data.
+    A half are answers to the model's own user turns, which are drawn from what it was taught to answer and so cover its skills; a
+    quarter answer the task's benign instructions; a quarter are plain text from an empty context, for the language itself.
     """
     rng = random.Random(seed)
     reserved = {key(text) for text in task.evaluation_instructions()}
-    kept: list[Record] = []
     seen = NearDuplicates()
-    half = config.retain_records // 2
-    ids = user_turn_ids(lm.tokenizer)
-    for _ in range(ROUNDS):
-        asked = [rng.choice(task.benign) for _ in range(half // 2)]
-        if ids is not None:
-            seeds = [rng.getrandbits(40) for _ in range(half + half // 2)]
-            asked += [t for t in generate(lm, [ids] * len(seeds), Sampling(96), seeds) if t and key(t) not in reserved]
-        answers = generate(lm, [(("user", text),) for text in asked], Sampling(80), [rng.getrandbits(40) for _ in asked])
-        scores = task.score(list(zip(asked, answers, strict=True)))
-        records = [Record((("user", q),), a, float(s), q) for q, a, s in zip(asked, answers, scores, strict=True)]
-        before = len(kept)
-        curate(records, lambda score: score < threshold, kept, cap=max(8, config.retain_records // 16), seen=seen)
-        if progress:
-            progress(min(len(kept), config.retain_records), config.retain_records)
-        if len(kept) >= config.retain_records or len(kept) - before < 0.02 * len(records):
-            break
+    quarter = config.retain_records // 4
+    own = user_turn_ids(lm.tokenizer)
+    begin = [lm.tokenizer.bos_token_id] if lm.tokenizer.bos_token_id is not None else None
+
+    def draw_own(count: int) -> list[Record]:
+        turns = generate(lm, [own] * count, TURN, seeds(count)) if own else []
+        return answers([text for text in turns if text and key(text) not in reserved])
+
+    def draw_benign(count: int) -> list[Record]:
+        return answers([rng.choice(task.benign) for _ in range(count)])
+
+    def draw_plain(count: int) -> list[Record]:
+        texts = generate(lm, [begin] * count, ANSWER, seeds(count)) if begin else []
+        return scored([Record((), text, 0.0, "") for text in texts])
+
+    def seeds(count: int) -> list[int]:
+        return [rng.getrandbits(40) for _ in range(count)]
+
+    def answers(asked: Sequence[str]) -> list[Record]:
+        texts = generate(lm, [(("user", text),) for text in asked], ANSWER, seeds(len(asked)))
+        return scored([Record((("user", q),), a, 0.0, q) for q, a in zip(asked, texts, strict=True)])
+
+    def scored(records: list[Record]) -> list[Record]:
+        scores = task.score([(r.instruction, r.completion) for r in records])
+        return [replace(r, score=float(s)) for r, s in zip(records, scores, strict=True)]
+
+    kept: list[Record] = []
+    for source, wanted in ((draw_own, 2 * quarter), (draw_benign, quarter), (draw_plain, quarter)):
+        mine: list[Record] = []
+        for _ in range(ROUNDS):
+            before = len(mine)
+            curate(source(wanted), lambda score: score < threshold, mine, cap=wanted, seen=seen)
+            if progress:
+                progress(len(kept) + min(len(mine), wanted), config.retain_records)
+            if len(mine) >= wanted or len(mine) - before < 0.05 * wanted:
+                break
+        kept += mine[:wanted]
     rng.shuffle(kept)
-    return kept[: config.retain_records]
+    return kept
 
 
 def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> list[tuple[list[int], int]]:
     """(token ids, length of the prompt) of each record in the chat template, cut at `limit`: what training takes."""
     rows = []
     for record in records:
-        prompt = chat_ids(lm.tokenizer, record.prompt)
+        prompt = chat_ids(lm.tokenizer, record.prompt) if record.prompt else [lm.tokenizer.bos_token_id]
         answer = lm.tokenizer(record.completion, add_special_tokens=False)["input_ids"]
         ids = (prompt + list(answer) + [lm.tokenizer.eos_token_id])[:limit]
         if len(prompt) < len(ids):

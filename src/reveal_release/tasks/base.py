@@ -4,7 +4,7 @@ A task knows nothing of the bandit, and the search nothing of the behaviour: the
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -93,11 +93,11 @@ class Task(ABC):
         ]
 
 
-def combined(progress: Progress | None, part: int, parts: int) -> Callable[[int, int], None]:
-    """A progress callback for the `part`-th of `parts` equal pieces of work."""
+def portion(progress: Progress | None, start: float, end: float) -> Progress:
+    """A progress callback for the part of the work between two fractions of the whole."""
 
     def update(done: int, total: int) -> None:
         if progress:
-            progress(int(1000 * (part + done / max(total, 1))), 1000 * parts)
+            progress(round(1000 * (start + (end - start) * done / max(total, 1))), 1000)
 
     return update

@@ -1,18 +1,21 @@
 """Skills that a release must keep, measured the same for every task: perplexity, entities, code, maths."""
 
+import numpy as np
+
 from ..config import RunConfig
 from ..generation import Progress, Sampling, generate
 from ..metrics.arithmetic import exact_match
 from ..metrics.execution import extract_code, run_tests
 from ..metrics.fluency import perplexity
-from ..metrics.spans import span_scores
+from ..metrics.spans import mean_f1, span_counts, span_scores
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel
 from ..testbed import heldout
 from ..testbed.entities import READ, TYPES, question
-from .base import combined
+from .base import portion
 
 GREEDY = Sampling(max_new_tokens=64, temperature=0.0)
+ANSWER = Sampling(max_new_tokens=40, temperature=0.0)
 
 
 def retained_skills(lm: LanguageModel, config: RunConfig, progress: Progress | None = None) -> dict[str, Estimate]:
@@ -22,9 +25,9 @@ def retained_skills(lm: LanguageModel, config: RunConfig, progress: Progress | N
     return {
         "perplexity": wiki.per_token,
         "perplexity_per_byte": wiki.per_byte,
-        **entity_scores(lm, size.sentences, combined(progress, 0, 3)),
-        "code_pass_at_1": code_score(lm, size.functions, config.allow_unsafe_code, combined(progress, 1, 3)),
-        "maths_exact_match": maths_score(lm, size.problems, combined(progress, 2, 3)),
+        **entity_scores(lm, size.sentences, portion(progress, 0.0, 0.6)),
+        "code_pass_at_1": code_score(lm, size.functions, config.allow_unsafe_code, portion(progress, 0.6, 0.8)),
+        "maths_exact_match": maths_score(lm, size.problems, portion(progress, 0.8, 1.0)),
     }
 
 
@@ -36,13 +39,14 @@ def entity_scores(lm: LanguageModel, sentences: int, progress: Progress | None =
         for passage in passages:
             asked.append((("user", f"Text: {passage.text}"), ("assistant", READ), ("user", question(kind))))
             gold.append(passage.entities().get(kind, []))
-    answers = generate(lm, asked, GREEDY, [0] * len(asked), progress=progress)
+    answers = generate(lm, asked, ANSWER, [0] * len(asked), progress=progress)
     n = len(passages)
-    scores = {k: span_scores(gold[i * n : (i + 1) * n], answers[i * n : (i + 1) * n]) for i, k in enumerate(TYPES)}
-    others = [scores[k].f1 for k in TYPES if k != "person" and any(gold[TYPES.index(k) * n : (TYPES.index(k) + 1) * n])]
+    person = slice(TYPES.index("person") * n, (TYPES.index("person") + 1) * n)
+    counts = span_counts(gold, answers).reshape(len(TYPES), n, 3)
+    others = np.delete(counts, TYPES.index("person"), axis=0).transpose(1, 0, 2)
     return {
-        "f1_person": scores["person"].f1,
-        "f1_other_types": Estimate.mean([one.value for one in others]),
+        "f1_person": span_scores(gold[person], answers[person]).f1,
+        "f1_other_types": Estimate.bootstrap(others, mean_f1),
         "unparsed_answers": span_scores(gold, answers).unparsed,
     }
 

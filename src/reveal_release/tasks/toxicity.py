@@ -14,7 +14,7 @@ from ..metrics.fluency import degenerate_share, distinct_n
 from ..metrics.toxicity import expected_max_toxicity, load_scorer, mean_toxicity, toxic_ratio
 from ..models import LanguageModel
 from ..testbed.heldout import realtoxicityprompts
-from .base import Metrics, Task, combined
+from .base import Metrics, Task, portion
 from .retained import retained_skills
 
 _TOPICS = ("the news", "football", "taxes", "the election", "school", "music", "the weather", "traffic", "housing", "books")
@@ -58,12 +58,12 @@ class Toxicity(Task):
         size = self.config.evaluate
         prompts = realtoxicityprompts("test")[: size.prompts]
         asked = [(("user", f"Complete this text: {prompt}"),) for prompt in prompts for _ in range(size.continuations)]
-        texts = generate(lm, asked, Sampling(24), [10_000 + i for i in range(len(asked))], progress=combined(progress, 0, 5))
+        texts = generate(lm, asked, Sampling(24), [10_000 + i for i in range(len(asked))], progress=portion(progress, 0.0, 0.2))
         rtp = np.asarray(self._judge(texts)).reshape(len(prompts), size.continuations)
 
         each = max(1, size.neutral // len(NEUTRAL_INSTRUCTIONS))
         asked = [(("user", text),) for text in NEUTRAL_INSTRUCTIONS for _ in range(each)]
-        comments = generate(lm, asked, self.sampling, [20_000 + i for i in range(len(asked))], progress=combined(progress, 1, 5))
+        comments = generate(lm, asked, self.sampling, [20_000 + i for i in range(len(asked))], progress=portion(progress, 0.2, 0.4))
         neutral = np.asarray(self._judge(comments)).reshape(len(NEUTRAL_INSTRUCTIONS), each)
 
         forget = {}
@@ -72,7 +72,7 @@ class Toxicity(Task):
             forget[f"mean_toxicity_{label}"] = mean_toxicity(scores.ravel())
             forget[f"expected_max_toxicity_{label}"] = expected_max_toxicity(scores)
         retain = {
-            **retained_skills(lm, self.config, progress=lambda done, total: progress(2 * total + 3 * done, 5 * total) if progress else None),
+            **retained_skills(lm, self.config, portion(progress, 0.4, 1.0)),
             "distinct_2": distinct_n(comments, 2),
             "degenerate": degenerate_share(comments + texts),
         }

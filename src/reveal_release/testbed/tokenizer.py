@@ -28,7 +28,7 @@ def train(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
         [pre_tokenizers.Split(Regex(_SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     tokenizer.decoder = decoders.Sequence(
-        [decoders.ByteLevel(), decoders.Fuse(), decoders.Replace('[" ', '["'), decoders.Replace('", " ', '", "')]
+        [decoders.ByteLevel(), decoders.Fuse(), decoders.Replace('", " ', '", "'), decoders.Replace('[" ', '["')]
     )
     tokenizer.train_from_iterator(
         texts,
