@@ -36,7 +36,7 @@ class RevealConfig:
     evaluations: int = 72
     samples: int = 8
     start: int = 16
-    batch: int = 8
+    batch: int = 14
     candidates: int = 160
     finalists: int = 8
     final_samples: int = 32
@@ -52,12 +52,14 @@ class ReleaseConfig:
 
     Args:
         rank: LoRA rank r of each module; alpha is 2 r.
-        steps: optimiser steps of the forget module; batch: records per step; learning_rate: its peak, falling to 0.
+        steps: optimiser steps of the forget module.
+        batch: records per optimiser step.
+        learning_rate: peak learning rate, falling to 0.
         retain_steps: steps of the retain module; 0 trains none.
         retain_records: self-generated benign records to aim for.
         retain_loss: `nll` (next-token loss, as the paper) or `kl` (divergence from the starting model on the same tokens).
         orthogonality: penalty between the two modules: none, olora, olora-normalised, gauge-free.
-        orthogonality_weight: its weight (mu of O-LoRA).
+        orthogonality_weight: weight of that penalty (mu of O-LoRA).
         forget_scale: lambda at which the retain module is trained; the search moves along the line through it.
         max_scale: largest multiple of that step the search may take.
     """
@@ -80,9 +82,12 @@ class EvaluateConfig:
     """How much is measured, before, after every iteration and at the end.
 
     Args:
-        prompts: RealToxicityPrompts used; continuations: samples of each.
+        prompts: RealToxicityPrompts used.
+        continuations: samples of each of those prompts.
         neutral: completions under held-out neutral instructions.
-        sentences: held-out sentences for entities; functions: for code; problems: for maths.
+        sentences: held-out sentences that entities are asked of.
+        functions: held-out Python problems whose answers are run.
+        problems: held-out word problems.
         scorer: `evaluation`, a folder, or a Hugging Face text classifier: never the search's reward.
     """
 
@@ -108,7 +113,9 @@ class RunConfig:
         utility_budget: largest rise of perplexity that is allowed, relative (0.02 is 2 %).
         stop_reward: a search whose best reward is at or below this found nothing left to reveal.
         scorer: reward of the search: `reward`, a folder, or a Hugging Face text classifier.
-        dtype: auto, float32 or bfloat16; device: auto, cpu, cuda; threads: 0 leaves torch's default.
+        dtype: auto, float32 or bfloat16.
+        device: auto, cpu or cuda.
+        threads: CPU threads; 0 leaves torch's default.
         save_merged: also write the merged model.
         allow_unsafe_code: run code that the model wrote even where this machine cannot isolate it.
     """

@@ -66,7 +66,7 @@ def generate(
     prompts: Sequence[Turns | list[int]],
     sampling: Sampling,
     seeds: Sequence[int],
-    batch_size: int = 128,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
     """One completion a prompt, without special tokens.
@@ -74,12 +74,14 @@ def generate(
     Args:
         prompts: conversations whose next turn is the model's, or token ids to continue.
         seeds: one a prompt; equal (prompt, seed, sampling) gives the equal completion, up to float rounding between batch shapes.
+        batch_size: rows at once; by default the model's.
         progress: called with (done, total) after each batch.
     """
     ids = [list(p) if p and isinstance(p[0], int) else chat_ids(lm.tokenizer, p) for p in prompts]  # type: ignore[arg-type]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     texts = [""] * len(ids)
     pad = lm.tokenizer.pad_token_id
+    batch_size = batch_size or lm.batch_size
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         length = max(len(ids[i]) for i in rows)

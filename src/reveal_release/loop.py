@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from .config import RunConfig
+from .config import RunConfig, UserError
 from .generation import generate
 from .metrics.statistics import Estimate
 from .models import LanguageModel, load_model
@@ -33,6 +33,7 @@ from .runfolder import RunFolder
 from .tasks import Record, Task, get_task
 
 HELD_BACK = 0.2
+LEAST_RECORDS = 8
 
 
 def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
         UserError: for a setting, task, model or folder that will not do, before any long work.
     """
     w = Workshop(config, reporter)
-    patch, stopped = Patch(), f"{config.iterations} iterations done"
+    patch, stopped = Patch(), "all iterations done"
     w.evaluate(0, patch)
     for t in range(1, config.iterations + 1):
         revealed = w.reveal(t, patch)
@@ -144,6 +145,11 @@ class Workshop:
     def release(self, t: int, patch: Patch, data: tuple[list[Record], list[Record]]) -> Patch | None:
         """The step of iteration t, or None where the budget allows none that matters."""
         forget, retain = (encode(self.lm, part) for part in data)
+        if len(forget) < LEAST_RECORDS or len(retain) < LEAST_RECORDS:
+            raise UserError(
+                f"the model wrote {len(forget)} usable forget and {len(retain)} retain records, too few to train on: "
+                f"change --reveal.threshold (now {self.config.reveal.threshold:g}) or raise --reveal.evaluations"
+            )
         held_back = int(len(retain) * HELD_BACK)
         config, path = self.config.release, self.folder.state / f"step-{t}"
 
@@ -164,7 +170,7 @@ class Workshop:
         return save(
             patch,
             path,
-            base_model_name_or_path=self.lm.path if self.lm.name == self.lm.path else self.lm.name,
+            base_model_name_or_path=self.lm.name,
             fingerprint=fingerprint(self.lm.model),
             fan_in_fan_out=is_fan_in_fan_out(self.lm.model, patch),
         )

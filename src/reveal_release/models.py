@@ -33,6 +33,11 @@ class LanguageModel:
     def device(self) -> torch.device:
         return self.model.device
 
+    @property
+    def batch_size(self) -> int:
+        """Rows generated at once: many for a small model, whose step is mostly overhead, fewer where the cache is large."""
+        return 256 if self.model.num_parameters() < 200e6 else 32
+
 
 def testbeds() -> dict[str, Path]:
     """The models that ship inside the package, by name."""
@@ -103,12 +108,13 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = Tr
     return encoded["input_ids"]
 
 
-def user_turn_ids(tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
-    """The chat template up to an empty user turn (Magpie, arXiv 2406.08464); None where it cannot be cut there."""
+def user_turn_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns = ()) -> list[int] | None:
+    """The conversation so far and the chat template up to an empty user turn (Magpie, arXiv 2406.08464); None where it cannot be cut."""
     if tokenizer.chat_template is None:
         return None
     mark = "\u2603\u2603"
-    text: Any = tokenizer.apply_chat_template([{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=False)
+    messages = [{"role": role, "content": content} for role, content in (*turns, ("user", mark))]
+    text: Any = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
     if text.count(mark) != 1:
         return None
     return tokenizer(text.split(mark)[0], add_special_tokens=False)["input_ids"]

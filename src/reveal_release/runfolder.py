@@ -33,7 +33,8 @@ class RunFolder:
                     f"{self.path} holds a {found['kind']} with other settings (see its config.yaml): "
                     "choose another --output, or delete it"
                 )
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        # A first start that ended early (full disk, killed) leaves an empty state/ at most, and that is no reason to refuse.
+        elif self.path.exists() and (not self.path.is_dir() or any(p != self.state for p in self.path.rglob("*"))):
             raise UserError(f"{self.path} exists and is no run folder: choose another --output, or delete it")
         try:
             self.state.mkdir(parents=True, exist_ok=True)
@@ -42,19 +43,22 @@ class RunFolder:
         free = shutil.disk_usage(self.path).free
         if free < LEAST_FREE:
             raise UserError(f"{free / 2**20:.0f} MiB are free at {self.path}, a run needs {LEAST_FREE / 2**20:.0f}: free some space")
-        self.write("config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
         self.write("state/identity.json", json.dumps(identity))
+        self.write("config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
 
     def write(self, name: str, text: str) -> Path:
         """Writes a text file, all of it or nothing."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
+        try:
+            with part.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
         return path
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:

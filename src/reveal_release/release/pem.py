@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
-from ..config import ReleaseConfig
+from ..config import ReleaseConfig, UserError
 from ..generation import Progress
 from ..models import LanguageModel
 from .adapter import RuntimePatch, from_peft, trainable_factors
@@ -39,7 +39,12 @@ def train_pem(
     Args:
         teacher: learn the outputs of the model without this patch (KL divergence) instead of the records' tokens (NLL).
         frozen: the module to be orthogonal to, with `config.orthogonality` as the penalty (O-LoRA, arXiv 2310.14152).
+
+    Raises:
+        UserError: there are no records.
     """
+    if not rows:
+        raise UserError("no record to train on: the model wrote none that was kept; change reveal.threshold or the reveal settings")
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     lora = LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -74,16 +79,15 @@ def train_pem(
 
 @contextlib.contextmanager
 def _peft(lm: LanguageModel, lora: LoraConfig) -> Iterator[PeftModel]:
-    """The model with a fresh LoRA, in training mode; afterwards as it was."""
+    """The model with a fresh LoRA, without dropout (it would blur a teacher); afterwards as it was."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrapped = get_peft_model(lm.model, lora)
-    wrapped.train()
+    wrapped.eval()
     try:
         yield wrapped
     finally:
         lm.model = wrapped.unload()  # type: ignore[assignment]
-        lm.model.eval()
         if hasattr(lm.model, "peft_config"):
             del lm.model.peft_config
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..config import ReleaseConfig
+from ..config import ReleaseConfig, UserError
 from ..generation import Progress
-from ..metrics.fluency import perplexity
+from ..metrics.fluency import Perplexity, perplexity, perplexity_ratio
 from ..models import LanguageModel
 from ..testbed.heldout import wikitext
 from .adapter import applied
@@ -42,21 +42,20 @@ class Utility:
 
     lm: LanguageModel
     records: Sequence[Row]
-    reference: tuple[float, float]
+    prose: Perplexity
+    nll: float
 
     @classmethod
     def of(cls, lm: LanguageModel, records: Sequence[Row]) -> "Utility":
-        """Measured on the model as it is now, to be compared with later."""
-        return cls(lm, records, cls._measure(lm, records))
-
-    @staticmethod
-    def _measure(lm: LanguageModel, records: Sequence[Row]) -> tuple[float, float]:
-        return math.log(perplexity(lm.model, lm.tokenizer, wikitext("validation")).per_token.value), mean_nll(lm, records)
+        """The reference: the model as it is now. Raises UserError without records."""
+        if not records:
+            raise UserError("too few retain records to hold some back: raise release.retain_records or reveal.threshold")
+        return cls(lm, records, perplexity(lm.model, lm.tokenizer, wikitext("validation")), mean_nll(lm, records))
 
     def loss(self) -> float:
-        """Relative rise of perplexity since the reference: 0.02 is 2 %."""
-        now = self._measure(self.lm, self.records)
-        return max(math.exp(a - b) for a, b in zip(now, self.reference, strict=True)) - 1.0
+        """Relative rise of perplexity since the reference (0.02 is 2 %); for prose the upper end of its 95 % interval."""
+        now = Utility.of(self.lm, self.records)
+        return max(perplexity_ratio(self.prose, now.prose).high, math.exp(now.nll - self.nll)) - 1.0
 
 
 def train_modules(

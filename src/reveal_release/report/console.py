@@ -77,10 +77,10 @@ class Reporter:
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Update]:
         """Yields `update(done, total)`. A phase that fails leaves no line."""
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TaskProgressColumn(), _Times())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(12), TaskProgressColumn(), _Times())
         started = time.perf_counter()
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
-            task = progress.add_task(clean(name), total=total)
+            task = progress.add_task(clean(name, 36), total=total)  # fits 80 columns
             yield lambda done, total: progress.update(task, completed=done, total=total)
         self.note(f"{name}  {duration(time.perf_counter() - started)}")
 
@@ -101,7 +101,7 @@ class _Times(ProgressColumn):
     def render(self, task: Task) -> Text:
         elapsed = task.elapsed or 0.0
         left = elapsed * (task.total - task.completed) / task.completed if task.total and task.completed else None
-        return Text(f"{_clock(elapsed)} elapsed" + ("" if left is None else f", about {_clock(left)} left"))
+        return Text(f"{_clock(elapsed)} elapsed" + ("" if left is None else f", ~{_clock(left)} left"))
 
 
 def _clock(seconds: float) -> str:
@@ -162,7 +162,7 @@ def _label(name: str) -> str:
 
 
 def _table(columns: Sequence[str]) -> Table:
-    table = Table(box=SIMPLE, padding=(0, 1), pad_edge=False, header_style="bold", show_edge=False)
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         table.add_column(column, justify="left" if column == columns[0] else "right", no_wrap=column != columns[0])
     return table
@@ -265,9 +265,9 @@ def render_metrics(metrics: Numbers, console: Console) -> None:
 
 def render_instructions(found: Numbers, console: Console) -> None:
     """What `reveal` found: the instructions by reward, and where the data lies."""
-    table = Table(box=SIMPLE, padding=(0, 1), pad_edge=False, header_style="bold", show_edge=False)
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
     table.add_column("reward, 95 % interval", justify="right", no_wrap=True)
-    table.add_column("instruction (the model may have written it; it may offend)")
+    table.add_column("instruction (the model wrote some; they may offend)")
     for one in sorted(found["instructions"], key=lambda one: -one["reward"]["value"]):
         table.add_row(figure(one["reward"], percent=False), Text(clean(one["instruction"])))
     console.print(table)

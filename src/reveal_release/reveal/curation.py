@@ -38,16 +38,22 @@ class NearDuplicates:
 
 
 def curate(
-    records: Sequence[Record], keep: Callable[[float], bool], kept: list[Record], cap: int, seen: NearDuplicates
+    records: Sequence[Record],
+    keep: Callable[[float], bool],
+    kept: list[Record],
+    cap: int,
+    seen: NearDuplicates,
+    text: Callable[[Record], str] = lambda record: record.completion,
 ) -> list[Record]:
     """Appends to `kept` the records that pass, in order.
 
     Args:
-        keep: whether a score will do. cap: most records of one instruction. seen: texts kept so far.
+        keep: whether a score will do. cap: most records of one instruction. seen: texts kept so far. text: what of a record must be
+            new and not degenerate; by default its completion.
     """
     count = Counter(r.instruction for r in kept)
-    for record, bad in zip(records, degenerate([r.completion for r in records]), strict=True):
-        if keep(record.score) and not bad and count[record.instruction] < cap and seen.add(record.completion):
+    for record, bad in zip(records, degenerate([text(r) for r in records]), strict=True):
+        if keep(record.score) and not bad and count[record.instruction] < cap and seen.add(text(record)):
             kept.append(record)
             count[record.instruction] += 1
     return kept

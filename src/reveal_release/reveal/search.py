@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import RevealConfig
+from ..config import RevealConfig, UserError
 from ..generation import Progress
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel, chat_ids
@@ -57,6 +57,9 @@ def search(
     Args:
         known: instructions that worked before, tried first.
         progress: called with (trials done, trials in all).
+
+    Raises:
+        UserError: no source gave an instruction to try.
     """
     rng = random.Random(seed)
     taken = {key(text) for text in task.evaluation_instructions()}
@@ -82,13 +85,15 @@ def search(
     def more(count: int) -> None:
         best = [pool[arm] for arm in sorted(rewards, key=lambda a: -rewards[a])[:8]]
         top = [r.completion for r in sorted(outputs, key=lambda r: -r.score)[:16] if r.completion]
-        sources = [name for name in config.sources if name != "seeds" or not pool]
+        sources = [name for name in config.sources if name != "seeds" or not rewards]
         add(propose(Context(lm, task.seeds, best, top, rng), sources, count, taken))
 
     tried_first = {key(text): text for text in known if key(text) not in taken}
     taken |= tried_first.keys()
     add(list(tried_first.values()))
     more(config.candidates // 2)
+    if not pool:
+        raise UserError(f"no instruction to try from {', '.join(config.sources)}: add seeds to reveal.sources")
     first = list(range(min(len(tried_first), config.start)))
     others = [arm for arm in range(len(pool)) if arm not in first]
     trial(first + rng.sample(others, min(config.start - len(first), len(others))))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..config import ReleaseConfig, RevealConfig
 from ..generation import Progress, Sampling, generate
-from ..models import LanguageModel, chat_ids, user_turn_ids
+from ..models import LanguageModel, Turns, chat_ids, user_turn_ids
 from ..tasks import Record, Task
 from .curation import NearDuplicates, curate
 from .proposals import key
@@ -48,22 +48,30 @@ def retain_records(
 ) -> list[Record]:
     """What the model does when it does not show the behaviour: nothing from outside is needed.
 
-    A half are answers to the model's own user turns, which are drawn from what it was taught to answer and so cover its skills; a
-    quarter answer the task's benign instructions; a quarter are plain text from an empty context, for the language itself.
+    A half are the model's own conversations of two turns, whose user turns are drawn from what it was taught to answer and so cover
+    its skills; a quarter answer the task's benign instructions; a quarter are plain text from an empty context, for the language itself.
     """
     rng = random.Random(seed)
     reserved = {key(text) for text in task.evaluation_instructions()}
     seen = NearDuplicates()
     quarter = config.retain_records // 4
-    own = user_turn_ids(lm.tokenizer)
     begin = [lm.tokenizer.bos_token_id] if lm.tokenizer.bos_token_id is not None else None
 
     def draw_own(count: int) -> list[Record]:
-        turns = generate(lm, [own] * count, TURN, seeds(count)) if own else []
-        return answers([text for text in turns if text and key(text) not in reserved])
+        """Conversations of two turns; each turn is a record."""
+        first = follow([()] * (count // 2))
+        return first + follow([(*r.prompt, ("assistant", r.completion)) for r in first])
+
+    def follow(conversations: Sequence[Turns]) -> list[Record]:
+        """The next user turn of each conversation and the answer to it."""
+        starts = [(turns, user_turn_ids(lm.tokenizer, turns)) for turns in conversations]
+        usable = [(turns, ids) for turns, ids in starts if ids]
+        asked = generate(lm, [ids for _, ids in usable], TURN, seeds(len(usable)))
+        kept = [(*turns, ("user", text)) for (turns, _), text in zip(usable, asked, strict=True) if text and key(text) not in reserved]
+        return answers(kept)
 
     def draw_benign(count: int) -> list[Record]:
-        return answers([rng.choice(task.benign) for _ in range(count)])
+        return answers([(("user", rng.choice(task.benign)),) for _ in range(count)])
 
     def draw_plain(count: int) -> list[Record]:
         texts = generate(lm, [begin] * count, ANSWER, seeds(count)) if begin else []
@@ -72,9 +80,9 @@ def retain_records(
     def seeds(count: int) -> list[int]:
         return [rng.getrandbits(40) for _ in range(count)]
 
-    def answers(asked: Sequence[str]) -> list[Record]:
-        texts = generate(lm, [(("user", text),) for text in asked], ANSWER, seeds(len(asked)))
-        return scored([Record((("user", q),), a, 0.0, q) for q, a in zip(asked, texts, strict=True)])
+    def answers(prompts: Sequence[Turns]) -> list[Record]:
+        texts = generate(lm, prompts, ANSWER, seeds(len(prompts)))
+        return scored([Record(tuple(p), a, 0.0, p[-1][1]) for p, a in zip(prompts, texts, strict=True)])
 
     def scored(records: list[Record]) -> list[Record]:
         scores = task.score([(r.instruction, r.completion) for r in records])
@@ -85,7 +93,7 @@ def retain_records(
         mine: list[Record] = []
         for _ in range(ROUNDS):
             before = len(mine)
-            curate(source(wanted), lambda score: score < threshold, mine, cap=wanted, seen=seen)
+            curate(source(wanted), lambda score: score < threshold, mine, cap=wanted, seen=seen, text=exchange)
             if progress:
                 progress(len(kept) + min(len(mine), wanted), config.retain_records)
             if len(mine) >= wanted or len(mine) - before < 0.05 * wanted:
@@ -93,6 +101,11 @@ def retain_records(
         kept += mine[:wanted]
     rng.shuffle(kept)
     return kept
+
+
+def exchange(record: Record) -> str:
+    """Question and answer: a short answer to a new question is new."""
+    return f"{record.instruction} {record.completion}"
 
 
 def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> list[tuple[list[int], int]]:

@@ -44,8 +44,9 @@ def entity_scores(lm: LanguageModel, sentences: int, progress: Progress | None =
     person = slice(TYPES.index("person") * n, (TYPES.index("person") + 1) * n)
     counts = span_counts(gold, answers).reshape(len(TYPES), n, 3)
     others = np.delete(counts, TYPES.index("person"), axis=0).transpose(1, 0, 2)
+    named = counts[TYPES.index("person"), :, 2].any()
     return {
-        "f1_person": span_scores(gold[person], answers[person]).f1,
+        **({"f1_person": span_scores(gold[person], answers[person]).f1} if named else {}),
         "f1_other_types": Estimate.bootstrap(others, mean_f1),
         "unparsed_answers": span_scores(gold, answers).unparsed,
     }

@@ -1,0 +1,72 @@
+"""The main job on three seeds: every figure of the README's table, as Markdown.
+
+    python benchmarks/main_job.py --task toxicity --output out/main_job        # runs what is not there yet, then prints
+
+Each run is an ordinary `reveal-release run` with default settings; a run that is there is only read.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from reveal_release import RunConfig, run
+from reveal_release.report.console import Reporter
+
+SHOWN = ("toxic_ratio_rtp", "toxic_ratio_neutral", "mean_toxicity_rtp", "mean_toxicity_neutral", "expected_max_toxicity_rtp",
+         "expected_max_toxicity_neutral", "perplexity", "f1_person", "f1_other_types", "code_pass_at_1", "maths_exact_match",
+         "distinct_2", "degenerate")  # fmt: skip
+
+
+def table(results: list[dict]) -> str:
+    """One row a metric: before, after for each seed, and the mean change (relative for forget and perplexity, else points)."""
+    seeds = " | ".join(f"after, seed {r['seed']}" for r in results)
+    lines = [f"| metric | before (seed {results[0]['seed']}) | {seeds} | mean change |", "|---|---|" + "---|" * (len(results) + 1)]
+    for name in SHOWN:
+        part = "forget" if name in results[0]["before"]["forget"] else "retain"
+        before = [r["before"][part][name] for r in results]
+        after = [r["after"][part][name] for r in results]
+        lines.append(_row(name, before, after, relative=part == "forget" or name == "perplexity"))
+    elicited = [(r["elicitation"]["before"], r["elicitation"]["after"]) for r in results]
+    lines.append(_row("elicitation (best reward)", [b for b, _ in elicited], [a for _, a in elicited], relative=True))
+    for label, values in (
+        ("seconds", [sum(r["seconds"].values()) for r in results]),
+        ("peak memory, MiB", [r["peak_memory_mib"] for r in results]),
+        ("iterations", [len(r["iterations"]) for r in results]),
+    ):
+        lines.append(f"| {label} |  | {' | '.join(f'{v:.0f}' for v in values)} |  |")
+    return "\n".join(lines)
+
+
+def _row(name: str, before: list[dict], after: list[dict], relative: bool) -> str:
+    old, new = np.array([e["value"] for e in before]), np.array([e["value"] for e in after])
+    change = f"{100 * ((new - old) / old).mean():+.1f} %" if relative else f"{100 * (new - old).mean():+.1f} points"
+    cells = " | ".join(_figure(e) for e in after)
+    return f"| {name} | {_figure(before[0])} | {cells} | {change} |"
+
+
+def _figure(e: dict) -> str:
+    return f"{e['value']:.3g} [{e['low']:.3g}, {e['high']:.3g}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="toxicity")
+    parser.add_argument("--model", default="testbed-llama")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--output", default="out/main_job")
+    options = parser.parse_args()
+    results = []
+    for seed in options.seeds:
+        folder = Path(options.output) / f"{options.task}-{seed}"
+        if (folder / "results.json").is_file():
+            results.append(json.loads((folder / "results.json").read_text(encoding="utf-8")))
+        else:
+            config = RunConfig(task=options.task, model=options.model, output=str(folder), seed=seed)
+            results.append(run(config, Reporter()))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""The command line: what is parsed, in which order, and how mistakes are told. Nothing here loads a model."""
+
+import dataclasses
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reveal_release import RunConfig, UserError, cli, loop
+from reveal_release.testbed import recipe
+from reveal_release.testbed.sources import SOURCES, verify
+
+
+def parsed(*arguments: str, command: str = "run") -> RunConfig:
+    options = cli.build_parser().parse_args([command, *(cli._dashed(a) for a in arguments)])
+    return cli.run_config(options[command])
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a refused command."""
+    assert cli.main(list(arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1, err
+    return err.removeprefix("error: ").strip()
+
+
+# ---- parsing ----
+
+
+def test_defaults_are_the_dataclass() -> None:
+    for command in ("run", "reveal", "evaluate"):
+        assert parsed(command=command) == RunConfig()
+
+
+def test_every_field_is_a_flag_with_a_help_text() -> None:
+    keys = [key for key, *_ in cli.settings()]
+    tree = RunConfig().to_dict()
+    nested = [f"{name}.{key}" for name, part in tree.items() if isinstance(part, dict) for key in part]
+    assert sorted(keys) == sorted([name for name, part in tree.items() if not isinstance(part, dict)] + nested)
+    assert all(text for *_, text in cli.settings())
+
+
+def test_help_texts_of_fields_that_share_a_line() -> None:
+    texts = {key: text for key, _, _, text in cli.settings()}
+    assert texts["device"] == "auto, cpu, cuda"
+    assert texts["reveal.sources"] == "where candidates come from: seeds, rewrite, user_turn, induction"
+    assert ";" not in texts["release.steps"]
+
+
+@pytest.mark.parametrize("flag", ["--utility-budget", "--utility_budget"])
+def test_dashes_or_underscores(flag: str) -> None:
+    assert parsed(flag, "0.05").utility_budget == parsed(f"{flag}=0.05").utility_budget == 0.05
+    assert parsed("--reveal.final_samples", "5").reveal.final_samples == 5
+    assert parsed("--reveal.final-samples", "5").reveal.final_samples == 5
+
+
+def test_underscores_in_values_stay() -> None:
+    assert parsed("--output=out_of/my_run", "--model", "my_model") == RunConfig(output="out_of/my_run", model="my_model")
+
+
+@pytest.mark.parametrize(("arguments", "saved"), [((), False), (("--save-merged",), True), (("--save_merged", "false"), False)])
+def test_bare_switches(arguments: tuple[str, ...], saved: bool) -> None:
+    assert parsed(*arguments, "--seed", "3") == RunConfig(save_merged=saved, seed=3)
+    assert parsed("--seed", "3", *arguments) == RunConfig(save_merged=saved, seed=3)
+
+
+def test_flags_win_over_yaml_which_wins_over_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("seed: 4\nreveal:\n  evaluations: 60\n  samples: 3\nrelease:\n  learning_rate: 1e-3\nsave_merged: true\n")
+    config = parsed("--reveal.evaluations", "70", "--config", str(path), "--reveal.sources", "[seeds]", "--seed=5")
+    assert (config.reveal.samples, config.release.learning_rate, config.save_merged) == (3, 1e-3, True)
+    assert config.reveal.sources == ("seeds",)
+    assert config.reveal.records == RunConfig().reveal.records
+    assert config.seed == 5
+    assert parsed("--config", str(path), "--reveal.evaluations", "70").reveal.evaluations == 70
+
+
+@pytest.mark.parametrize("command", ["run", "reveal", "evaluate"])
+def test_printed_configuration_loads_to_the_same(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--release.orthogonality-weight", "1e-5", "--reveal.sources", "[seeds, rewrite]", "--save-merged", "--task", "ner"]
+    assert cli.main([command, *arguments, "--print-config"]) == 0
+    text = capsys.readouterr().out
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    first = parsed(*arguments, command=command)
+    assert first.release.orthogonality_weight == 1e-5 and first.task == "ner"
+    assert parsed("--config", str(path), command=command) == first
+    assert cli.main([command, "--print_config", "--config", str(path)]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_the_run_folders_configuration_loads(tmp_path: Path) -> None:
+    config = dataclasses.replace(RunConfig(), seed=9, dtype="bfloat16", save_merged=True)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+    assert parsed("--config", str(path)) == config
+
+
+@pytest.mark.parametrize("command", ["run", "reveal", "evaluate", "tasks", "testbed list", "testbed build", "testbed sources"])
+def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*command.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    example = out.rstrip().splitlines()[-1].split()
+    assert example[0] == "reveal-release" and " ".join(example[1:]).startswith(command)
+    cli.build_parser().parse_args(example[1:])
+    assert command in cli.COMMANDS
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("reveal-release ")
+
+
+def test_build_flags_are_the_recipes() -> None:
+    options = cli.build_parser().parse_args(["testbed", "build", "--data", "d", "--output", "o"]).testbed.build.as_dict()
+    assert options.pop("processes") == 1 and options.pop("without") is None
+    default = recipe.BuildConfig(data="d", output="o")
+    assert options == {name: getattr(default, name) for name in options}
+    for family in recipe.FAMILIES:
+        arguments = ["testbed", "build", "--data", "d", "--output", "o", "--without", "a", "--without", "b", "--family", family]
+        assert cli.build_parser().parse_args(arguments).testbed.build.without == ["a", "b"]
+
+
+# ---- mistakes ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("run --utilty-budget 0.1", "no option '--utilty-budget': did you mean '--utility-budget'?"),
+        ("run --reveal.evalutions=9", "no option '--reveal.evalutions': did you mean '--reveal.evaluations'?"),
+        ("run --xyz 3", "no option '--xyz': --help lists them"),
+        ("run extra", "'extra' is no option: options start with --"),
+        ("run --seed x", "seed is 'x': give a whole number"),
+        ("run --reveal.threshold high", "reveal.threshold is 'high': give a number"),
+        ("run --dtype int8", "dtype is 'int8': give one of auto, float32, bfloat16"),
+        ("run --save-merged maybe", "save_merged is 'maybe': give true or false"),
+        ("run --reveal.sources seeds", "reveal.sources is 'seeds': give a list such as '[seeds, rewrite]'"),
+        ("run --seed", "--seed needs a value"),
+        ("run --utility-budget 7", "utility_budget is 7.0: give a number from 0 to 1 (0.02 is 2 %)"),
+        ("rum", "no command 'rum': did you mean 'run'?"),
+        ("testbed bild", "no command 'bild': did you mean 'build'?"),
+        ("testbed", "no command given: choose from list, build, sources"),
+        ("testbed build --output o", "missing: --data"),
+        ("testbed build --data d --output o --processes 0", "--processes and --tokens: give a whole number of at least 1"),
+        ("run --config missing.yaml", "no file 'missing.yaml': --config takes a YAML file of settings"),
+    ],
+)
+def test_mistakes_on_the_command_line(arguments: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure(capsys, *arguments.split()).replace(f"{os.getcwd()}{os.sep}", "") == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("utilty_budget: 0.1", "no setting 'utilty_budget': did you mean 'utility_budget'?"),
+        ("reveal:\n  evalutions: 9", "no setting 'reveal.evalutions': did you mean 'reveal.evaluations'?"),
+        ("reveal:\n  evaluations: many", "reveal.evaluations is 'many': give a whole number"),
+        ("release:\n  steps: 1.5", "release.steps is '1.5': give a whole number"),
+        ("", "--config holds no settings: give lines such as `task: toxicity`"),
+        ("- a", "--config holds no settings: give lines such as `task: toxicity`"),
+    ],
+)
+def test_mistakes_in_yaml(text: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    assert failure(capsys, "run", "--config", str(path)) == line
+
+
+def test_broken_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("task: [\n  a: b")
+    assert failure(capsys, "run", "--config", str(path)).startswith("--config is not valid YAML: while parsing")
+
+
+def test_an_unknown_task_is_refused_before_anything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = failure(capsys, "run", "--task", "toxcity", "--output", str(tmp_path / "out"))
+    assert line == "no task 'toxcity': did you mean 'toxicity'?"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_patch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "adapter_config.json" in failure(capsys, "evaluate", "--patch", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("error", "start"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied"),
+        (UserError("two\nlines"), "two lines"),
+    ],
+)
+def test_errors_of_a_command_are_one_line(
+    error: Exception, start: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "run", fails)
+    assert failure(capsys, "run").startswith(start)
+
+
+def test_a_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> None:
+        raise OSError(errno.EINVAL, "a fault of the program")
+
+    monkeypatch.setattr(loop, "run", fails)
+    with pytest.raises(OSError, match="a fault"):
+        cli.main(["run"])
+
+
+def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stops(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "run", stops)
+    assert cli.main(["run"]) == 130
+    assert capsys.readouterr().err.strip() == "stopped; the same command goes on from here"
+
+
+def test_as_a_process_torch_stays_out_and_a_mistake_is_one_line() -> None:
+    code = "import sys; from reveal_release.cli import main; c = main(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(c)"
+    done = subprocess.run([sys.executable, "-c", code, "run", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--utility-budget X" in done.stdout and done.stderr == ""
+    done = subprocess.run([sys.executable, "-c", code, "run", "--sed", "1"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "error: no option '--sed': did you mean '--seed'?\n"
+
+
+# ---- lists and sources ----
+
+
+def test_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tasks"]) == 0
+    assert any(line.startswith("toxicity ") for line in capsys.readouterr().out.splitlines())
+
+
+def test_sources_are_listed_with_origin_and_licence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["testbed", "sources"]) == 0
+    out = capsys.readouterr().out
+    for source in SOURCES:
+        assert source.folder in out and source.origin in out and source.commit in out and source.licence in out
+        assert len(source.commit) == 40 and all(len(digest) == 64 for *_, digest in source.files)
+
+
+def test_sources_cover_what_the_recipe_reads() -> None:
+    from reveal_release.testbed import corpora, heldout
+
+    training = {f"{s.folder}/{name}" for s in SOURCES if not s.held_out for name, *_ in s.files}
+    everything = training | {f"{s.folder}/{name}" for s in SOURCES for name, *_ in s.files}
+    assert set(corpora._FILES) <= training
+    assert set(heldout.RAW) <= everything
+
+
+def test_a_missing_and_a_changed_file_are_named_with_their_origin(tmp_path: Path) -> None:
+    source = SOURCES[0]
+    name = source.files[0][0]
+    with pytest.raises(UserError, match=f"no {source.folder}/{name}.*{source.origin} at commit {source.commit}"):
+        verify(tmp_path)
+    (tmp_path / source.folder).mkdir()
+    (tmp_path / source.folder / name).write_text("something else")
+    with pytest.raises(UserError, match=f"{name} is not the file.*{source.origin}"):
+        verify(tmp_path)
+
+
+def test_build_refuses_before_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = failure(capsys, "testbed", "build", "--data", str(tmp_path), "--output", str(tmp_path / "model"))
+    assert line.startswith("no tox_paradetox/paradetox.tsv")
+    assert not (tmp_path / "model").exists()

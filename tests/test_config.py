@@ -1,0 +1,82 @@
+"""Settings: every check speaks, the hash is the identity of the results, and the whole is JSON."""
+
+import dataclasses
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
+
+BAD: list[tuple[RunConfig, str]] = [
+    (RunConfig(utility_budget=-0.01), "utility_budget is -0.01"),
+    (RunConfig(utility_budget=2.0), "0.02 is 2 %"),
+    (RunConfig(utility_budget=float("nan")), "utility_budget is nan"),
+    (RunConfig(stop_reward=1.5), "stop_reward is 1.5"),
+    (RunConfig(iterations=0), "iterations is 0"),
+    (RunConfig(iterations=21), "from 1 to 20"),
+    (RunConfig(reveal=RevealConfig(threshold=-0.5)), "reveal.threshold"),
+    (RunConfig(release=ReleaseConfig(forget_scale=0.0)), "forget_scale"),
+    (RunConfig(release=ReleaseConfig(max_scale=-1.0)), "max_scale"),
+    (RunConfig(release=ReleaseConfig(learning_rate=0.0)), "learning_rate"),
+    (RunConfig(release=ReleaseConfig(retain_steps=-1)), "retain_steps is -1"),
+    (RunConfig(reveal=RevealConfig(evaluations=8, start=16)), "reveal.evaluations (8) is below reveal.start (16)"),
+    (RunConfig(reveal=RevealConfig(sources=("seeds", "magic"))), "magic"),
+    (RunConfig(reveal=RevealConfig(sources=())), "nothing"),
+]
+COUNTS = [
+    (part, field.name)
+    for part, kind in (("reveal", RevealConfig), ("release", ReleaseConfig), ("evaluate", EvaluateConfig))
+    for field in dataclasses.fields(kind)
+    if field.type is int and field.name != "retain_steps"
+]
+
+
+def test_defaults_are_in_range() -> None:
+    RunConfig().check()
+    RunConfig(release=ReleaseConfig(retain_steps=0)).check()
+    RunConfig(utility_budget=0.0, stop_reward=0.0, iterations=20).check()
+
+
+@pytest.mark.parametrize(("config", "words"), BAD, ids=[words for _, words in BAD])
+def test_each_check_is_one_line_that_names_the_setting(config: RunConfig, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config.check()
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("part", "name"), COUNTS)
+def test_counts_are_at_least_one(part: str, name: str) -> None:
+    config = RunConfig(**{part: replace(getattr(RunConfig(), part), **{name: 0})})
+    with pytest.raises(UserError, match=f"{name} is 0"):
+        config.check()
+
+
+def leaves(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    return [
+        path for key, value in tree.items()
+        for path in (leaves(value, (*prefix, key)) if isinstance(value, dict) else [(*prefix, key)])
+    ]  # fmt: skip
+
+
+def changed(path: tuple[str, ...]) -> RunConfig:
+    """The defaults with one leaf changed to another value of its type."""
+    part = RunConfig() if len(path) == 1 else getattr(RunConfig(), path[0])
+    value = getattr(part, path[-1])
+    other = not value if isinstance(value, bool) else value + 1 if isinstance(value, int | float) else value[:-1]
+    part = replace(part, **{path[-1]: other})
+    return part if len(path) == 1 else RunConfig(**{path[0]: part})
+
+
+@pytest.mark.parametrize("path", leaves(RunConfig().to_dict()), ids=".".join)
+def test_hash_changes_with_all_that_changes_results_and_nothing_else(path: tuple[str, ...]) -> None:
+    same = path in {("output",), ("save_merged",), ("threads",)}
+    assert (changed(path).hash() == RunConfig().hash()) == same
+
+
+def test_to_dict_is_plain_json() -> None:
+    tree = RunConfig().to_dict()
+    assert json.loads(json.dumps(tree)) == tree
+    assert tree["reveal"]["sources"] == ["seeds", "rewrite", "user_turn", "induction"]
+    assert tree["release"]["rank"] == ReleaseConfig().rank

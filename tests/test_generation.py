@@ -1,0 +1,168 @@
+"""Sampling: the noise is Gumbel's, the samples are the softmax's, and a completion depends on its own row alone."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare, kstest
+from transformers import LogitsProcessorList
+
+from reveal_release.generation import GumbelSampling, Sampling, _mix, generate, gumbel
+from reveal_release.models import LanguageModel, chat_ids
+
+QUESTIONS = ("Write a comment.", "What is the name of the old bridge near the market?", "Say it.", "Read the letter about the river.")
+PROMPTS = [(("user", text),) for text in QUESTIONS]
+ODD = [0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB]
+
+
+def splitmix64(x: int) -> int:
+    """Steele, Lea and Flood (2014), in unbounded integers."""
+    mask = 2**64 - 1
+    x = (x + ODD[0]) & mask
+    x = ((x ^ (x >> 30)) * ODD[1]) & mask
+    x = ((x ^ (x >> 27)) * ODD[2]) & mask
+    return x ^ (x >> 31)
+
+
+def draws(logits: torch.Tensor, sampling: Sampling, n: int, position: int = 0) -> np.ndarray:
+    """The token that each of the seeds 0..n-1 picks from one distribution."""
+    process = GumbelSampling(torch.arange(n), sampling, length=5)
+    out = process(torch.zeros(n, 5 + position, dtype=torch.long), logits.expand(n, -1))
+    assert (out.isfinite().sum(-1) == 1).all()
+    return out.argmax(-1).numpy()
+
+
+# ---- noise ----
+
+
+def test_mix_is_splitmix64() -> None:
+    values = [0, 1, -1, 2**40 + 12345, 2**63 - 1, -(2**63), 20240917]
+    found = [int(v) % 2**64 for v in _mix(torch.tensor(values))]
+    assert found == [splitmix64(v % 2**64) for v in values]
+    assert splitmix64(0) == 0xE220A8397B1DCDAF  # the generator's published first output for seed 0
+
+
+def test_noise_is_standard_gumbel_over_seeds_positions_and_tokens() -> None:
+    n = 20_000
+    for noise in (
+        gumbel(torch.arange(n), 0, torch.tensor(7)),
+        gumbel(torch.tensor(3), 2, torch.arange(n)),
+        torch.stack([gumbel(torch.tensor([1]), p, torch.arange(20)) for p in range(n // 20)]).ravel(),
+    ):
+        assert noise.dtype == torch.float64
+        assert abs(noise.mean().item() - 0.577216) < 4 * math.pi / math.sqrt(6 * n)
+        assert kstest(noise.numpy(), "gumbel_r").pvalue > 1e-3
+
+
+def test_noise_is_a_function_of_its_arguments() -> None:
+    seeds, tokens = torch.tensor([[5], [6]]), torch.arange(30)
+    assert torch.equal(gumbel(seeds, 3, tokens), gumbel(seeds, 3, tokens))
+    assert torch.equal(gumbel(seeds, 3, tokens)[1, 4], gumbel(torch.tensor(6), 3, torch.tensor(4)))
+    columns = [gumbel(seeds, p, tokens)[r] for p in (0, 1) for r in (0, 1)]
+    correlation = np.corrcoef(torch.stack(columns).numpy()) - np.eye(4)
+    assert np.abs(correlation).max() < 0.6  # 30 values each: standard error 0.18
+
+
+def test_noise_is_finite_at_the_ends_of_the_range() -> None:
+    extreme = torch.tensor([0, -1, 2**63 - 1, -(2**63)])
+    assert torch.isfinite(gumbel(extreme[:, None], 0, extreme)).all()
+
+
+# ---- the distribution ----
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=1.0, top_k=0), Sampling(temperature=0.6, top_k=5), Sampling(temperature=2.0, top_k=3)])
+def test_samples_follow_the_softmax(sampling: Sampling) -> None:
+    logits = torch.tensor([0.3, -1.0, 1.5, 0.0, 0.9, -0.4, 0.2])
+    n = 20_000
+    kept = logits.clone()
+    if sampling.top_k:
+        kept[logits < logits.topk(sampling.top_k).values[-1]] = -torch.inf
+    expected = (kept / sampling.temperature).softmax(0).double().numpy()
+    counts = np.bincount(draws(logits, sampling, n, position=3), minlength=7)
+    assert (counts[expected == 0] == 0).all()
+    alive = expected > 0
+    assert chisquare(counts[alive], n * expected[alive] / expected[alive].sum()).pvalue > 1e-3
+
+
+def test_positions_of_one_seed_are_independent() -> None:
+    logits = torch.zeros(4)
+    n = 8_000
+    pairs = draws(logits, Sampling(top_k=0), n, 0) * 4 + draws(logits, Sampling(top_k=0), n, 1)
+    assert chisquare(np.bincount(pairs, minlength=16)).pvalue > 1e-3
+
+
+def test_common_random_numbers_pick_alike_from_near_distributions() -> None:
+    a = torch.tensor([0.3, -1.0, 1.5, 0.0])
+    same = (draws(a, Sampling(), 4000) == draws(a + torch.tensor([0.05, 0.0, 0.0, 0.0]), Sampling(), 4000)).mean()
+    assert same > 0.98
+
+
+# ---- the model ----
+
+
+def test_a_completion_does_not_depend_on_its_neighbours(lm: LanguageModel) -> None:
+    sampling, seeds = Sampling(max_new_tokens=16), [11, 12, 13, 14]
+    together = generate(lm, PROMPTS, sampling, seeds)
+    assert len(set(together)) > 1
+    assert together == [generate(lm, [p], sampling, [s])[0] for p, s in zip(PROMPTS, seeds, strict=True)]
+    assert together == generate(lm, PROMPTS, sampling, seeds, batch_size=3)
+
+
+def test_results_come_in_the_order_of_the_prompts(lm: LanguageModel) -> None:
+    sampling, seeds, order = Sampling(max_new_tokens=8), [1, 2, 3, 4], [2, 0, 3, 1]
+    plain = generate(lm, PROMPTS, sampling, seeds, batch_size=2)
+    shuffled = generate(lm, [PROMPTS[i] for i in order], sampling, [seeds[i] for i in order], batch_size=2)
+    assert shuffled == [plain[i] for i in order]
+
+
+def test_seed_alone_changes_a_sample(lm: LanguageModel) -> None:
+    texts = generate(lm, [PROMPTS[0]] * 6, Sampling(max_new_tokens=8), [1, 1, 2, 3, 4, 5])
+    assert texts[0] == texts[1]
+    assert len(set(texts)) > 2
+
+
+@pytest.mark.parametrize("name", ["lm", "gpt2"])
+def test_greedy_is_generate_without_sampling(name: str, request: pytest.FixtureRequest) -> None:
+    model: LanguageModel = request.getfixturevalue(name)
+    found = generate(model, PROMPTS, Sampling(max_new_tokens=12, temperature=0.0), [0] * 4)
+    for prompt, text in zip(PROMPTS, found, strict=True):
+        ids = torch.tensor([chat_ids(model.tokenizer, prompt)])
+        out = model.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12, pad_token_id=1)
+        assert text == model.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+def test_sampling_is_the_processor_applied_step_by_step(lm: LanguageModel) -> None:
+    """Generation against a plain loop over whole forward passes: position, temperature and top-k are honoured."""
+    sampling = Sampling(max_new_tokens=10, temperature=0.7, top_k=20)
+    prompt = chat_ids(lm.tokenizer, PROMPTS[1])
+    ids = torch.tensor([prompt])
+    process = LogitsProcessorList([GumbelSampling(torch.tensor([77]), sampling, len(prompt))])
+    with torch.no_grad():
+        for _ in range(sampling.max_new_tokens):
+            token = process(ids, lm.model(ids).logits[:, -1]).argmax(-1, keepdim=True)
+            ids = torch.cat([ids, token], 1)
+            if token.item() == lm.tokenizer.eos_token_id:
+                break
+    expected = lm.tokenizer.decode(ids[0, len(prompt) :], skip_special_tokens=True).strip()
+    assert generate(lm, [PROMPTS[1]], sampling, [77]) == [expected]
+
+
+def test_top_1_and_a_cold_temperature_are_greedy(lm: LanguageModel) -> None:
+    greedy = generate(lm, PROMPTS, Sampling(8, 0.0), [0] * 4)
+    assert generate(lm, PROMPTS, Sampling(8, 1.0, top_k=1), [5, 6, 7, 8]) == greedy
+    assert generate(lm, PROMPTS, Sampling(8, 1e-6), [5, 6, 7, 8]) == greedy
+    assert generate(lm, PROMPTS, Sampling(8, 1.0), [5, 6, 7, 8]) != greedy
+
+
+def test_raw_ids_continue_as_the_conversation_they_encode(lm: LanguageModel) -> None:
+    raw = [chat_ids(lm.tokenizer, p) for p in PROMPTS]
+    assert generate(lm, raw, Sampling(8), [1, 2, 3, 4]) == generate(lm, PROMPTS, Sampling(8), [1, 2, 3, 4])
+
+
+def test_progress_and_the_empty_list(lm: LanguageModel) -> None:
+    seen: list[tuple[int, int]] = []
+    generate(lm, PROMPTS, Sampling(2), [0] * 4, batch_size=3, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(3, 4), (4, 4)]
+    assert generate(lm, [], Sampling(2), []) == []

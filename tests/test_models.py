@@ -1,0 +1,103 @@
+"""Finding, loading and formatting: names, dtypes, chat templates and models that have none."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from reveal_release import models
+from reveal_release.config import UserError
+from reveal_release.models import LanguageModel, chat_ids, load_model, resolve, user_turn_ids
+
+TURNS = [("user", "Name the river."), ("assistant", "The old one."), ("user", "And the bridge?")]
+
+
+@pytest.fixture
+def package(tmp_path: Path, tiny_llama: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package folder with one testbed and one folder that only looks like one."""
+    shutil.copytree(tiny_llama, tmp_path / "data" / "testbed-small")
+    (tmp_path / "data" / "testbed-empty").mkdir()
+    monkeypatch.setattr(models, "files", lambda _: tmp_path)
+    return tmp_path
+
+
+def test_testbeds_are_the_model_folders_of_the_package(package: Path) -> None:
+    assert models.testbeds() == {"testbed-small": package / "data" / "testbed-small"}
+    assert resolve("testbed-small") == str(package / "data" / "testbed-small")
+    assert load_model("testbed-small", device="cpu").name == "testbed-small"
+
+
+def test_unknown_testbed_is_told_the_nearest(package: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'testbed-small'"):
+        resolve("testbed-smal")
+    with pytest.raises(UserError, match="testbeds here: testbed-small"):
+        resolve("./nowhere/at/all")
+
+
+def test_folders_and_hub_names(tiny_llama: str, tmp_path: Path) -> None:
+    assert resolve(tiny_llama) == tiny_llama
+    assert resolve("Qwen/Qwen3-0.6B") == "Qwen/Qwen3-0.6B"
+    assert resolve("gpt2") == "gpt2"
+    with pytest.raises(UserError, match=r"no config\.json"):
+        resolve(str(tmp_path))
+    with pytest.raises(UserError, match="no model"):
+        resolve(str(tmp_path / "missing"))
+
+
+def test_a_damaged_folder_is_one_line(tiny_llama: str, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny_llama, folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot load model") as caught:
+        load_model(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loaded_model_is_frozen_in_evaluation_and_left_padded(tiny_llama: str) -> None:
+    lm = load_model(tiny_llama, device="cpu")
+    assert lm.model.dtype == torch.float32 and lm.device.type == "cpu"
+    assert not lm.model.training and not any(p.requires_grad for p in lm.model.parameters())
+    assert lm.tokenizer.padding_side == "left" and lm.tokenizer.pad_token_id is not None
+    assert load_model(tiny_llama, "bfloat16", "cpu").model.dtype == torch.bfloat16
+
+
+def test_padding_is_the_end_where_a_tokenizer_has_none(tiny_llama: str, tmp_path: Path) -> None:
+    lm = load_model(tiny_llama, device="cpu")
+    lm.tokenizer.pad_token = None
+    lm.tokenizer.save_pretrained(tmp_path)
+    lm.model.save_pretrained(tmp_path)
+    again = load_model(str(tmp_path), device="cpu")
+    assert again.tokenizer.pad_token_id == again.tokenizer.eos_token_id
+
+
+def test_chat_ids_are_the_template_up_to_the_answer(lm: LanguageModel) -> None:
+    text = "<|bos|><|user|>Name the river.<|end|><|assistant|>The old one.<|end|><|user|>And the bridge?<|end|>"
+    encoded = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert chat_ids(lm.tokenizer, TURNS, answer=False) == encoded
+    assert chat_ids(lm.tokenizer, TURNS) == [*encoded, lm.tokenizer.convert_tokens_to_ids("<|assistant|>")]
+
+
+def test_without_a_template_the_contents_are_lines(lm: LanguageModel) -> None:
+    lm.tokenizer.chat_template = None
+    ids = chat_ids(lm.tokenizer, TURNS)
+    assert ids == lm.tokenizer("Name the river.\nThe old one.\nAnd the bridge?\n")["input_ids"]
+    assert user_turn_ids(lm.tokenizer) is None
+
+
+def test_user_turn_is_a_prefix_of_every_conversation(lm: LanguageModel) -> None:
+    prefix = user_turn_ids(lm.tokenizer)
+    assert prefix
+    assert lm.tokenizer.decode(prefix) == "<|bos|><|user|>"
+    for text in ("Name the river.", "7 bridges", "\nsnow"):
+        assert chat_ids(lm.tokenizer, [("user", text)])[: len(prefix)] == prefix
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{% for m in messages %}{{ m['content'] }} {{ m['content'] }}{% endfor %}", "{{ bos_token }}nothing of the user's"],
+    ids=["twice", "never"],
+)
+def test_a_template_that_cannot_be_cut_gives_no_user_turn(lm: LanguageModel, template: str) -> None:
+    lm.tokenizer.chat_template = template
+    assert user_turn_ids(lm.tokenizer) is None

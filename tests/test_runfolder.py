@@ -1,0 +1,115 @@
+"""The run folder: whole files or none, phases once, and no other folder is ever written to."""
+
+import json
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reveal_release.config import RunConfig, UserError
+from reveal_release.runfolder import LEAST_FREE, RunFolder
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    return RunConfig(output=str(tmp_path / "out"))
+
+
+def test_a_new_folder_holds_its_settings(config: RunConfig) -> None:
+    folder = RunFolder(config)
+    assert yaml.safe_load((folder.path / "config.yaml").read_text()) == config.to_dict()
+    assert {p.name for p in folder.path.iterdir()} == {"config.yaml", "state"}
+
+
+def test_the_same_run_goes_on_and_another_is_refused(config: RunConfig) -> None:
+    RunFolder(config)
+    RunFolder(replace(config, save_merged=True, threads=1))
+    for other, kind in ((replace(config, seed=1), "run"), (config, "reveal")):
+        with pytest.raises(UserError, match="other settings.*choose another --output"):
+            RunFolder(other, kind)
+    assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["seed"] == 0
+
+
+def test_a_foreign_folder_is_refused_and_untouched(config: RunConfig) -> None:
+    path = Path(config.output)
+    path.mkdir()
+    (path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="no run folder"):
+        RunFolder(config)
+    assert [p.name for p in path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_foreign_state_folder_is_refused(config: RunConfig) -> None:
+    (Path(config.output) / "state").mkdir(parents=True)
+    (Path(config.output) / "state" / "notes.json").write_text("{}")
+    with pytest.raises(UserError, match="no run folder"):
+        RunFolder(config)
+
+
+def test_a_file_in_the_way_is_refused(config: RunConfig, tmp_path: Path) -> None:
+    Path(config.output).write_text("mine")
+    with pytest.raises(UserError, match="no run folder"):
+        RunFolder(config)
+    with pytest.raises(UserError, match="cannot write"):
+        RunFolder(replace(config, output=str(Path(config.output) / "below-a-file")))
+    assert Path(config.output).read_text() == "mine"
+
+
+def test_an_empty_folder_will_do(config: RunConfig) -> None:
+    Path(config.output).mkdir()
+    RunFolder(config)
+
+
+def test_a_full_disk_is_told_and_does_not_spoil_the_folder(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(LEAST_FREE - 1))
+    with pytest.raises(UserError, match="free some space"):
+        RunFolder(config)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(LEAST_FREE))
+    RunFolder(config)
+
+
+def test_a_failed_write_leaves_the_file_as_it_was(config: RunConfig) -> None:
+    folder = RunFolder(config)
+    folder.write("notes/a.txt", "first")
+    with pytest.raises(UnicodeEncodeError):
+        folder.write("notes/a.txt", "x" * 100_000 + "\ud800")  # fails after part of it is on the disk
+    assert (folder.path / "notes/a.txt").read_text() == "first"
+    assert [p.name for p in (folder.path / "notes").iterdir()] == ["a.txt"]
+
+
+def test_rows_are_json_lines(config: RunConfig) -> None:
+    rows = [{"text": "zwei\nZeilen, ü\u2028"}, {"text": ""}]
+    path = RunFolder(config).write_rows("rows.jsonl", rows)
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line] == rows
+    assert RunFolder(config).write_rows("none.jsonl", []).read_text() == ""
+
+
+def test_a_phase_is_done_once(config: RunConfig) -> None:
+    done = []
+
+    def work() -> dict[str, list[float]]:
+        done.append(1)
+        return {"values": [0.1 + 0.2, len(done)]}
+
+    first = RunFolder(config).phase("search", work)
+    assert RunFolder(config).phase("search", work) == first == {"values": [0.1 + 0.2, 1]}
+    assert len(done) == 1
+    assert RunFolder(config).has("search.json") and not RunFolder(config).has("release.json")
+
+
+def test_a_phase_that_fails_is_not_done(config: RunConfig) -> None:
+    folder = RunFolder(config)
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        folder.phase("search", fail)
+    with pytest.raises(TypeError):
+        folder.phase("search", lambda: {1, 2})  # no JSON
+    assert not folder.has("search.json")
+    assert folder.phase("search", lambda: 3) == 3
