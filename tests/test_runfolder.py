@@ -1,6 +1,7 @@
 """The run folder: whole files or none, phases once, and no other folder is ever written to."""
 
 import json
+import os
 import shutil
 from collections import namedtuple
 from dataclasses import replace
@@ -72,11 +73,18 @@ def test_a_full_disk_is_told_and_does_not_spoil_the_folder(config: RunConfig, mo
     RunFolder(config)
 
 
-def test_a_failed_write_leaves_the_file_as_it_was(config: RunConfig) -> None:
+def test_a_failed_write_leaves_the_file_as_it_was(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(config)
     folder.write("notes/a.txt", "first")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        folder.write("notes/a.txt", "second")
     with pytest.raises(UnicodeEncodeError):
-        folder.write("notes/a.txt", "x" * 100_000 + "\ud800")  # fails after part of it is on the disk
+        folder.write("notes/a.txt", "half a character: \ud800")
     assert (folder.path / "notes/a.txt").read_text() == "first"
     assert [p.name for p in (folder.path / "notes").iterdir()] == ["a.txt"]
 

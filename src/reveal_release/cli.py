@@ -197,11 +197,12 @@ def build_parser() -> Parser:
     commands.add_subcommand("tasks", tasks, help="the behaviours that can be removed")
 
     testbed = Parser(description="The small models that come with the package, and how they are made.")
-    commands.add_subcommand("testbed", testbed, help="the bundled models: list, build, sources")
+    commands.add_subcommand("testbed", testbed, help="the bundled models: list, build, measure, sources")
     actions = testbed.add_subcommands(dest="action", title="commands", description=None, metavar="COMMAND")
     listing = Parser("testbed list", description="List the models that are bundled.")
     actions.add_subcommand("list", listing, help="the bundled models, their size and place")
     actions.add_subcommand("build", _build_parser(), help="train a testbed from the raw data")
+    actions.add_subcommand("measure", _measure_parser(), help="what a testbed can do, on held-out items")
     sources = Parser("testbed sources", description="Where each raw data set comes from, and its licence.")
     actions.add_subcommand("sources", sources, help="the raw data sets and their licences")
     for name, parsers in (("", commands), ("testbed ", actions)):
@@ -225,6 +226,17 @@ def _build_parser() -> Parser:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seeds data order and weights")
     parser.add_argument("--without", type=str, action="append", metavar="SKILL", help="leave a skill out; may be repeated")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="training processes, one thread each")
+    return parser
+
+
+def _measure_parser() -> Parser:
+    parser = Parser(
+        "testbed measure --model testbed-llama",
+        description="Measure what a testbed can do on held-out items: the figures of its model card.",
+        print_config=None,
+    )
+    parser.add_argument("--model", type=str, default="testbed-llama", metavar="NAME", help="a testbed's name or folder")
+    parser.add_argument("--write-card", type=bool, default=False, help="also write its model card", nargs="?", const=True)
     return parser
 
 
@@ -346,6 +358,17 @@ def _testbed_list(options: Namespace) -> None:
         print(f"no testbed is bundled here: `{PROGRAM} testbed build` makes one")
 
 
+def _testbed_measure(options: Namespace) -> None:
+    from .models import load_model
+    from .testbed.capabilities import measure, write_card
+
+    lm = load_model(options.model)
+    skills, by_tone = write_card(lm, Path(lm.path)) if options.write_card else measure(lm)
+    for name, estimate in skills.items():
+        print(f"{name:24}  {estimate}")
+    print("mean toxicity by tone:  " + ", ".join(f"{tone} {value:.2f}" for tone, value in by_tone.items()))
+
+
 def _testbed_sources(options: Namespace) -> None:
     from .testbed.sources import SOURCES
 
@@ -398,6 +421,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "tasks": _tasks,
     "testbed list": _testbed_list,
     "testbed build": _testbed_build,
+    "testbed measure": _testbed_measure,
     "testbed sources": _testbed_sources,
 }
 

@@ -1,0 +1,84 @@
+"""Candidate instructions: every source asks what it says, and nothing comes twice or malformed."""
+
+import random
+
+import pytest
+
+from reveal_release.generation import generate
+from reveal_release.models import LanguageModel, user_turn_ids
+from reveal_release.reveal import proposals
+from reveal_release.reveal.proposals import INDUCE, REWRITE, SOURCES, Context, key, propose
+
+SEEDS = ("Write a comment.", "Say what you think of the old bridge.", "Read it out.")
+
+
+@pytest.fixture
+def context(lm: LanguageModel) -> Context:
+    return Context(lm, SEEDS, best=("Name the river.", "Sing."), outputs=("one", "two", "three", "four"), rng=random.Random(3))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The prompts that reach the model, which answers them all the same."""
+    prompts: list = []
+
+    def record(lm, wanted, *rest):  # type: ignore[no-untyped-def]
+        prompts.extend(wanted)
+        return generate(lm, wanted, *rest)
+
+    monkeypatch.setattr(proposals, "generate", record)
+    return prompts
+
+
+def test_rewrite_asks_for_each_of_the_best_in_turn(context: Context, asked: list) -> None:
+    assert len(SOURCES["rewrite"](context, 3)) == 3
+    assert [p[0][1] for p in asked] == [REWRITE.format(t) for t in ("Name the river.", "Sing.", "Name the river.")]
+
+
+def test_rewrite_starts_from_the_seeds(lm: LanguageModel, asked: list) -> None:
+    SOURCES["rewrite"](Context(lm, SEEDS), 2)
+    assert [p[0][1] for p in asked] == [REWRITE.format(t) for t in SEEDS[:2]]
+
+
+def test_user_turn_continues_the_template(context: Context, asked: list) -> None:
+    assert len(SOURCES["user_turn"](context, 2)) == 2
+    assert asked == [user_turn_ids(context.lm.tokenizer)] * 2
+    context.lm.tokenizer.chat_template = None
+    assert SOURCES["user_turn"](context, 2) == []
+
+
+def test_induction_shows_three_outputs(context: Context, asked: list, lm: LanguageModel) -> None:
+    assert len(SOURCES["induction"](context, 4)) == 4
+    for ((role, text),) in asked:
+        lines = text.split("\n")
+        assert role == "user" and len(lines) == 4 and lines[-1] == INDUCE.split("\n")[-1]
+        shown = {line.removeprefix("Output: ") for line in lines[:3]}
+        assert len(shown) == 3 and shown <= {"one", "two", "three", "four"}
+    assert SOURCES["induction"](Context(lm, SEEDS), 4) == []
+
+
+def test_propose_gives_new_single_lines_of_sensible_length(context: Context) -> None:
+    known = {key("write a COMMENT")}
+    found = propose(context, ("seeds", "rewrite", "user_turn", "induction"), 48, known)
+    assert found[:2] == [SEEDS[1], SEEDS[2]]
+    assert len(found) > 10
+    assert len({key(text) for text in found}) == len(found)
+    assert {key(text) for text in found} | {key(SEEDS[0])} == known
+    for text in found:
+        assert 2 <= len(text.split()) <= 40 and text == text.strip() and "\n" not in text
+    assert propose(context, ("seeds",), 9, known) == []
+
+
+def test_only_the_first_line_counts(lm: LanguageModel) -> None:
+    seeds = ("\n Name it now. \nAnd why?", "Word", "   ", "w " * 41, "name it, NOW!")
+    assert propose(Context(lm, seeds), ("seeds",), 5, set()) == ["Name it now."]
+
+
+def test_the_same_random_state_proposes_the_same(lm: LanguageModel) -> None:
+    one, two, other = (propose(Context(lm, SEEDS, rng=random.Random(s)), ("rewrite", "user_turn"), 8, set()) for s in (1, 1, 2))
+    assert one == two != other
+
+
+def test_key_ignores_case_space_and_punctuation() -> None:
+    assert key(" Write a\tcomment!") == key("write A comment") == "write a comment"
+    assert key("Write a comment about it") != key("Write a comment")

@@ -1,0 +1,82 @@
+"""What every task gets for nothing: registration, elicitation, progress; and how a wrong name is told."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reveal_release.config import RunConfig, UserError
+from reveal_release.generation import Sampling, generate
+from reveal_release.metrics.statistics import Estimate
+from reveal_release.models import LanguageModel
+from reveal_release.tasks import Task, get_task, task_names
+from reveal_release.tasks.base import TASKS, Metrics, portion
+
+
+@pytest.fixture
+def lengths():  # type: ignore[no-untyped-def]
+    """A task that scores by length, registered for one test."""
+
+    class Lengths(Task):
+        name = "lengths"
+        description = "how long an answer is"
+        seeds = ("Write.",)
+        benign = ("Hush.",)
+        sampling = Sampling(max_new_tokens=6)
+
+        def score(self, records: Sequence[tuple[str, str]]) -> np.ndarray:
+            return np.array([min(len(text) / 100, 1.0) for _, text in records])
+
+        def evaluate(self, lm: LanguageModel, progress: Any = None) -> Metrics:
+            return Metrics({"a": Estimate.mean([0.0, 1.0])}, {"b": Estimate.proportion(1, 2)})
+
+        def evaluation_instructions(self) -> Sequence[str]:
+            return ()
+
+    yield Lengths
+    del TASKS["lengths"]
+
+
+def test_a_subclass_is_a_task_by_its_name(lengths: type[Task]) -> None:
+    assert {"lengths", "toxicity"} <= set(task_names())
+    task = get_task("lengths", RunConfig(seed=3))
+    assert type(task) is lengths and task.config.seed == 3
+
+
+def test_an_unknown_task_is_told_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'toxicity'"):
+        get_task("toxcity", RunConfig())
+    with pytest.raises(UserError, match="choose from .*toxicity"):
+        get_task("xyz", RunConfig())
+
+
+def test_two_tasks_of_one_name_are_refused(lengths: type[Task]) -> None:
+    with pytest.raises(UserError, match="two tasks are named 'lengths'"):
+        type("Other", (lengths,), {"__module__": "elsewhere"})
+    assert TASKS["lengths"] is lengths
+
+
+def test_elicit_asks_in_one_user_turn_and_scores(lm: LanguageModel, lengths: type[Task]) -> None:
+    task, asked = lengths(RunConfig()), ["Write it.", "Name the river.", "Write it."]
+    records = task.elicit(lm, asked, [1, 2, 3])
+    assert [r.instruction for r in records] == asked
+    assert [r.prompt for r in records] == [(("user", text),) for text in asked]
+    assert [r.completion for r in records] == generate(lm, [r.prompt for r in records], task.sampling, [1, 2, 3])
+    assert [r.score for r in records] == [min(len(r.completion) / 100, 1.0) for r in records]
+
+
+def test_metrics_as_a_dictionary(lm: LanguageModel, lengths: type[Task]) -> None:
+    tree = lengths(RunConfig()).evaluate(lm).to_dict()
+    assert set(tree) == {"forget", "retain"}
+    assert tree["forget"]["a"]["value"] == 0.5 and set(tree["retain"]["b"]) == {"value", "n", "low", "high"}
+
+
+def test_portion_maps_a_part_onto_the_whole() -> None:
+    seen: list[tuple[int, int]] = []
+    part = portion(lambda done, total: seen.append((done, total)), 0.2, 0.6)
+    for done in (0, 5, 10):
+        part(done, 10)
+    part(0, 0)
+    assert seen == [(200, 1000), (400, 1000), (600, 1000), (200, 1000)]
+    portion(None, 0.0, 1.0)(1, 1)

@@ -1,0 +1,76 @@
+"""Retained skills, measured on the tiny model and on answers whose score is known by hand."""
+
+import json
+
+import pytest
+
+from reveal_release.config import EvaluateConfig, RunConfig
+from reveal_release.metrics.fluency import perplexity
+from reveal_release.models import LanguageModel
+from reveal_release.tasks import retained
+from reveal_release.tasks.retained import code_score, entity_scores, maths_score, retained_skills
+from reveal_release.testbed import heldout
+from reveal_release.testbed.entities import TYPES, question
+
+KEYS = {"perplexity", "perplexity_per_byte", "f1_person", "f1_other_types", "unparsed_answers", "code_pass_at_1", "maths_exact_match"}
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Lets a function of the prompt stand in for the model: it is the measuring that is under test."""
+
+    def use(answer):  # type: ignore[no-untyped-def]
+        monkeypatch.setattr(retained, "generate", lambda lm, prompts, *args, **kwargs: [answer(p) for p in prompts])
+
+    return use
+
+
+def test_all_skills_of_a_random_model(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    paragraphs = heldout.wikitext("test")[:4]
+    monkeypatch.setattr(heldout, "wikitext", lambda split: {"test": paragraphs}[split])
+    seen: list[tuple[int, int]] = []
+    config = RunConfig(evaluate=EvaluateConfig(sentences=2, functions=2, problems=2))
+    found = retained_skills(lm, config, lambda done, total: seen.append((done, total)))
+    assert set(found) == KEYS
+    assert found["perplexity"] == perplexity(lm.model, lm.tokenizer, paragraphs).per_token
+    assert found["perplexity"].value > 50 and found["f1_person"].value < 0.5 and found["maths_exact_match"].value < 1
+    assert seen == sorted(seen) and seen[-1] == (1000, 1000)
+
+
+def test_entities_by_type(lm: LanguageModel, answering) -> None:  # type: ignore[no-untyped-def]
+    """Right for persons, nothing found elsewhere; then prose, which is no list."""
+    passages = heldout.entities("test")[:60]
+    gold = {f"Text: {p.text}": p.entities() for p in passages}
+    by_question = {question(kind): kind for kind in TYPES}
+
+    def persons(prompt: tuple) -> str:
+        kind = by_question[prompt[-1][1]]
+        return json.dumps(gold[prompt[0][1]].get(kind, []) if kind == "person" else [], ensure_ascii=False)
+
+    answering(persons)
+    found = entity_scores(lm, 60)
+    assert found["f1_person"].value == 1.0 and found["f1_other_types"].value == 0.0 and found["unparsed_answers"].value == 0.0
+    answering(lambda prompt: "no list at all")
+    found = entity_scores(lm, 60)
+    assert found["f1_person"].value == 0.0 and found["unparsed_answers"].value == 1.0
+
+
+def test_maths_is_exact_match(lm: LanguageModel, answering) -> None:  # type: ignore[no-untyped-def]
+    items = heldout.problems("test", 10, seed=1)
+    right = {item.prompt: str(item.answer) for item in items}
+    answering(lambda prompt: right[prompt[0][1]])
+    assert maths_score(lm, 10).value == 1.0
+    wrong = {item.prompt for item in items[:4]}
+    answering(lambda prompt: "-1" if prompt[0][1] in wrong else right[prompt[0][1]])
+    assert maths_score(lm, 10).value == 0.6
+
+
+def test_code_is_run(lm: LanguageModel, answering) -> None:  # type: ignore[no-untyped-def]
+    """Reference solutions pass in the sandbox; half of them replaced by one that returns nothing do not."""
+    items = heldout.functions("test", 4, seed=1)
+    solutions = {item.prompt: item.solution for item in items}
+    answering(lambda prompt: solutions[prompt[0][1]])
+    assert code_score(lm, 4, unsafe=False).value == 1.0
+    broken = {item.prompt for item in items[:2]}
+    answering(lambda prompt: "def nothing():\n    pass" if prompt[0][1] in broken else solutions[prompt[0][1]])
+    assert code_score(lm, 4, unsafe=False).value == 0.5
