@@ -72,7 +72,7 @@ def test_noise_is_finite_at_the_ends_of_the_range() -> None:
 # ---- the distribution ----
 
 
-@pytest.mark.parametrize("sampling", [Sampling(temperature=1.0, top_k=0), Sampling(temperature=0.6, top_k=5), Sampling(temperature=2.0, top_k=3)])
+@pytest.mark.parametrize("sampling", [Sampling(top_k=0), Sampling(temperature=0.6, top_k=5), Sampling(temperature=2.0, top_k=3)])
 def test_samples_follow_the_softmax(sampling: Sampling) -> None:
     logits = torch.tensor([0.3, -1.0, 1.5, 0.0, 0.9, -0.4, 0.2])
     n = 20_000

@@ -50,7 +50,11 @@ def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
         if revealed["best"]["reward"]["value"] <= config.stop_reward:
             stopped = "nothing left to reveal"
             break
-        step = w.release(t, patch, w.generate_data(t, patch, revealed))
+        data = w.generate_data(t, patch, revealed)
+        if t > 1 and len(data[0]) < LEAST_RECORDS:  # what an earlier iteration left is too little to train on: a success
+            stopped = "nothing left to reveal"
+            break
+        step = w.release(t, patch, data)
         if step is None:
             stopped = "utility budget spent"
             break

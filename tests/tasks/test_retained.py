@@ -29,7 +29,7 @@ def test_all_skills_of_a_random_model(lm: LanguageModel, monkeypatch: pytest.Mon
     paragraphs = heldout.wikitext("test")[:4]
     monkeypatch.setattr(heldout, "wikitext", lambda split: {"test": paragraphs}[split])
     seen: list[tuple[int, int]] = []
-    config = RunConfig(evaluate=EvaluateConfig(sentences=2, functions=2, problems=2))
+    config = RunConfig(evaluate=EvaluateConfig(sentences=8, functions=2, problems=2))
     found = retained_skills(lm, config, lambda done, total: seen.append((done, total)))
     assert set(found) == KEYS
     assert found["perplexity"] == perplexity(lm.model, lm.tokenizer, paragraphs).per_token
@@ -50,6 +50,8 @@ def test_entities_by_type(lm: LanguageModel, answering) -> None:  # type: ignore
     answering(persons)
     found = entity_scores(lm, 60)
     assert found["f1_person"].value == 1.0 and found["f1_other_types"].value == 0.0 and found["unparsed_answers"].value == 0.0
+    assert not any(p.entities().get("person") for p in passages[:1]), "the first passage names nobody"
+    assert "f1_person" not in entity_scores(lm, 1)
     answering(lambda prompt: "no list at all")
     found = entity_scores(lm, 60)
     assert found["f1_person"].value == 0.0 and found["unparsed_answers"].value == 1.0
@@ -57,11 +59,11 @@ def test_entities_by_type(lm: LanguageModel, answering) -> None:  # type: ignore
 
 def test_maths_is_exact_match(lm: LanguageModel, answering) -> None:  # type: ignore[no-untyped-def]
     items = heldout.problems("test", 10, seed=1)
-    right = {item.prompt: str(item.answer) for item in items}
+    right = {item.prompt: f"So it is.\n#### {item.answer}" for item in items}
     answering(lambda prompt: right[prompt[0][1]])
     assert maths_score(lm, 10).value == 1.0
     wrong = {item.prompt for item in items[:4]}
-    answering(lambda prompt: "-1" if prompt[0][1] in wrong else right[prompt[0][1]])
+    answering(lambda prompt: "#### -1" if prompt[0][1] in wrong else right[prompt[0][1]])
     assert maths_score(lm, 10).value == 0.6
 
 

@@ -1,0 +1,167 @@
+"""Modules trained on tiny models: what is learnt, from which tokens, on which model, and that no trace is left on it."""
+
+import contextlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from reveal_release.config import ReleaseConfig, UserError
+from reveal_release.models import LanguageModel
+from reveal_release.release.adapter import applied
+from reveal_release.release.patch import LowRank, Patch
+from reveal_release.release.pem import Row, answer_log_probs, train_pem
+from reveal_release.release.release import mean_nll
+from reveal_release.reveal.selfgen import encode
+from reveal_release.tasks import Record
+
+CONFIG = ReleaseConfig(rank=4, batch=4, learning_rate=5e-3)
+TEXTS = (
+    ("Name it.", "The river."), ("Write a comment.", "They read a letter about the old bridge."),
+    ("Sing.", "No music here, she said."), ("Say what the weather is.", "New."), ("Who is it?", "The people of the town."),
+)  # fmt: skip
+
+
+@pytest.fixture
+def rows(lm: LanguageModel) -> list[Row]:
+    return encode(lm, [Record((("user", question),), answer, 0.0, question) for question, answer in TEXTS])
+
+
+def random_patch(model: nn.Module, size: float, seed: int = 0) -> Patch:
+    """On every attention and MLP map, of about `size` times the norm of its weight."""
+    g = torch.Generator().manual_seed(seed)
+    modules = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | Conv1D) and "lm_head" not in name:
+            out, into = module.weight.shape if isinstance(module, nn.Linear) else reversed(module.weight.shape)
+            A, B = torch.randn(2, into, generator=g), torch.randn(out, 2, generator=g)
+            modules[name] = LowRank(A, B * size * module.weight.norm() / (B @ A).norm())
+    return Patch(modules)
+
+
+@torch.no_grad()
+def logits(lm: LanguageModel) -> torch.Tensor:
+    return lm.model(torch.arange(5, 45).reshape(2, 20)).logits
+
+
+@contextlib.contextmanager
+def untouched(lm: LanguageModel):  # type: ignore[no-untyped-def]
+    """Weights, structure, mode and outputs are bit for bit the same afterwards."""
+    model, before, state = lm.model, logits(lm), {k: v.clone() for k, v in lm.model.state_dict().items()}
+    structure = repr(lm.model)
+    yield
+    assert lm.model is model and repr(lm.model) == structure and not hasattr(lm.model, "peft_config")
+    assert state.keys() == lm.model.state_dict().keys()
+    assert all(torch.equal(v, state[k]) for k, v in lm.model.state_dict().items())
+    assert torch.equal(logits(lm), before)
+    assert not lm.model.training and not any(p.requires_grad or p.grad is not None for p in lm.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["lm", "gpt2"])
+def test_training_fits_the_records_and_leaves_the_model_alone(name: str, rows: list[Row], request: pytest.FixtureRequest) -> None:
+    model: LanguageModel = request.getfixturevalue(name)
+    before, seen = mean_nll(model, rows), []
+    with untouched(model):
+        patch = train_pem(model, rows, CONFIG, steps=30, seed=1, progress=lambda done, total: seen.append((done, total)))
+    assert patch.rank == CONFIG.rank and len(patch) == (14 if name == "lm" else 8)
+    with applied(model.model, patch):
+        assert mean_nll(model, rows) < before - 1.0
+    assert mean_nll(model, rows) == before
+    assert seen == [(i, 30) for i in range(1, 31)]
+
+
+def test_one_seed_one_module(lm: LanguageModel, rows: list[Row]) -> None:
+    one, two, other = (train_pem(lm, rows, CONFIG, steps=4, seed=s) for s in (1, 1, 2))
+    assert all(torch.equal(one[n].A, two[n].A) and torch.equal(one[n].B, two[n].B) for n in one)
+    assert not any(torch.equal(one[n].A, other[n].A) for n in one)
+
+
+def test_log_probabilities_are_those_of_the_answer_tokens_alone(lm: LanguageModel, rows: list[Row]) -> None:
+    """Against each row by itself, unpadded, in float32."""
+    log_probs, targets = answer_log_probs(lm.model, rows, pad=1)
+    assert targets.tolist() == [token for ids, prompt in rows for token in ids[prompt:]]
+    with torch.no_grad():
+        alone = [F.log_softmax(lm.model(torch.tensor([ids])).logits[0, prompt - 1 : -1], -1) for ids, prompt in rows]
+    expected = torch.cat(alone)
+    assert log_probs.dtype == torch.float32
+    difference = (log_probs - expected).abs()  # of bfloat16 arithmetic
+    assert difference.mean() < 0.03 * expected.std() and torch.allclose(log_probs.exp().sum(-1), torch.ones(len(targets)), atol=1e-4)
+    nll = F.nll_loss(log_probs, targets).item()
+    by_hand = -sum(a[i, t].item() for a, (ids, p) in zip(alone, rows, strict=True) for i, t in enumerate(ids[p:])) / len(targets)
+    assert nll == pytest.approx(by_hand, abs=0.05) == mean_nll(lm, rows)
+
+
+def test_only_predictions_of_answer_tokens_have_a_gradient(lm: LanguageModel, rows: list[Row]) -> None:
+    kept: list[torch.Tensor] = []
+
+    def keep(module: nn.Module, args: tuple, out: torch.Tensor) -> torch.Tensor:
+        kept.append(out.detach().requires_grad_())
+        return kept[0]
+
+    handle = lm.model.get_output_embeddings().register_forward_hook(keep)
+    F.nll_loss(*answer_log_probs(lm.model, rows, pad=1)).backward()
+    handle.remove()
+    graded = kept[0].grad.abs().sum(-1) > 0
+    for row, (ids, prompt) in zip(graded, rows, strict=True):
+        assert row.nonzero().ravel().tolist() == list(range(prompt - 1, len(ids) - 1))
+
+
+def test_a_module_on_a_patched_model_is_trained_for_that_model(lm: LanguageModel, rows: list[Row]) -> None:
+    patch = random_patch(lm.model, 0.5)
+    plain = train_pem(lm, rows, CONFIG, steps=25, seed=1)
+    with applied(lm.model, patch):
+        before = mean_nll(lm, rows)
+        with untouched(lm):  # the patch is still on
+            found = train_pem(lm, rows, CONFIG, steps=25, seed=1)
+        with applied(lm.model, found):
+            fitted = mean_nll(lm, rows)
+        with applied(lm.model, plain):
+            other = mean_nll(lm, rows)
+    assert fitted < before - 1.0 and fitted < other
+    with applied(lm.model, patch + found):
+        assert mean_nll(lm, rows) == pytest.approx(fitted, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["lm", "gpt2"])
+def test_a_teacher_pulls_back_to_the_unpatched_model(name: str, rows: list[Row], request: pytest.FixtureRequest) -> None:
+    model: LanguageModel = request.getfixturevalue(name)
+
+    @torch.no_grad()
+    def distributions() -> torch.Tensor:
+        return answer_log_probs(model.model, rows, 1)[0]
+
+    base = distributions()
+    with applied(model.model, random_patch(model.model, 0.3)) as runtime:
+        away = F.kl_div(distributions(), base, reduction="batchmean", log_target=True)
+        with untouched(model):
+            found = train_pem(model, rows, CONFIG, steps=40, seed=1, teacher=runtime)
+        assert runtime.scale == 1.0
+        with applied(model.model, found):
+            back = F.kl_div(distributions(), base, reduction="batchmean", log_target=True)
+    assert away > 0.1 and back < 0.5 * away
+
+
+def test_the_penalty_keeps_two_modules_apart(lm: LanguageModel, rows: list[Row]) -> None:
+    first = train_pem(lm, rows, CONFIG, steps=20, seed=1)
+
+    def overlap(weight: float) -> float:
+        config = ReleaseConfig(rank=4, batch=4, learning_rate=5e-3, orthogonality="olora", orthogonality_weight=weight)
+        second = train_pem(lm, rows, config, steps=20, seed=1, frozen=first)  # the same seed: the same start
+        return sum((first[n].A @ second[n].A.T).abs().sum().item() for n in first)
+
+    assert overlap(1.0) < 0.7 * overlap(0.0)
+
+
+def test_an_error_in_training_leaves_the_model_as_it_was(lm: LanguageModel, rows: list[Row]) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with untouched(lm), pytest.raises(KeyboardInterrupt):
+        train_pem(lm, rows, CONFIG, steps=3, seed=1, progress=stop)
+
+
+def test_no_records_are_told(lm: LanguageModel) -> None:
+    with pytest.raises(UserError, match="no record to train on"):
+        train_pem(lm, [], CONFIG, steps=3, seed=1)

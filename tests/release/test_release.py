@@ -1,0 +1,119 @@
+"""A release on the tiny model: utility as defined, the step's algebra, and a scale that keeps the budget."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from reveal_release.config import ReleaseConfig, UserError
+from reveal_release.metrics.fluency import perplexity, perplexity_ratio
+from reveal_release.models import LanguageModel
+from reveal_release.release import release
+from reveal_release.release.adapter import applied
+from reveal_release.release.patch import LowRank, Patch
+from reveal_release.release.pem import Row, answer_log_probs
+from reveal_release.release.release import Utility, choose_scale, direction, mean_nll, train_modules
+from reveal_release.reveal.selfgen import encode
+from reveal_release.tasks import Record
+from reveal_release.testbed.heldout import wikitext
+
+CONFIG = ReleaseConfig(rank=4, batch=4, steps=20, retain_steps=20, learning_rate=5e-3)
+FORGET = ("They read a letter.", "No music here, she said.", "The people of the town.", "Old news about the bridge.")
+RETAIN = ("It runs north.", "The market is new.", "Nothing in the report.", "When the train began.", "A river near it.", "In other words.")
+
+
+@pytest.fixture
+def forget(lm: LanguageModel) -> list[Row]:
+    return encode(lm, [Record((("user", f"Write number {i}."),), text, 1.0, "") for i, text in enumerate(FORGET)])
+
+
+@pytest.fixture
+def retain(lm: LanguageModel) -> list[Row]:
+    return encode(lm, [Record((("user", f"What is {i}?"),), text, 0.0, "") for i, text in enumerate(RETAIN)])
+
+
+@pytest.fixture(autouse=True)
+def short_prose(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A few real paragraphs: measuring all of them takes longer than training does here."""
+    texts = wikitext("validation")[:4]
+    monkeypatch.setattr(release, "wikitext", lambda split: {"validation": texts}[split])
+    return texts
+
+
+def test_mean_nll_is_over_tokens_not_rows(lm: LanguageModel, retain: list[Row]) -> None:
+    total = count = 0.0
+    with torch.no_grad():
+        for row in retain:
+            log_probs, targets = answer_log_probs(lm.model, [row], 1)
+            total -= log_probs[range(len(targets)), targets].sum().item()
+            count += len(targets)
+    assert mean_nll(lm, retain) == pytest.approx(total / count, abs=0.03)
+    assert mean_nll(lm, retain, batch=2) == pytest.approx(total / count, abs=0.03)
+
+
+def test_utility_is_the_worse_of_prose_and_records(lm: LanguageModel, retain: list[Row], forget: list[Row], short_prose: list[str]) -> None:
+    utility = Utility.of(lm, retain)
+    assert utility.loss() == pytest.approx(0.0, abs=1e-9)
+    before = perplexity(lm.model, lm.tokenizer, short_prose)
+    pem, _ = train_modules(lm, retain, retain, ReleaseConfig(rank=4, batch=4, steps=20, retain_steps=0, learning_rate=5e-3), seed=0)
+    for patch in (pem, pem.negate()):  # better on the records, then worse
+        with applied(lm.model, patch):
+            prose = perplexity_ratio(before, perplexity(lm.model, lm.tokenizer, short_prose)).high
+            records = math.exp(mean_nll(lm, retain) - utility.nll)
+            assert utility.loss() == pytest.approx(max(prose, records) - 1.0)
+    assert records > 1.5
+
+
+def test_utility_needs_records(lm: LanguageModel) -> None:
+    with pytest.raises(UserError, match="too few retain records"):
+        Utility.of(lm, [])
+
+
+def test_the_step_is_retain_minus_forget() -> None:
+    g = torch.Generator().manual_seed(0)
+    a, b = (Patch({"m": LowRank(torch.randn(2, 5, generator=g), torch.randn(4, 2, generator=g))}) for _ in range(2))
+    step = direction(a, b, ReleaseConfig(forget_scale=0.7))
+    torch.testing.assert_close(step.delta("m"), b.delta("m") - 0.7 * a.delta("m"))
+    torch.testing.assert_close(direction(a, Patch(), ReleaseConfig(forget_scale=0.5)).delta("m"), -0.5 * a.delta("m"))
+
+
+@pytest.mark.parametrize("loss", ["kl", "nll"])
+def test_the_retain_module_repairs(lm: LanguageModel, forget: list[Row], retain: list[Row], loss: str) -> None:
+    """`kl` brings the model's outputs back to what they were, `nll` fits the retain records."""
+    config = ReleaseConfig(**{**vars(CONFIG), "retain_loss": loss, "forget_scale": 3.0})
+    seen: list[tuple[int, int]] = []
+    forget_pem, retain_pem = train_modules(lm, forget, retain, config, seed=3, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(i, 40) for i in range(1, 41)]
+
+    @torch.no_grad()
+    def measured(patch: Patch) -> float:
+        with applied(lm.model, patch):
+            log_probs = answer_log_probs(lm.model, retain, 1)[0]
+            return F.kl_div(log_probs, base, reduction="batchmean", log_target=True).item() if loss == "kl" else mean_nll(lm, retain)
+
+    with torch.no_grad():
+        base = answer_log_probs(lm.model, retain, 1)[0]
+    broken, repaired = measured(direction(forget_pem, Patch(), config)), measured(direction(forget_pem, retain_pem, config))
+    assert repaired < (0.5 * broken if loss == "kl" else broken - 1.0)
+    assert torch.equal(answer_log_probs(lm.model, retain, 1)[0], base)  # nothing is left on the model
+
+
+def test_without_retain_steps_there_is_no_retain_module(lm: LanguageModel, forget: list[Row], retain: list[Row]) -> None:
+    forget_pem, retain_pem = train_modules(lm, forget, retain, ReleaseConfig(rank=2, steps=2, retain_steps=0), seed=3)
+    assert len(forget_pem) == 14 and not retain_pem
+
+
+def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[Row], retain: list[Row]) -> None:
+    step = direction(*train_modules(lm, forget, retain[2:], CONFIG, seed=3), CONFIG)
+    utility, before = Utility.of(lm, retain[:2]), mean_nll(lm, forget)
+    chosen = {budget: choose_scale(lm, step, utility, budget, highest=2.0) for budget in (0.0, 0.05, 0.3, 1e9)}
+    scales = [found.scale for found in chosen.values()]
+    assert scales == sorted(scales) and 0 < scales[1] < scales[3] == 2.0
+    for budget, found in chosen.items():
+        assert found.cost <= budget
+        if found.scale:
+            with applied(lm.model, step.scale(found.scale)):
+                assert utility.loss() == pytest.approx(found.cost, abs=0.02)
+                assert mean_nll(lm, forget) > before
+    assert utility.loss() == pytest.approx(0.0, abs=1e-9)  # taken off again

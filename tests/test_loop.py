@@ -1,0 +1,242 @@
+"""Whole runs on a tiny random model: what is written, that killing a run changes nothing, and that the patch is plain PEFT."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.loop import evaluate_only, reveal_only, run
+from reveal_release.release import release
+from reveal_release.release.adapter import applied, load
+from reveal_release.report.console import SilentReporter
+from reveal_release.tasks import retained
+from reveal_release.testbed.heldout import wikitext
+
+KEYS = {"version", "task", "model", "seed", "config_hash", "evaluations", "before", "after", "elicitation", "patch", "stopped_because",
+        "seconds", "environment"}  # fmt: skip
+SAME = ("evaluations", "before", "after", "elicitation", "iterations", "samples", "patch", "stopped_because", "config_hash")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_prose() -> Iterator[None]:
+    """A few real paragraphs: perplexity of all of them is most of the time of a tiny run."""
+    texts = {split: wikitext(split)[:6] for split in ("validation", "test")}  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(release, "wikitext", lambda split: texts[split])
+        patch.setattr(retained.heldout, "wikitext", lambda split: texts[split])
+        yield
+
+
+def tiny(model: str, output: Path, **changes: Any) -> RunConfig:
+    return RunConfig(**{
+        "task": "toxicity", "model": model, "output": str(output), "iterations": 1, "stop_reward": 0.0, "utility_budget": 1.0,
+        "dtype": "float32", "device": "cpu",
+        "reveal": RevealConfig(evaluations=6, samples=2, start=4, batch=2, candidates=8, finalists=2, final_samples=4, records=12,
+                               threshold=0.004),  # a random model is not toxic: about its median
+        "release": ReleaseConfig(rank=2, batch=4, steps=3, retain_steps=3, retain_records=16),
+        "evaluate": EvaluateConfig(prompts=4, continuations=2, neutral=1, sentences=8, functions=2, problems=2),
+        **changes,
+    })  # fmt: skip
+
+
+class Killed(Exception):
+    pass
+
+
+class Killer(SilentReporter):
+    """Stops the run in its n-th phase of work: as it begins, or (`late`) when it is done and not yet written."""
+
+    def __init__(self, n: int, late: bool) -> None:
+        self.left, self.late, self.skipped = n, late, 0
+        self.names: list[str] = []
+
+    @contextlib.contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Any]:
+        self.names.append(name)
+        self.left -= 1
+        if self.left == 0 and not self.late:
+            raise Killed
+        yield lambda done, total: None
+        if self.left == 0:
+            raise Killed
+
+    def skip(self, name: str) -> None:
+        self.skipped += 1
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_llama: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, dict[str, Any]]:
+    config = tiny(tiny_llama, tmp_path_factory.mktemp("run") / "out")
+    return config, run(config)
+
+
+def test_what_a_run_writes(whole: tuple[RunConfig, dict[str, Any]], tiny_llama: str) -> None:
+    config, results = whole
+    out = Path(config.output)
+    assert {p.name for p in out.iterdir()} >= {"results.json", "config.yaml", "forget_data", "retain_data.jsonl", "patch", "state"}
+    assert json.loads((out / "results.json").read_text(encoding="utf-8")) == results
+    assert results.keys() >= KEYS
+    assert (results["task"], results["model"], results["seed"], results["config_hash"]) == ("toxicity", tiny_llama, 0, config.hash())
+    assert yaml.safe_load((out / "config.yaml").read_text()) == config.to_dict()
+    assert [e["iteration"] for e in results["evaluations"]] == [0, 1]
+    assert results["before"] == results["evaluations"][0]["metrics"] != results["evaluations"][1]["metrics"] == results["after"]
+    for side in ("before", "after"):
+        assert {"forget", "retain"} == results[side].keys()
+        assert results["elicitation"][side].keys() == {"value", "n", "low", "high", "instruction", "calls"}
+        assert results["elicitation"][side]["calls"] == 6 * 2 + 2 * 4 + 4
+    assert results["patch"]["path"] == "patch" and results["patch"]["rank"] >= 1 and results["patch"]["scale"] == 1.0
+    assert results["iterations"][0]["scale"] > 0 and results["iterations"][0]["utility_loss"] <= config.utility_budget
+    assert set(results["seconds"]) >= {"evaluate-0", "reveal-1", "forget-1", "retain", "release-1", "evaluate-1", "elicit-before",
+                                       "elicit-after", "samples"}  # fmt: skip
+    assert not list(out.rglob("*.part"))
+
+
+def test_the_data_that_a_run_writes(whole: tuple[RunConfig, dict[str, Any]]) -> None:
+    config, results = whole
+    out = Path(config.output)
+    forget = [json.loads(line) for line in (out / "forget_data/iteration-1.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    retain = [json.loads(line) for line in (out / "retain_data.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    assert len(forget) == results["iterations"][0]["records"] and len(forget) >= 8 and len(retain) >= 8
+    assert all(row["iteration"] == 1 and row["score"] >= config.reveal.threshold for row in forget)
+
+
+def test_a_finished_run_is_not_done_again(whole: tuple[RunConfig, dict[str, Any]]) -> None:
+    config, results = whole
+    watcher = Killer(0, late=False)
+    again = run(config, watcher)
+    assert watcher.names == [] and watcher.skipped == len(results["seconds"])
+    assert {k: again[k] for k in (*SAME, "seconds")} == {k: results[k] for k in (*SAME, "seconds")}
+
+
+def test_another_configuration_is_refused(whole: tuple[RunConfig, dict[str, Any]]) -> None:
+    with pytest.raises(UserError, match="other settings"):
+        run(replace(whole[0], seed=1))
+    with pytest.raises(UserError, match="other settings"):
+        reveal_only(whole[0])
+
+
+@pytest.mark.parametrize(
+    "late", [pytest.param(False, id="between-phases"), pytest.param(True, id="result-not-yet-written", marks=pytest.mark.slow)]
+)
+def test_a_run_killed_at_every_phase_ends_the_same(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, late: bool) -> None:
+    """Each start does one phase and dies: in the next one as it begins, or after the next one's work, which is then lost."""
+    config, results = replace(whole[0], output=str(tmp_path / "out")), None
+    deaths = 0
+    for _ in range(30):
+        try:
+            results = run(config, Killer(2, late))
+            break
+        except Killed:
+            deaths += 1
+            assert not (tmp_path / "out/results.json").exists()
+    assert results is not None and deaths == len(whole[1]["seconds"]) - 1
+    assert {k: results[k] for k in SAME} == {k: whole[1][k] for k in SAME}
+    one, two = load(Path(whole[0].output) / "patch"), load(tmp_path / "out/patch")
+    assert all(torch.equal(one[name].A, two[name].A) and torch.equal(one[name].B, two[name].B) for name in one)
+
+
+def test_the_patch_is_a_plain_peft_adapter(whole: tuple[RunConfig, dict[str, Any]], tiny_llama: str) -> None:
+    ids = torch.arange(5, 65).reshape(3, 20)
+    base = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+    folder = Path(whole[0].output) / "patch"
+    with torch.no_grad():
+        plain = base(ids).logits
+        with applied(base, load(folder, base)):
+            patched = base(ids).logits
+        adapted = PeftModel.from_pretrained(base, folder)(ids).logits
+    assert (adapted - patched).abs().max() < 1e-4
+    assert (patched - plain).abs().max() > 1e-2
+
+
+def test_the_patch_evaluates_to_what_the_run_reported(whole: tuple[RunConfig, dict[str, Any]]) -> None:
+    """From disk and compressed: equal up to rounding, which greedy decoding and sampling do not see here."""
+    config, results = whole
+    assert evaluate_only(config) == results["before"]
+    found = evaluate_only(config, str(Path(config.output) / "patch"))
+    for part in ("forget", "retain"):
+        for name, value in results["after"][part].items():
+            assert found[part][name]["value"] == pytest.approx(value["value"], rel=0.02, abs=0.02), name
+
+
+def test_nothing_to_reveal_stops_without_a_patch(tiny_llama: str, tmp_path: Path) -> None:
+    results = run(tiny(tiny_llama, tmp_path / "out", stop_reward=1.0, save_merged=True))
+    assert results["stopped_because"] == "nothing left to reveal"
+    assert results["patch"]["path"] is None and not (tmp_path / "out/patch").exists()
+    assert results["before"] == results["after"]
+    assert results["iterations"] == []
+
+
+def copied(whole: tuple[RunConfig, dict[str, Any]], output: Path, keep: tuple[str, ...], **changes: Any) -> RunConfig:
+    """A run of other settings whose phases in `keep` are already done, with the results of the whole run."""
+    config = replace(whole[0], output=str(output), **changes)
+    shutil.copytree(Path(whole[0].output) / "state", output / "state")
+    for path in (output / "state").glob("*.json"):
+        if path.stem not in keep:
+            path.unlink()
+    (output / "state/identity.json").write_text(json.dumps({"kind": "run", "config_hash": config.hash()}))
+    return config
+
+
+FIRST = ("evaluate-0", "reveal-1", "forget-1", "retain", "elicit-before")
+
+
+def test_no_budget_stops_without_a_patch(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path) -> None:
+    results = run(copied(whole, tmp_path / "out", FIRST, utility_budget=0.0))
+    assert results["stopped_because"] == "utility budget spent"
+    assert results["iterations"][0]["scale"] == 0 and results["patch"]["path"] is None
+
+
+def test_too_little_left_in_a_later_iteration_ends_the_run_well(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path) -> None:
+    """The second search finds something, but the model writes hardly a record with it: the first step is the result."""
+    config = copied(whole, tmp_path / "out", (*FIRST, "release-1", "evaluate-1"), iterations=2)
+    few = json.loads((tmp_path / "out/state/forget-1.json").read_text(encoding="utf-8"))
+    few["result"] = few["result"][:3]
+    (tmp_path / "out/state/forget-2.json").write_text(json.dumps(few))
+    results = run(config)
+    assert results["stopped_because"] == "nothing left to reveal"
+    assert [e["iteration"] for e in results["evaluations"]] == [0, 1]
+    assert [i["records"] for i in results["iterations"]] == [whole[1]["iterations"][0]["records"], 3]
+    assert results["patch"] == whole[1]["patch"] and results["after"] == whole[1]["after"]
+
+
+def test_too_few_records_is_the_users_to_mend(tiny_llama: str, tmp_path: Path) -> None:
+    config = tiny(tiny_llama, tmp_path / "out")
+    with pytest.raises(UserError, match="too few to train on.*threshold"):
+        run(replace(config, reveal=replace(config.reveal, threshold=1.0)))
+
+
+def test_a_merged_model_is_the_patched_one(whole: tuple[RunConfig, dict[str, Any]], tiny_llama: str) -> None:
+    config = replace(whole[0], save_merged=True)  # not part of the run's identity: it only adds the model
+    run(config)
+    ids = torch.arange(5, 65).reshape(3, 20)
+    base = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+    merged = AutoModelForCausalLM.from_pretrained(Path(config.output) / "model").eval()
+    with torch.no_grad(), applied(base, load(Path(config.output) / "patch", base)):
+        assert (merged(ids).logits - base(ids).logits).abs().max() < 1e-3
+
+
+def test_reveal_alone_writes_the_forget_set(tiny_llama: str, tmp_path: Path) -> None:
+    result = reveal_only(tiny(tiny_llama, tmp_path / "out"))
+    assert result["records"] == len(Path(result["path"]).read_text(encoding="utf-8").rstrip("\n").split("\n")) >= 8
+    assert result["best"]["instruction"] == result["instructions"][0]["instruction"]
+
+@pytest.mark.slow
+def test_two_iterations_add_up(tiny_llama: str, tmp_path: Path) -> None:
+    """The second module is trained on the patched model, and the patch on disk is the sum of both steps."""
+    config = tiny(tiny_llama, tmp_path / "out", iterations=2)
+    results = run(config)
+    assert [e["iteration"] for e in results["evaluations"]] == [0, 1, 2]
+    steps = [load(tmp_path / f"out/state/step-{t}") for t in (1, 2)]
+    total, patch = steps[0] + steps[1], load(tmp_path / "out/patch")
+    for name in patch:
+        torch.testing.assert_close(patch.delta(name), total.delta(name), rtol=1e-3, atol=1e-5)
