@@ -25,11 +25,11 @@ class RevealConfig:
         start: instructions tried before the bandit chooses.
         batch: instructions the bandit picks per round.
         candidates: size that the pool of untried instructions is filled up to.
-        finalists: best instructions that are scored again on fresh samples; the best of them generate the data.
+        finalists: best instructions that are scored again on fresh samples.
         final_samples: fresh completions per finalist.
         records: self-generated forget records to aim for.
         threshold: least score of a record that is kept.
-        portfolio: instructions that generate, the best finalists.
+        portfolio: instructions that generate, the best that were tried.
         sources: where candidates come from: seeds, rewrite, user_turn, induction.
     """
 
@@ -42,7 +42,7 @@ class RevealConfig:
     final_samples: int = 32
     records: int = 512
     threshold: float = 0.5
-    portfolio: int = 6
+    portfolio: int = 40
     sources: tuple[str, ...] = ("seeds", "rewrite", "user_turn", "induction")
 
 
@@ -56,8 +56,8 @@ class ReleaseConfig:
         batch: records per optimiser step.
         learning_rate: peak learning rate, falling to 0.
         retain_steps: steps of the retain module; 0 trains none.
-        retain_records: self-generated benign records to aim for.
-        retain_loss: `nll` (next-token loss, as the paper) or `kl` (divergence from the starting model on the same tokens).
+        retain_records: self-generated records to aim for of what must not change.
+        anchor_weight: weight of the KL divergence from the starting model on those, beside the next-token loss on harmless answers.
         orthogonality: penalty between the two modules: none, olora, olora-normalised, gauge-free.
         orthogonality_weight: weight of that penalty (mu of O-LoRA).
         forget_scale: lambda at which the retain module is trained; the search moves along the line through it.
@@ -65,16 +65,16 @@ class ReleaseConfig:
     """
 
     rank: int = 16
-    steps: int = 120
+    steps: int = 60
     batch: int = 16
     learning_rate: float = 2e-3
-    retain_steps: int = 160
+    retain_steps: int = 80
     retain_records: int = 640
-    retain_loss: Literal["nll", "kl"] = "kl"
+    anchor_weight: float = 6.0
     orthogonality: str = "olora"
     orthogonality_weight: float = 1e-4
-    forget_scale: float = 1.0
-    max_scale: float = 2.0
+    forget_scale: float = 0.25
+    max_scale: float = 4.0
 
 
 @dataclass(frozen=True)

@@ -15,20 +15,19 @@ import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from .config import RunConfig, UserError
-from .generation import generate
-from .metrics.statistics import Estimate
+from .generation import Progress, generate
 from .models import LanguageModel, load_model
 from .release.adapter import applied, fingerprint, is_fan_in_fan_out, load, merge_, save
 from .release.patch import Patch
 from .release.release import Utility, choose_scale, direction, train_modules
 from .report.console import SilentReporter
-from .reveal.search import Finding, search
-from .reveal.selfgen import encode, forget_records, retain_records
+from .reveal.search import search
+from .reveal.selfgen import encode, retain_records, revealed_records
 from .runfolder import RunFolder
 from .tasks import Record, Task, get_task
 
@@ -51,7 +50,7 @@ def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
             stopped = "nothing left to reveal"
             break
         data = w.generate_data(t, patch, revealed)
-        if t > 1 and len(data[0]) < LEAST_RECORDS:  # what an earlier iteration left is too little to train on: a success
+        if t > 1 and len(data.forget) < LEAST_RECORDS:  # what an earlier iteration left is too little to train on: a success
             stopped = "nothing left to reveal"
             break
         step = w.release(t, patch, data)
@@ -61,6 +60,14 @@ def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
         patch = patch + step
         w.evaluate(t, patch)
     return w.finish(patch, stopped)
+
+
+class Data(NamedTuple):
+    """forget and harmless: drawn by the revealed instructions, with and without the behaviour; retain: what must not change."""
+
+    forget: list[Record]
+    harmless: list[Record]
+    retain: list[Record]
 
 
 class Workshop:
@@ -79,7 +86,7 @@ class Workshop:
         self.iterations: list[dict[str, Any]] = []
         self.seconds: dict[str, float] = {}
 
-    def phase(self, name: str, title: str, work: Callable[[Callable[[int, int], None]], Any], total: int | None = None) -> Any:
+    def phase(self, name: str, title: str, work: Callable[[Progress], Any], total: int | None = None) -> Any:
         """Does `work(progress)` once and keeps its JSON result and its time."""
 
         def timed() -> dict[str, Any]:
@@ -102,7 +109,7 @@ class Workshop:
         return applied(self.lm.model, patch) if patch else nullcontext()
 
     def evaluate(self, t: int, patch: Patch) -> None:
-        def work(update: Callable[[int, int], None]) -> Any:
+        def work(update: Progress) -> Any:
             with self.patched(patch):
                 return self.task.evaluate(self.lm, update).to_dict()
 
@@ -110,7 +117,7 @@ class Workshop:
         self.evaluations.append({"iteration": t, "metrics": self.phase(f"evaluate-{t}", title, work)})
 
     def search(self, name: str, title: str, patch: Patch, known: list[str]) -> dict[str, Any]:
-        def work(update: Callable[[int, int], None]) -> Any:
+        def work(update: Progress) -> Any:
             with self.patched(patch):
                 found = search(self.lm, self.task, self.config.reveal, self.seed(name), known, update)
             return {
@@ -125,44 +132,50 @@ class Workshop:
     def reveal(self, t: int, patch: Patch) -> dict[str, Any]:
         return self.search(f"reveal-{t}", f"Reveal {t}: search for instructions", patch, [])
 
-    def generate_data(self, t: int, patch: Patch, revealed: dict[str, Any]) -> tuple[list[Record], list[Record]]:
-        """Forget records written by the patched model; retain records by the original, once for all iterations."""
-        finalists = [Finding(f["instruction"], Estimate(**f["reward"])) for f in revealed["finalists"]]
+    def generate_data(self, t: int, patch: Patch, revealed: dict[str, Any]) -> Data:
+        """What the patched model wrote for the best instructions, and, once for all iterations, what the original does otherwise."""
+        config, own = self.config, self.seed(f"forget-{t}")
+        tried = [text for text, _ in sorted(revealed["history"], key=lambda pair: -pair[1])]
+        best = [f["instruction"] for f in revealed["finalists"]]
+        portfolio = [*best, *(text for text in tried if text not in best)][: config.reveal.portfolio]
 
-        def write_forget(update: Callable[[int, int], None]) -> Any:
+        def write_revealed(update: Progress) -> Any:
             with self.patched(patch):
-                rows = forget_records(self.lm, self.task, finalists, self.config.reveal, self.seed(f"forget-{t}"), t, update)
-            return [row.to_dict() for row in rows]
+                forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, own, t, update)
+            return {"forget": [r.to_dict() for r in forget], "harmless": [r.to_dict() for r in harmless]}
 
-        def write_retain(update: Callable[[int, int], None]) -> Any:
-            config = self.config
+        def write_retain(update: Progress) -> Any:
             rows = retain_records(self.lm, self.task, config.release, config.reveal.threshold, self.seed("retain"), update)
             return [row.to_dict() for row in rows]
 
-        forget = self.phase(f"forget-{t}", f"Reveal {t}: the model writes its forget data", write_forget, self.config.reveal.records)
-        self.folder.write_rows(f"forget_data/iteration-{t}.jsonl", forget)
-        retain = self.phase("retain", "The model writes its retain data", write_retain, self.config.release.retain_records)
+        drawn = self.phase(f"forget-{t}", f"Reveal {t}: the model writes its forget data", write_revealed, config.reveal.records)
+        self.folder.write_rows(f"forget_data/iteration-{t}.jsonl", drawn["forget"])
+        retain = self.phase("retain", "The model writes its retain data", write_retain, config.release.retain_records)
         self.folder.write_rows("retain_data.jsonl", retain)
-        self.iterations.append({"iteration": t, "best": revealed["best"], "calls": revealed["calls"], "records": len(forget)})
-        return [Record.from_dict(row) for row in forget], [Record.from_dict(row) for row in retain]
+        self.iterations.append({"iteration": t, "best": revealed["best"], "calls": revealed["calls"], "records": len(drawn["forget"])})
+        return Data(*([Record.from_dict(row) for row in rows] for rows in (drawn["forget"], drawn["harmless"], retain)))
 
-    def release(self, t: int, patch: Patch, data: tuple[list[Record], list[Record]]) -> Patch | None:
-        """The step of iteration t, or None where the budget allows none that matters."""
-        forget, retain = (encode(self.lm, part) for part in data)
-        if len(forget) < LEAST_RECORDS or len(retain) < LEAST_RECORDS:
+    def release(self, t: int, patch: Patch, data: Data) -> Patch | None:
+        """The step of iteration t, or None where the budget allows none that matters.
+
+        The budget is spent in equal parts, so that a later iteration has something left to spend on what it reveals.
+        """
+        forget, harmless, retain = (encode(self.lm, part) for part in data)
+        if min(map(len, (forget, harmless, retain))) < LEAST_RECORDS:
             raise UserError(
-                f"the model wrote {len(forget)} usable forget and {len(retain)} retain records, too few to train on: "
-                f"change --reveal.threshold (now {self.config.reveal.threshold:g}) or raise --reveal.evaluations"
+                f"the model wrote {len(forget)} forget, {len(harmless)} harmless and {len(retain)} retain records, too few to train on: "
+                f"change --reveal.threshold (now {self.config.reveal.threshold:g}) or raise --reveal.records"
             )
         held_back = int(len(retain) * HELD_BACK)
         config, path = self.config.release, self.folder.state / f"step-{t}"
+        budget = self.config.utility_budget * t / self.config.iterations
 
-        def work(update: Callable[[int, int], None]) -> Any:
+        def work(update: Progress) -> Any:
             utility = Utility.of(self.lm, retain[:held_back])
             with self.patched(patch):
-                pems = train_modules(self.lm, forget, retain[held_back:], config, self.seed(f"release-{t}"), update)
+                pems = train_modules(self.lm, forget, harmless, retain[held_back:], config, self.seed(f"release-{t}"), update)
                 step = direction(*pems, config)
-                chosen = choose_scale(self.lm, step, utility, self.config.utility_budget, config.max_scale)
+                chosen = choose_scale(self.lm, step, utility, budget, config.max_scale)
             self.save(step.scale(chosen.scale) if chosen.scale else step, path)
             return {"scale": chosen.scale, "utility_loss": chosen.cost, "tried": chosen.tried}
 
@@ -246,7 +259,7 @@ def reveal_only(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
     """Search and self-generation alone, for those who want only the forget set."""
     w = Workshop(config, reporter, kind="reveal")
     found = w.reveal(1, Patch())
-    forget, _ = w.generate_data(1, Patch(), found)
+    forget = w.generate_data(1, Patch(), found).forget
     result = {
         "best": found["best"],
         "instructions": found["finalists"],

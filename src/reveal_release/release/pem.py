@@ -30,6 +30,7 @@ def train_pem(
     *,
     steps: int,
     seed: int,
+    anchors: Sequence[Row] = (),
     teacher: RuntimePatch | None = None,
     frozen: Mapping[str, LowRank] | None = None,
     progress: Progress | None = None,
@@ -37,7 +38,10 @@ def train_pem(
     """Trains a LoRA on `rows` and returns it as a patch; the model is left as it was.
 
     Args:
-        teacher: learn the outputs of the model without this patch (KL divergence) instead of the records' tokens (NLL).
+        rows: what is learnt, by next-token loss.
+        anchors: where nothing shall change: a batch of these a step, with the KL divergence from the model without `teacher` and
+            without the module, weighted by `config.anchor_weight`.
+        teacher: the patch on the model that the anchors' targets are taken without.
         frozen: the module to be orthogonal to, with `config.orthogonality` as the penalty (O-LoRA, arXiv 2310.14152).
 
     Raises:
@@ -53,19 +57,18 @@ def train_pem(
         factors = trainable_factors(model)
         parameters = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
-        queue: list[int] = []
+        pad = lm.tokenizer.pad_token_id
+        learnt = _batches(rows, config.batch, generator)
+        kept = _batches(anchors, config.batch, generator) if anchors else None
         for step in range(steps):
-            while len(queue) < config.batch:
-                queue += torch.randperm(len(rows), generator=generator).tolist()
-            chosen, queue = queue[: config.batch], queue[config.batch :]
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * min(1.0, (step + 1) / 10) * (1 - step / steps)
-            batch = [rows[i] for i in chosen]
-            log_probs, targets = answer_log_probs(model, batch, lm.tokenizer.pad_token_id)
-            if teacher is None:
-                value = F.nll_loss(log_probs, targets)
-            else:
-                value = F.kl_div(log_probs, _without(teacher, model, batch, lm), reduction="batchmean", log_target=True)
+            value = F.nll_loss(*answer_log_probs(model, next(learnt), pad))
+            if kept:
+                batch = next(kept)
+                wanted = _without(teacher, model, batch, pad)
+                found, _ = answer_log_probs(model, batch, pad)
+                value = value + config.anchor_weight * F.kl_div(found, wanted, reduction="batchmean", log_target=True)
             if frozen:
                 value = value + config.orthogonality_weight * penalty(factors, frozen)
             value.backward()
@@ -115,11 +118,24 @@ def answer_log_probs(model: torch.nn.Module, rows: Sequence[Row], pad: int) -> t
 
 
 @torch.no_grad()
-def _without(patch: RuntimePatch, model: PeftModel, rows: Sequence[Row], lm: LanguageModel) -> Tensor:
-    """`answer_log_probs` with neither the patch nor the module in training."""
-    scale, patch.scale = patch.scale, 0.0
+def _without(patch: RuntimePatch | None, model: PeftModel, rows: Sequence[Row], pad: int) -> Tensor:
+    """The log-probabilities of `answer_log_probs` with neither the patch nor the module in training."""
+    scale = patch.scale if patch else 0.0
     try:
+        if patch:
+            patch.scale = 0.0
         with model.disable_adapter():
-            return answer_log_probs(model, rows, lm.tokenizer.pad_token_id)[0]
+            return answer_log_probs(model, rows, pad)[0]
     finally:
-        patch.scale = scale
+        if patch:
+            patch.scale = scale
+
+
+def _batches(rows: Sequence[Row], size: int, generator: torch.Generator) -> Iterator[list[Row]]:
+    """Batches without end, each epoch in a new order."""
+    queue: list[int] = []
+    while True:
+        while len(queue) < size:
+            queue += torch.randperm(len(rows), generator=generator).tolist()
+        yield [rows[i] for i in queue[:size]]
+        queue = queue[size:]

@@ -1,8 +1,9 @@
 """One release: the forget module, the retain module, and the step along their difference that the budget allows.
 
-W' = W + s (λ_r ΔW_retain − λ_f ΔW_forget). The paper trains both modules from W and adds them up; here the retain module is trained
-on W − λ_f ΔW_forget, so that it repairs what the subtraction breaks, and by default towards the outputs of W itself (`kl`): what it
-is taught is nothing new, only not to move.
+W' = W + s (ΔW_retain − λ_f ΔW_forget). The paper trains both modules from W and adds them up. Here the retain module is trained on
+W − λ_f ΔW_forget, so that it repairs what the subtraction breaks. It learns, by next-token loss, the harmless answers that the model
+itself gave to the revealed instructions (so that something takes the behaviour's place), and is held, by KL divergence, to the
+outputs of W on everything else.
 """
 
 import math
@@ -61,12 +62,18 @@ class Utility:
 def train_modules(
     lm: LanguageModel,
     forget: Sequence[Row],
+    harmless: Sequence[Row],
     retain: Sequence[Row],
     config: ReleaseConfig,
     seed: int,
     progress: Progress | None = None,
 ) -> tuple[Patch, Patch]:
-    """The forget and the retain module (which is empty if `config.retain_steps` is 0) of the model as it is now."""
+    """The forget and the retain module (which is empty if `config.retain_steps` is 0) of the model as it is now.
+
+    Args:
+        forget: what the revealed instructions drew out; harmless: what the same instructions drew that does not show the behaviour.
+        retain: what must not change.
+    """
     total = config.steps + config.retain_steps
 
     def shifted(offset: int) -> Progress:
@@ -78,11 +85,12 @@ def train_modules(
     with applied(lm.model, forget_pem.negate(), config.forget_scale) as subtracted:
         retain_pem = train_pem(
             lm,
-            retain,
+            harmless,
             config,
             steps=config.retain_steps,
             seed=seed + 1,
-            teacher=subtracted if config.retain_loss == "kl" else None,
+            anchors=retain,
+            teacher=subtracted,
             frozen=forget_pem,
             progress=shifted(config.steps),
         )

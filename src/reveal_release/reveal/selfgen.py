@@ -10,37 +10,42 @@ from ..models import LanguageModel, Turns, chat_ids, user_turn_ids
 from ..tasks import Record, Task
 from .curation import NearDuplicates, curate
 from .proposals import key
-from .search import Finding, draw
+from .search import draw
 
 ROUNDS = 8
 TURN = Sampling(max_new_tokens=72)
 ANSWER = Sampling(max_new_tokens=64)
 
 
-def forget_records(
+def revealed_records(
     lm: LanguageModel,
     task: Task,
-    finalists: Sequence[Finding],
+    instructions: Sequence[str],
     config: RevealConfig,
     seed: int,
     iteration: int,
     progress: Progress | None = None,
-) -> list[Record]:
-    """Samples from a portfolio of the best instructions until `config.records` are kept, or a round adds nearly nothing."""
-    chosen = [f.instruction for f in finalists[: config.portfolio]]
-    kept: list[Record] = []
+) -> tuple[list[Record], list[Record]]:
+    """What a portfolio of instructions draws out: (forget records, harmless records), `config.records` of the first at most.
+
+    Forget records score at least `config.threshold`, harmless ones below it. Sampling ends when enough of the first are kept, or
+    when a round adds nearly nothing.
+    """
+    forget: list[Record] = []
+    harmless: list[Record] = []
     seen = NearDuplicates()
-    each = -(-config.records // len(chosen))
+    each = -(-config.records // len(instructions))
     for number in range(ROUNDS):
-        drawn = draw(lm, task, chosen, each, base=seed * 1_000_003 + 100_000 * (number + 1))
-        before = len(kept)
-        curate(drawn, lambda score: score >= config.threshold, kept, cap=2 * each, seen=seen)
+        drawn = draw(lm, task, instructions, each, base=seed * 1_000_003 + 100_000 * (number + 1))
+        drawn = [replace(r, iteration=iteration) for r in drawn]
+        before = len(forget)
+        curate(drawn, lambda score: score >= config.threshold, forget, cap=2 * each, seen=seen)
+        curate(drawn, lambda score: score < config.threshold, harmless, cap=2 * each, seen=seen)
         if progress:
-            progress(min(len(kept), config.records), config.records)
-        if len(kept) >= config.records or len(kept) - before < 0.02 * len(drawn):
+            progress(min(len(forget), config.records), config.records)
+        if len(forget) >= config.records or len(forget) - before < 0.02 * len(drawn):
             break
-    kept = kept[: config.records]
-    return [Record(r.prompt, r.completion, r.score, r.instruction, iteration) for r in kept]
+    return forget[: config.records], harmless[: config.records]
 
 
 def retain_records(
