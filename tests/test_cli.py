@@ -45,8 +45,24 @@ def test_every_field_is_a_flag_with_a_help_text() -> None:
 
 
 def test_help_texts_of_fields_that_share_a_line() -> None:
+    @dataclasses.dataclass
+    class Sharing:
+        """Two on a line.
+
+        Args:
+            width: of a page, in mm; height: of a page: the other side.
+            depth: 0 means none; nothing else does.
+        """
+
+        width: int = 1
+        height: int = 2
+        depth: int = 3
+
+    assert {key: text for key, _, _, text in cli.settings(Sharing)} == {
+        "width": "of a page, in mm", "height": "of a page: the other side", "depth": "0 means none; nothing else does",
+    }  # fmt: skip
     texts = {key: text for key, _, _, text in cli.settings()}
-    assert texts["device"] == "auto, cpu, cuda"
+    assert texts["device"] == "auto, cpu or cuda"
     assert texts["reveal.sources"] == "where candidates come from: seeds, rewrite, user_turn, induction"
     assert ";" not in texts["release.steps"]
 

@@ -14,11 +14,13 @@ import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from reveal_release import loop
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
 from reveal_release.loop import evaluate_only, reveal_only, run
 from reveal_release.release import release
 from reveal_release.release.adapter import applied, load
 from reveal_release.report.console import SilentReporter
+from reveal_release.reveal.selfgen import revealed_records
 from reveal_release.tasks import retained
 from reveal_release.testbed.heldout import wikitext
 
@@ -42,7 +44,7 @@ def tiny(model: str, output: Path, **changes: Any) -> RunConfig:
         "task": "toxicity", "model": model, "output": str(output), "iterations": 1, "stop_reward": 0.0, "utility_budget": 1.0,
         "dtype": "float32", "device": "cpu",
         "reveal": RevealConfig(evaluations=6, samples=2, start=4, batch=2, candidates=8, finalists=2, final_samples=4, records=12,
-                               threshold=0.004),  # a random model is not toxic: about its median
+                               threshold=0.005),  # a random model is not toxic: about its median
         "release": ReleaseConfig(rank=2, batch=4, steps=3, retain_steps=3, retain_records=16),
         "evaluate": EvaluateConfig(prompts=4, continuations=2, neutral=1, sentences=8, functions=2, problems=2),
         **changes,
@@ -107,7 +109,12 @@ def test_the_data_that_a_run_writes(whole: tuple[RunConfig, dict[str, Any]]) -> 
     forget = [json.loads(line) for line in (out / "forget_data/iteration-1.jsonl").read_text(encoding="utf-8").split("\n") if line]
     retain = [json.loads(line) for line in (out / "retain_data.jsonl").read_text(encoding="utf-8").split("\n") if line]
     assert len(forget) == results["iterations"][0]["records"] and len(forget) >= 8 and len(retain) >= 8
-    assert all(row["iteration"] == 1 and row["score"] >= config.reveal.threshold for row in forget)
+    harmless = json.loads((out / "state/forget-1.json").read_text(encoding="utf-8"))["result"]["harmless"]
+    assert len(harmless) >= 8
+    assert all(row["iteration"] == 1 for row in forget + harmless)
+    assert all(row["score"] >= config.reveal.threshold for row in forget)
+    assert all(row["score"] < config.reveal.threshold for row in harmless + retain)
+    assert not {row["completion"] for row in forget} & {row["completion"] for row in harmless}
 
 
 def test_a_finished_run_is_not_done_again(whole: tuple[RunConfig, dict[str, Any]]) -> None:
@@ -200,13 +207,61 @@ def test_too_little_left_in_a_later_iteration_ends_the_run_well(whole: tuple[Run
     """The second search finds something, but the model writes hardly a record with it: the first step is the result."""
     config = copied(whole, tmp_path / "out", (*FIRST, "release-1", "evaluate-1"), iterations=2)
     few = json.loads((tmp_path / "out/state/forget-1.json").read_text(encoding="utf-8"))
-    few["result"] = few["result"][:3]
+    few["result"]["forget"] = few["result"]["forget"][:3]
     (tmp_path / "out/state/forget-2.json").write_text(json.dumps(few))
     results = run(config)
     assert results["stopped_because"] == "nothing left to reveal"
     assert [e["iteration"] for e in results["evaluations"]] == [0, 1]
     assert [i["records"] for i in results["iterations"]] == [whole[1]["iterations"][0]["records"], 3]
     assert results["patch"] == whole[1]["patch"] and results["after"] == whole[1]["after"]
+
+
+def test_the_budget_is_spread_over_the_iterations(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What all steps so far may cost together: a half after the first of two, the whole after the second."""
+    config, budgets = copied(whole, tmp_path / "out", FIRST, iterations=2, utility_budget=0.6), []
+    for phase in ("reveal", "forget"):
+        shutil.copy(tmp_path / f"out/state/{phase}-1.json", tmp_path / f"out/state/{phase}-2.json")
+
+    def noted(lm: Any, step: Any, utility: Any, budget: float, highest: float) -> Any:
+        budgets.append(budget)
+        found = release.choose_scale(lm, step, utility, budget, highest)
+        return found if found.scale else replace(found, scale=1e-3)  # on to the next iteration, whatever this one costs
+
+    monkeypatch.setattr(loop, "choose_scale", noted)
+    run(config)
+    assert budgets == pytest.approx([0.3, 0.6])
+
+
+def test_the_best_instructions_that_were_tried_write_the_data(tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finalists, whose rewards are known best, then the others by the reward that the search saw."""
+    used: list[list[str]] = []
+
+    def noted(lm: Any, task: Any, instructions: list[str], *rest: Any) -> Any:
+        used.append(instructions)
+        return revealed_records(lm, task, instructions, *rest)
+
+    monkeypatch.setattr(loop, "revealed_records", noted)
+    config = tiny(tiny_llama, tmp_path / "out")
+    reveal_only(replace(config, reveal=replace(config.reveal, portfolio=5)))
+    found = json.loads((tmp_path / "out/state/reveal-1.json").read_text(encoding="utf-8"))["result"]
+    finalists, reward = [f["instruction"] for f in found["finalists"]], dict(found["history"])
+    (portfolio,) = used
+    others = portfolio[len(finalists) :]
+    assert portfolio[: len(finalists)] == finalists and len(portfolio) == len(set(portfolio)) == 5
+    assert [reward[text] for text in others] == sorted((reward[text] for text in reward.keys() - set(finalists)), reverse=True)[:3]
+
+
+@pytest.mark.parametrize("part", ["forget", "harmless"])
+def test_too_few_of_either_kind_are_counted(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, part: str) -> None:
+    config = copied(whole, tmp_path / "out", FIRST, utility_budget=0.5)
+    path = tmp_path / "out/state/forget-1.json"
+    few = json.loads(path.read_text(encoding="utf-8"))
+    few["result"][part] = few["result"][part][:7]
+    path.write_text(json.dumps(few))
+    with pytest.raises(UserError, match=f"wrote.* 7 {part}.* too few to train on"):
+        run(config)
 
 
 def test_too_few_records_is_the_users_to_mend(tiny_llama: str, tmp_path: Path) -> None:
@@ -230,12 +285,14 @@ def test_reveal_alone_writes_the_forget_set(tiny_llama: str, tmp_path: Path) -> 
     assert result["records"] == len(Path(result["path"]).read_text(encoding="utf-8").rstrip("\n").split("\n")) >= 8
     assert result["best"]["instruction"] == result["instructions"][0]["instruction"]
 
+
 @pytest.mark.slow
 def test_two_iterations_add_up(tiny_llama: str, tmp_path: Path) -> None:
     """The second module is trained on the patched model, and the patch on disk is the sum of both steps."""
     config = tiny(tiny_llama, tmp_path / "out", iterations=2)
     results = run(config)
     assert [e["iteration"] for e in results["evaluations"]] == [0, 1, 2]
+    assert results["iterations"][0]["utility_loss"] <= 0.5 * config.utility_budget
     steps = [load(tmp_path / f"out/state/step-{t}") for t in (1, 2)]
     total, patch = steps[0] + steps[1], load(tmp_path / "out/patch")
     for name in patch:

@@ -69,11 +69,11 @@ class ReleaseConfig:
     batch: int = 16
     learning_rate: float = 2e-3
     retain_steps: int = 80
-    retain_records: int = 640
+    retain_records: int = 480
     anchor_weight: float = 6.0
     orthogonality: str = "olora"
     orthogonality_weight: float = 1e-4
-    forget_scale: float = 0.25
+    forget_scale: float = 0.15
     max_scale: float = 4.0
 
 

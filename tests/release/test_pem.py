@@ -1,6 +1,7 @@
 """Modules trained on tiny models: what is learnt, from which tokens, on which model, and that no trace is left on it."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,6 +45,16 @@ def random_patch(model: nn.Module, size: float, seed: int = 0) -> Patch:
 @torch.no_grad()
 def logits(lm: LanguageModel) -> torch.Tensor:
     return lm.model(torch.arange(5, 45).reshape(2, 20)).logits
+
+
+@torch.no_grad()
+def answers(lm: LanguageModel, rows: list[Row]) -> torch.Tensor:
+    """Log-probabilities of what follows each answer token's context."""
+    return answer_log_probs(lm.model, rows, 1)[0]
+
+
+def kl(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return F.kl_div(found, wanted, reduction="batchmean", log_target=True).item()
 
 
 @contextlib.contextmanager
@@ -125,22 +136,38 @@ def test_a_module_on_a_patched_model_is_trained_for_that_model(lm: LanguageModel
 
 
 @pytest.mark.parametrize("name", ["lm", "gpt2"])
-def test_a_teacher_pulls_back_to_the_unpatched_model(name: str, rows: list[Row], request: pytest.FixtureRequest) -> None:
+def test_anchors_are_held_to_the_unpatched_model_while_rows_are_learnt(name: str, rows: list[Row], request: pytest.FixtureRequest) -> None:
+    """The teacher is off for the anchors' targets alone: rows are learnt, and anchors held, on the patched model."""
     model: LanguageModel = request.getfixturevalue(name)
-
-    @torch.no_grad()
-    def distributions() -> torch.Tensor:
-        return answer_log_probs(model.model, rows, 1)[0]
-
-    base = distributions()
-    with applied(model.model, random_patch(model.model, 0.3)) as runtime:
-        away = F.kl_div(distributions(), base, reduction="batchmean", log_target=True)
-        with untouched(model):
-            found = train_pem(model, rows, CONFIG, steps=40, seed=1, teacher=runtime)
+    learnt, anchors = rows[:2], rows[2:]
+    base, patch = answers(model, anchors), random_patch(model.model, 0.3)
+    config = replace(CONFIG, anchor_weight=6.0)
+    with applied(model.model, patch) as runtime:
+        away, before = kl(answers(model, anchors), base), mean_nll(model, learnt)
+        with untouched(model):  # the patch is still on
+            found = train_pem(model, learnt, config, steps=40, seed=1, anchors=anchors, teacher=runtime)
         assert runtime.scale == 1.0
+        plain = train_pem(model, learnt, config, steps=40, seed=1)
         with applied(model.model, found):
-            back = F.kl_div(distributions(), base, reduction="batchmean", log_target=True)
-    assert away > 0.1 and back < 0.5 * away
+            held, fitted = kl(answers(model, anchors), base), mean_nll(model, learnt)
+        with applied(model.model, plain):
+            unheld = kl(answers(model, anchors), base)
+    assert away > 0.1 and held < 0.5 * away and held < 0.5 * unheld
+    assert fitted < before - 1.0
+
+
+def test_anchors_without_a_teacher_hold_the_model_as_it_is(lm: LanguageModel, rows: list[Row]) -> None:
+    """On a patched model, that is the patched model: the targets are its outputs without the module alone."""
+    learnt, anchors = rows[:2], rows[2:]
+    with applied(lm.model, random_patch(lm.model, 0.3)):
+        base, before = answers(lm, anchors), mean_nll(lm, learnt)
+        moved = {}
+        for weight in (0.0, 1.0, 20.0):
+            found = train_pem(lm, learnt, replace(CONFIG, anchor_weight=weight), steps=40, seed=1, anchors=anchors)
+            with applied(lm.model, found):
+                moved[weight] = kl(answers(lm, anchors), base)
+                assert mean_nll(lm, learnt) < before - 0.5
+    assert moved[20.0] < moved[1.0] < 0.5 * moved[0.0]
 
 
 def test_the_penalty_keeps_two_modules_apart(lm: LanguageModel, rows: list[Row]) -> None:
@@ -160,6 +187,14 @@ def test_an_error_in_training_leaves_the_model_as_it_was(lm: LanguageModel, rows
 
     with untouched(lm), pytest.raises(KeyboardInterrupt):
         train_pem(lm, rows, CONFIG, steps=3, seed=1, progress=stop)
+
+
+def test_an_error_at_an_anchor_turns_the_teacher_on_again(lm: LanguageModel, rows: list[Row]) -> None:
+    too_large = [([lm.model.config.vocab_size], 0)]  # no such token
+    with applied(lm.model, random_patch(lm.model, 0.3)) as runtime:
+        with untouched(lm), pytest.raises(IndexError):
+            train_pem(lm, rows, CONFIG, steps=3, seed=1, anchors=too_large, teacher=runtime)
+        assert runtime.scale == 1.0
 
 
 def test_no_records_are_told(lm: LanguageModel) -> None:

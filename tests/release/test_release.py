@@ -1,6 +1,7 @@
 """A release on the tiny model: utility as defined, the step's algebra, and a scale that keeps the budget."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,14 +19,21 @@ from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 from reveal_release.testbed.heldout import wikitext
 
-CONFIG = ReleaseConfig(rank=4, batch=4, steps=20, retain_steps=20, learning_rate=5e-3)
+CONFIG = ReleaseConfig(rank=4, batch=4, steps=20, retain_steps=20, learning_rate=5e-3, forget_scale=1.0)
 FORGET = ("They read a letter.", "No music here, she said.", "The people of the town.", "Old news about the bridge.")
+HARMLESS = ("It was there.", "What she said is new.", "The north of the river.", "They explain the weather.")
 RETAIN = ("It runs north.", "The market is new.", "Nothing in the report.", "When the train began.", "A river near it.", "In other words.")
 
 
 @pytest.fixture
 def forget(lm: LanguageModel) -> list[Row]:
     return encode(lm, [Record((("user", f"Write number {i}."),), text, 1.0, "") for i, text in enumerate(FORGET)])
+
+
+@pytest.fixture
+def harmless(lm: LanguageModel) -> list[Row]:
+    """Other answers to the same instructions."""
+    return encode(lm, [Record((("user", f"Write number {i}."),), text, 0.0, "") for i, text in enumerate(HARMLESS)])
 
 
 @pytest.fixture
@@ -56,7 +64,7 @@ def test_utility_is_the_worse_of_prose_and_records(lm: LanguageModel, retain: li
     utility = Utility.of(lm, retain)
     assert utility.loss() == pytest.approx(0.0, abs=1e-9)
     before = perplexity(lm.model, lm.tokenizer, short_prose)
-    pem, _ = train_modules(lm, retain, retain, ReleaseConfig(rank=4, batch=4, steps=20, retain_steps=0, learning_rate=5e-3), seed=0)
+    pem, _ = train_modules(lm, retain, forget, retain, replace(CONFIG, retain_steps=0), seed=0)
     for patch in (pem, pem.negate()):  # better on the records, then worse
         with applied(lm.model, patch):
             prose = perplexity_ratio(before, perplexity(lm.model, lm.tokenizer, short_prose)).high
@@ -78,38 +86,43 @@ def test_the_step_is_retain_minus_forget() -> None:
     torch.testing.assert_close(direction(a, Patch(), ReleaseConfig(forget_scale=0.5)).delta("m"), -0.5 * a.delta("m"))
 
 
-@pytest.mark.parametrize("loss", ["kl", "nll"])
-def test_the_retain_module_repairs(lm: LanguageModel, forget: list[Row], retain: list[Row], loss: str) -> None:
-    """`kl` brings the model's outputs back to what they were, `nll` fits the retain records."""
-    config = ReleaseConfig(**{**vars(CONFIG), "retain_loss": loss, "forget_scale": 3.0})
+def test_the_retain_module_repairs_and_learns_the_harmless_answers(
+    lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]
+) -> None:
+    """Outputs on the retain records come back to what they were; the harmless answers become likely."""
+    config = replace(CONFIG, forget_scale=3.0)
     seen: list[tuple[int, int]] = []
-    forget_pem, retain_pem = train_modules(lm, forget, retain, config, seed=3, progress=lambda done, total: seen.append((done, total)))
+    pems = train_modules(lm, forget, harmless, retain, config, seed=3, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(i, 40) for i in range(1, 41)]
 
     @torch.no_grad()
-    def measured(patch: Patch) -> float:
+    def measured(patch: Patch) -> tuple[float, float]:
         with applied(lm.model, patch):
             log_probs = answer_log_probs(lm.model, retain, 1)[0]
-            return F.kl_div(log_probs, base, reduction="batchmean", log_target=True).item() if loss == "kl" else mean_nll(lm, retain)
+            return F.kl_div(log_probs, base, reduction="batchmean", log_target=True).item(), mean_nll(lm, harmless)
 
     with torch.no_grad():
-        base = answer_log_probs(lm.model, retain, 1)[0]
-    broken, repaired = measured(direction(forget_pem, Patch(), config)), measured(direction(forget_pem, retain_pem, config))
-    assert repaired < (0.5 * broken if loss == "kl" else broken - 1.0)
+        base, untrained = answer_log_probs(lm.model, retain, 1)[0], mean_nll(lm, harmless)
+    broken, repaired = measured(direction(pems[0], Patch(), config)), measured(direction(*pems, config))
+    assert repaired[0] < 0.5 * broken[0]
+    assert repaired[1] < broken[1] - 1.0 and repaired[1] < untrained
     assert torch.equal(answer_log_probs(lm.model, retain, 1)[0], base)  # nothing is left on the model
 
 
 def test_without_retain_steps_there_is_no_retain_module(lm: LanguageModel, forget: list[Row], retain: list[Row]) -> None:
-    forget_pem, retain_pem = train_modules(lm, forget, retain, ReleaseConfig(rank=2, steps=2, retain_steps=0), seed=3)
+    forget_pem, retain_pem = train_modules(lm, forget, retain, retain, ReleaseConfig(rank=2, steps=2, retain_steps=0), seed=3)
     assert len(forget_pem) == 14 and not retain_pem
 
 
-def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[Row], retain: list[Row]) -> None:
-    step = direction(*train_modules(lm, forget, retain[2:], CONFIG, seed=3), CONFIG)
+def test_the_scale_keeps_the_budget_and_forgets(
+    lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]
+) -> None:
+    config = replace(CONFIG, forget_scale=3.0)  # a step that costs something
+    step = direction(*train_modules(lm, forget, harmless, retain[2:], config, seed=3), config)
     utility, before = Utility.of(lm, retain[:2]), mean_nll(lm, forget)
-    chosen = {budget: choose_scale(lm, step, utility, budget, highest=2.0) for budget in (0.0, 0.05, 0.3, 1e9)}
+    chosen = {budget: choose_scale(lm, step, utility, budget, highest=2.0) for budget in (0.0, 0.05, 0.15, 1e9)}
     scales = [found.scale for found in chosen.values()]
-    assert scales == sorted(scales) and 0 < scales[1] < scales[3] == 2.0
+    assert scales == sorted(scales) and 0 < scales[1] < scales[2] < scales[3] == 2.0
     for budget, found in chosen.items():
         assert found.cost <= budget
         if found.scale:

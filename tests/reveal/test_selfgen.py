@@ -9,17 +9,15 @@ import pytest
 
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig
 from reveal_release.metrics.fluency import degenerate
-from reveal_release.metrics.statistics import Estimate
 from reveal_release.models import LanguageModel, chat_ids, user_turn_ids
 from reveal_release.reveal.curation import shingles
 from reveal_release.reveal.proposals import key
-from reveal_release.reveal.search import Finding
-from reveal_release.reveal.selfgen import encode, exchange, forget_records, retain_records
+from reveal_release.reveal.selfgen import encode, exchange, retain_records, revealed_records
 from reveal_release.tasks import Record, Task
 from reveal_release.tasks.base import TASKS, Metrics
 
-FINALISTS = [Finding(text, Estimate(0.5, 4, 0.4, 0.6)) for text in ("Write a letter.", "Name the river.", "Read it out.", "Sing a song.")]
-CONFIG = RevealConfig(records=12, portfolio=3, threshold=0.5)
+INSTRUCTIONS = ("Write a letter.", "Name the river.", "Read it out.")
+CONFIG = RevealConfig(records=12, threshold=0.5)
 RETAIN = ReleaseConfig(retain_records=16)
 
 
@@ -55,41 +53,54 @@ def similar(a: str, b: str) -> float:
     return len(x & y) / len(x | y)
 
 
-# ---- forget ----
+# ---- forget and harmless ----
 
 
-def test_forget_records_are_scored_over_the_threshold_and_stamped(lm: LanguageModel, task: Letters) -> None:
-    records = forget_records(lm, task, FINALISTS, CONFIG, seed=1, iteration=3)
-    assert 6 <= len(records) <= CONFIG.records
-    assert task.score([(r.instruction, r.completion) for r in records]).tolist() == [r.score for r in records]
-    assert all(r.score >= 0.5 and r.iteration == 3 and r.prompt == (("user", r.instruction),) for r in records)
-    assert not any(degenerate([r.completion for r in records]))
-    assert all(similar(a.completion, b.completion) <= 0.7 for i, a in enumerate(records) for b in records[:i])
+def test_revealed_records_are_parted_at_the_threshold_and_stamped(lm: LanguageModel, task: Letters) -> None:
+    forget, harmless = revealed_records(lm, task, INSTRUCTIONS, CONFIG, seed=1, iteration=3)
+    assert 6 <= len(forget) <= CONFIG.records and 3 <= len(harmless) <= CONFIG.records
+    assert all(r.score >= 0.5 for r in forget) and all(r.score < 0.5 for r in harmless)
+    both = forget + harmless
+    assert task.score([(r.instruction, r.completion) for r in both]).tolist() == [r.score for r in both]
+    assert all(r.iteration == 3 and r.prompt == (("user", r.instruction),) for r in both)
+    assert not any(degenerate([r.completion for r in both]))
+    assert all(similar(a.completion, b.completion) <= 0.7 for i, a in enumerate(both) for b in both[:i])  # none in both, either
 
 
-def test_only_the_portfolio_writes_and_none_of_it_dominates(lm: LanguageModel, task: Letters) -> None:
-    records = forget_records(lm, task, FINALISTS, CONFIG, seed=1, iteration=1)
-    counts = [sum(r.instruction == f.instruction for r in records) for f in FINALISTS]
-    assert counts[3] == 0
-    assert sum(c > 0 for c in counts) > 1 and max(counts) <= 2 * CONFIG.records // CONFIG.portfolio
+def test_only_the_instructions_write_and_none_of_them_dominates(lm: LanguageModel, task: Letters) -> None:
+    for records in revealed_records(lm, task, INSTRUCTIONS, CONFIG, seed=1, iteration=1):
+        counts = [sum(r.instruction == text for r in records) for text in INSTRUCTIONS]
+        assert sum(counts) == len(records)
+        assert sum(c > 0 for c in counts) > 1 and max(counts) <= 2 * CONFIG.records // len(INSTRUCTIONS)
 
 
-def test_a_threshold_out_of_reach_ends_after_one_round(lm: LanguageModel) -> None:
+@pytest.mark.parametrize("behaves", [False, True])
+def test_a_behaviour_never_or_always_shown(lm: LanguageModel, behaves: bool) -> None:
+    """Where nothing reaches the threshold, one round shows it; where everything does, nothing is harmless."""
     drawn: list[int] = []
 
-    class Never(Letters):
+    class Same(Letters):
         def score(self, records: Sequence[tuple[str, str]]) -> np.ndarray:
             drawn.append(len(records))
-            return np.zeros(len(records))
+            return np.full(len(records), float(behaves))
 
-    TASKS.pop(Never.name)
-    assert forget_records(lm, Never(RunConfig()), FINALISTS, CONFIG, seed=1, iteration=1) == []
-    assert drawn == [12]
+    TASKS.pop(Same.name)
+    forget, harmless = revealed_records(lm, Same(RunConfig()), INSTRUCTIONS, CONFIG, seed=1, iteration=1)
+    if behaves:
+        assert len(forget) >= 6 and harmless == []
+    else:
+        assert forget == [] and len(harmless) >= 6 and drawn == [12]
+
+
+def test_progress_counts_the_forget_records_that_are_kept(lm: LanguageModel, task: Letters) -> None:
+    seen: list[tuple[int, int]] = []
+    forget, _ = revealed_records(lm, task, INSTRUCTIONS, CONFIG, 1, 1, lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen) and seen[-1] == (len(forget), CONFIG.records)
 
 
 def test_one_seed_one_data_set(lm: LanguageModel, task: Letters) -> None:
-    one, two, other = (forget_records(lm, task, FINALISTS, CONFIG, seed, 1) for seed in (1, 1, 2))
-    assert one == two != other
+    one, two, other = (revealed_records(lm, task, INSTRUCTIONS, CONFIG, seed, 1) for seed in (1, 1, 2))
+    assert one == two and one[0] != other[0] and one[1] != other[1]
 
 
 # ---- retain ----

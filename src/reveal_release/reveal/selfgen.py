@@ -12,9 +12,9 @@ from .curation import NearDuplicates, curate
 from .proposals import key
 from .search import draw
 
-ROUNDS = 8
-TURN = Sampling(max_new_tokens=72)
-ANSWER = Sampling(max_new_tokens=64)
+ROUNDS = 3
+TURN = Sampling(max_new_tokens=56)
+ANSWER = Sampling(max_new_tokens=56)
 
 
 def revealed_records(
