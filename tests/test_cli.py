@@ -116,7 +116,9 @@ def test_the_run_folders_configuration_loads(tmp_path: Path) -> None:
     assert parsed("--config", str(path)) == config
 
 
-@pytest.mark.parametrize("command", ["run", "reveal", "evaluate", "tasks", "testbed list", "testbed build", "testbed sources"])
+@pytest.mark.parametrize(
+    "command", ["run", "reveal", "evaluate", "tasks", "testbed list", "testbed build", "testbed measure", "testbed sources"]
+)
 def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*command.split(), "--help"]) == 0
     out = capsys.readouterr().out
@@ -160,7 +162,7 @@ def test_build_flags_are_the_recipes() -> None:
         ("run --utility-budget 7", "utility_budget is 7.0: give a number from 0 to 1 (0.02 is 2 %)"),
         ("rum", "no command 'rum': did you mean 'run'?"),
         ("testbed bild", "no command 'bild': did you mean 'build'?"),
-        ("testbed", "no command given: choose from list, build, sources"),
+        ("testbed", "no command given: choose from list, build, measure, sources"),
         ("testbed build --output o", "missing: --data"),
         ("testbed build --data d --output o --processes 0", "--processes and --tokens: give a whole number of at least 1"),
         ("run --config missing.yaml", "no file 'missing.yaml': --config takes a YAML file of settings"),

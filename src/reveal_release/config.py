@@ -141,7 +141,7 @@ class RunConfig:
         """Raises UserError for a value out of its range, naming the field and the range."""
         _range("utility_budget", self.utility_budget, 0.0, 1.0, " (0.02 is 2 %)")
         _range("stop_reward", self.stop_reward, 0.0, 1.0)
-        _range("reveal.threshold", self.reveal.threshold, 0.0, 1.0)
+        _range("reveal.threshold", self.reveal.threshold, 0.001, 1.0)
         _range("iterations", self.iterations, 1, 20)
         if self.release.forget_scale <= 0 or self.release.max_scale <= 0 or self.release.learning_rate <= 0:
             raise UserError("release.forget_scale, max_scale and learning_rate must be above 0")

@@ -23,6 +23,7 @@ from .config import RunConfig, UserError
 from .generation import Progress, generate
 from .models import LanguageModel, load_model
 from .release.adapter import applied, fingerprint, is_fan_in_fan_out, load, merge_, save
+from .release.orthogonality import get_penalty
 from .release.patch import Patch
 from .release.release import Utility, choose_scale, direction, train_modules
 from .report.console import SilentReporter
@@ -75,6 +76,7 @@ class Workshop:
 
     def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run") -> None:
         config.check()
+        get_penalty(config.release.orthogonality)  # refuses an unknown name now, not after the search
         self.config, self.reporter = config, reporter or SilentReporter()
         if config.threads:
             torch.set_num_threads(config.threads)

@@ -114,9 +114,7 @@ def test_without_retain_steps_there_is_no_retain_module(lm: LanguageModel, forge
     assert len(forget_pem) == 14 and not retain_pem
 
 
-def test_the_scale_keeps_the_budget_and_forgets(
-    lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]
-) -> None:
+def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]) -> None:
     config = replace(CONFIG, forget_scale=3.0)  # a step that costs something
     step = direction(*train_modules(lm, forget, harmless, retain[2:], config, seed=3), config)
     utility, before = Utility.of(lm, retain[:2]), mean_nll(lm, forget)

@@ -38,7 +38,7 @@ def mean_nll(lm: LanguageModel, rows: Sequence[Row], batch: int = 32) -> float:
 class Utility:
     """What the budget is measured on: validation prose, and self-generated retain records that no module is trained on.
 
-    The retain records cover what the model does, prose what it knows; the worse of the two counts.
+    The retain records cover what the model does, prose what it knows; the two count the same, however many tokens each has.
     """
 
     lm: LanguageModel
@@ -54,9 +54,10 @@ class Utility:
         return cls(lm, records, perplexity(lm.model, lm.tokenizer, wikitext("validation")), mean_nll(lm, records))
 
     def loss(self) -> float:
-        """Relative rise of perplexity since the reference (0.02 is 2 %)."""
+        """Relative rise of perplexity since the reference, the geometric mean of the two sets: 0.02 is 2 %."""
         now = Utility.of(self.lm, self.records)
-        return max(now.prose.per_token.value / self.prose.per_token.value, math.exp(now.nll - self.nll)) - 1.0
+        prose = math.log(now.prose.per_token.value / self.prose.per_token.value)
+        return math.exp((prose + now.nll - self.nll) / 2) - 1.0
 
 
 def train_modules(

@@ -1,10 +1,5 @@
-"""Loads the raw data sets of the testbed from one folder, each checked before use, into plain lists.
+"""Loads the raw data sets of the testbed from one folder into plain lists. `sources.py` says where each comes from."""
 
-`SOURCES` names every set: where it comes from, its licence and the SHA-256 of the files read. A missing or changed file is
-refused with its name, before any work.
-"""
-
-import hashlib
 import json
 import random
 import re
@@ -55,7 +50,7 @@ class Corpora:
 
 
 def load(data: Path) -> Corpora:
-    """Reads everything below `data` (folders named as in `SOURCES`).
+    """Reads everything below `data` (folders named as in `sources.SOURCES`).
 
     Raises:
         UserError: a folder or file is missing.
@@ -116,7 +111,3 @@ def _instructions(data: Path) -> list[tuple[str, str]]:
     pairs = [(q, a) for q, a in pairs if q and a and len(q) + len(a) < 900]
     random.Random(0).shuffle(pairs)
     return pairs
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -83,7 +84,8 @@ def architecture(family: str, tokenizer: PreTrainedTokenizerFast) -> PretrainedC
     if family == "qwen3":
         return Qwen3Config(head_dim=64, **gated)
     if family == "gpt2":
-        return GPT2Config(n_embd=256, n_layer=6, n_head=4, n_inner=960, n_positions=ROW, **ids)
+        no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+        return GPT2Config(n_embd=256, n_layer=6, n_head=4, n_inner=960, n_positions=ROW, **no_dropout, **ids)
     raise UserError(f"no testbed family {family!r}: choose from {', '.join(FAMILIES)}")
 
 
@@ -178,7 +180,7 @@ def build(config: BuildConfig) -> Path:
             optimizer.load_state_dict(saved)
         first = state["step"]
         del state  # a second copy of weights and optimisers
-    body = torch.compile(model.base_model) if config.compile else model.base_model
+    body = torch.compile(model.base_model) if config.compile and (shutil.which("c++") or torch.cuda.is_available()) else model.base_model
     shares = [_without(config, stage[3]) for stage in STAGES]
     started = time.time()
     for step in range(first, config.steps):
@@ -261,7 +263,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("config", help="a JSON file with the fields of BuildConfig")
     config = BuildConfig(**json.loads(Path(parser.parse_args().config).read_text(encoding="utf-8")))
-    build(config)
+    try:
+        build(config)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":
