@@ -42,7 +42,7 @@ class RevealConfig:
     final_samples: int = 32
     records: int = 512
     threshold: float = 0.5
-    portfolio: int = 40
+    portfolio: int = 24
     sources: tuple[str, ...] = ("seeds", "rewrite", "user_turn", "induction")
 
 
@@ -143,6 +143,8 @@ class RunConfig:
         _range("stop_reward", self.stop_reward, 0.0, 1.0)
         _range("reveal.threshold", self.reveal.threshold, 0.001, 1.0)
         _range("iterations", self.iterations, 1, 20)
+        if self.release.anchor_weight < 0 or self.release.orthogonality_weight < 0:
+            raise UserError("release.anchor_weight and orthogonality_weight must be at least 0")
         if self.release.forget_scale <= 0 or self.release.max_scale <= 0 or self.release.learning_rate <= 0:
             raise UserError("release.forget_scale, max_scale and learning_rate must be above 0")
         for part in (self.reveal, self.release, self.evaluate):

@@ -51,7 +51,7 @@ def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
             stopped = "nothing left to reveal"
             break
         data = w.generate_data(t, patch, revealed)
-        if t > 1 and len(data.forget) < LEAST_RECORDS:  # what an earlier iteration left is too little to train on: a success
+        if t > 1 and min(len(data.forget), len(data.harmless)) < LEAST_RECORDS:  # what an earlier iteration left is too little to train on: a success
             stopped = "nothing left to reveal"
             break
         step = w.release(t, patch, data)
@@ -139,11 +139,12 @@ class Workshop:
         config, own = self.config, self.seed(f"forget-{t}")
         tried = [text for text, _ in sorted(revealed["history"], key=lambda pair: -pair[1])]
         best = [f["instruction"] for f in revealed["finalists"]]
-        portfolio = [*best, *(text for text in tried if text not in best)][: config.reveal.portfolio]
+        ranked = [*best, *(text for text in tried if text not in best)]
+        portfolio, others = ranked[: config.reveal.portfolio], ranked[config.reveal.portfolio :]
 
         def write_revealed(update: Progress) -> Any:
             with self.patched(patch):
-                forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, own, t, update)
+                forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, own, t, update, others)
             return {"forget": [r.to_dict() for r in forget], "harmless": [r.to_dict() for r in harmless]}
 
         def write_retain(update: Progress) -> Any:

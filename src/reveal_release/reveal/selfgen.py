@@ -25,8 +25,11 @@ def revealed_records(
     seed: int,
     iteration: int,
     progress: Progress | None = None,
+    others: Sequence[str] = (),
 ) -> tuple[list[Record], list[Record]]:
     """What a portfolio of instructions draws out: (forget records, harmless records), `config.records` of the first at most.
+
+    `others` are instructions that draw out less: `config.samples` answers of each, for the harmless records alone.
 
     Forget records score at least `config.threshold`, harmless ones below it. Sampling ends when enough of the first are kept, or
     when a round adds nearly nothing.
@@ -45,7 +48,12 @@ def revealed_records(
             progress(min(len(forget), config.records), config.records)
         if len(forget) >= config.records or len(forget) - before < 0.02 * len(drawn):
             break
-    return forget[: config.records], harmless[: config.records]
+    harmless = harmless[: config.records]
+    if others:
+        drawn = draw(lm, task, others, config.samples, base=seed * 1_000_003 + 50_000)
+        drawn = [replace(r, iteration=iteration) for r in drawn]
+        curate(drawn, lambda score: score < config.threshold, harmless, cap=2 * each, seen=seen)
+    return forget[: config.records], harmless
 
 
 def retain_records(
