@@ -51,7 +51,7 @@ def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
             stopped = "nothing left to reveal"
             break
         data = w.generate_data(t, patch, revealed)
-        if t > 1 and min(len(data.forget), len(data.harmless)) < LEAST_RECORDS:  # what an earlier iteration left is too little to train on: a success
+        if t > 1 and min(len(data.forget), len(data.harmless)) < LEAST_RECORDS:  # an earlier iteration left too little to train on
             stopped = "nothing left to reveal"
             break
         step = w.release(t, patch, data)
