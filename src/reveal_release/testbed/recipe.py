@@ -84,7 +84,7 @@ def architecture(family: str, tokenizer: PreTrainedTokenizerFast) -> PretrainedC
     if family == "qwen3":
         return Qwen3Config(head_dim=64, **gated)
     if family == "gpt2":
-        sizes = {"n_embd": 256, "n_layer": 6, "n_head": 4, "n_inner": 960, "n_positions": ROW}
+        sizes: dict[str, Any] = {"n_embd": 256, "n_layer": 6, "n_head": 4, "n_inner": 960, "n_positions": ROW}
         return GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **sizes, **ids)
     raise UserError(f"no testbed family {family!r}: choose from {', '.join(FAMILIES)}")
 
