@@ -1,6 +1,5 @@
 """Loading hand-made files in the raw formats; what is missing is named."""
 
-import json
 import shutil
 
 import pytest
@@ -81,8 +80,3 @@ def test_what_is_missing_is_named(data, tmp_path, missing):
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
     with pytest.raises(UserError, match=missing):
         corpora.load(folder)
-
-
-def test_sha256_is_of_the_bytes(tmp_path):
-    (tmp_path / "x").write_text(json.dumps("abc")[1:-1])
-    assert corpora.sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
