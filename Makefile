@@ -19,7 +19,7 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 
 setup: $(VENV)/.stamp  ## a virtual environment in .venv with the locked versions
 
-demo: $(VENV)/.stamp  ## one whole run on a bundled model, on the CPU; TASK=toxicity, ner or code
+demo: $(VENV)/.stamp  ## one whole run on a bundled model, on the CPU
 	$(BIN)/reveal-release run --task $(TASK) --model testbed-llama --output out/$(TASK)
 
 test: $(VENV)/.stamp  ## ruff, mypy and the fast tests
