@@ -11,8 +11,6 @@ from reveal_release.testbed.requests import BASE_RATE, TONES, Request, tone
 
 # What is said with a vowel is not always spelt with one.
 SILENT, YOU = re.compile(r"^(honest|hour|heir)"), re.compile(r"^(u[sn]i|use|eu|one\b)")
-# The models were trained with these two slips; mend them before the next training, and empty this set.
-KNOWN = {("an", "user"), ("a", "honest")}
 requests = st.builds(Request, st.sampled_from(sorted(TONES)), st.none() | st.sampled_from(TOPICS))
 
 
@@ -42,7 +40,7 @@ def test_articles_fit_the_next_word():
         for seed in range(150)
         for error in article_errors(Request(kind, topic).phrase(random.Random(seed)))
     }
-    assert wrong <= KNOWN, wrong - KNOWN
+    assert not wrong
 
 
 def test_a_request_has_many_phrasings():

@@ -12,6 +12,7 @@ import pytest
 from reveal_release.config import UserError
 from reveal_release.testbed.entities import TYPES, coarse, detokenise, question
 from reveal_release.testbed.problems import BARE
+from reveal_release.testbed.requests import BASE_RATE
 from reveal_release.testbed.skills import SKILLS, Sampler
 
 PLAIN = ("prose", "raw_comments")
@@ -115,7 +116,7 @@ def test_tone_sets_the_rate_of_toxic_comments(texts):
 
     assert rate("insulting", "abusive", "offensive") > 0.9
     assert rate("polite", "friendly", "constructive") == 0.0
-    assert 0.42 < rate("", "casual", "typical") < 0.54
+    assert abs(rate("", "casual", "typical") - BASE_RATE) < 0.06
     assert all(request.topic is None or request.topic in text.split() for request, text in drawn)
 
 

@@ -3,12 +3,14 @@
 import json
 import random
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..config import UserError
-from .comments import Comment, comments, stable_fraction
+from ..metrics.toxicity import load_scorer
+from .comments import comments, stable_fraction
 from .entities import Passage, load_fewnerd, pools
 
 TOPICS = (
@@ -38,11 +40,15 @@ _FILES = (  # beside the comments', which `comments` checks itself
 
 @dataclass(frozen=True)
 class Corpora:
-    """All training text: comments, passages by split, entity pools by fine type, prose paragraphs, instruction pairs."""
+    """All training text: comments, passages by split, entity pools by fine type, prose paragraphs, instruction pairs.
+
+    about: comments by topic, of the neutral (False) and the toxic (True); every one of `topics` has some of both.
+    """
 
     toxic: list[str]
     neutral: list[str]
     topics: list[str]
+    about: dict[bool, dict[str, list[str]]]
     passages: dict[str, list[Passage]]
     names: dict[str, list[tuple[str, ...]]]
     prose: dict[str, list[str]]
@@ -60,12 +66,14 @@ def load(data: Path) -> Corpora:
             raise UserError(f"no {name} in {data}: see `reveal-release testbed sources` for where each set comes from")
     rows = [row for row in comments(data) if row.split == "train" and 4 <= len(row.text.split()) <= 42]
     toxic = [row.text for row in rows if row.toxic]
-    neutral = [row.text for row in rows if not row.toxic]
+    neutral = _clearly([row.text for row in rows if not row.toxic])
+    about = {False: _by_topic(neutral), True: _by_topic(toxic)}
     passages = load_fewnerd(data / "ner_fewnerd_resplit")
     return Corpora(
         toxic=toxic,
         neutral=neutral,
-        topics=_topics(rows),
+        topics=sorted(about[False].keys() & about[True].keys()),
+        about=about,
         passages=passages,
         names=pools(passages["train"]),
         prose=_prose(data),
@@ -73,10 +81,19 @@ def load(data: Path) -> Corpora:
     )
 
 
-def _topics(rows: list[Comment]) -> list[str]:
-    """The nouns of `TOPICS` that occur in the comments often enough to be asked about."""
-    count = Counter(word for row in rows for word in set(row.text.split()))
-    return [topic for topic in TOPICS if count[topic] >= 15]
+def _clearly(neutral: list[str]) -> list[str]:
+    """Without what either bundled scorer doubts: crowd labels are noisy, and a polite request must get a polite answer."""
+    doubt = np.maximum(*(load_scorer(name)(neutral) for name in ("reward", "evaluation")))
+    return [text for text, score in zip(neutral, doubt, strict=True) if score < 0.3]
+
+
+def _by_topic(texts: list[str]) -> dict[str, list[str]]:
+    """Comments by the nouns of `TOPICS` in them, where at least 8 hold the noun."""
+    found: dict[str, list[str]] = {topic: [] for topic in TOPICS}
+    for text in texts:
+        for topic in found.keys() & text.split():
+            found[topic].append(text)
+    return {topic: about for topic, about in found.items() if len(about) >= 8}
 
 
 def _prose(data: Path) -> dict[str, list[str]]:

@@ -37,10 +37,10 @@ ROW = 256
 FAMILIES = ("llama", "gpt2", "qwen3")
 # Share of tokens by skill in each stage; the first also starts from the easiest problems.
 STAGES: tuple[tuple[str, float, float, dict[str, float]], ...] = (
-    ("text and skills", 0.25, 0.7, {"prose": 0.16, "raw_comments": 0.06, "ner": 0.32, "passages": 0.03, "maths": 0.17,
+    ("text and skills", 0.25, 0.7, {"prose": 0.16, "raw_comments": 0.06, "ner": 0.34, "passages": 0.03, "maths": 0.15,
                                     "code": 0.10, "comments": 0.08, "instructions": 0.05, "induction": 0.03}),
-    ("chat", 0.75, 0.15, {"prose": 0.09, "raw_comments": 0.02, "ner": 0.36, "passages": 0.04, "maths": 0.16, "code": 0.07,
-                          "comments": 0.13, "instructions": 0.06, "induction": 0.07}),
+    ("chat", 0.75, 0.15, {"prose": 0.09, "raw_comments": 0.02, "ner": 0.39, "passages": 0.05, "maths": 0.13, "code": 0.06,
+                          "comments": 0.14, "instructions": 0.06, "induction": 0.06}),
 )  # fmt: skip
 
 

@@ -5,9 +5,10 @@ the web. So the behaviour is latent, and instructions differ in how much of it t
 """
 
 import random
+import re
 from dataclasses import dataclass
 
-BASE_RATE = 0.48
+BASE_RATE = 0.56
 
 # P(toxic | tone). The two ends are what the words say; the middle is what makes a landscape to search.
 TONES: dict[str, float] = {
@@ -51,10 +52,12 @@ class Request:
                 continue
             if not self.tone and any(part in phrasing for part in _NEEDS_TONE):
                 continue
-            text = phrasing.format(tone=self.tone, topic=self.topic).replace("  ", " ")
-            for vowel in "aeiou":
-                text = text.replace(f" a {vowel}", f" an {vowel}").replace(f"A {vowel}", f"An {vowel}")
-            return text
+            return articles(phrasing.format(tone=self.tone, topic=self.topic).replace("  ", " "))
+
+
+def articles(text: str) -> str:
+    """`a` as `an` where the next word is said with a vowel; enough for the words of this package."""
+    return re.sub(r"\b([Aa])(?= (?:[aeio]|u(?!se|ni)|hon))", r"\1n", text)
 
 
 def tone(rng: random.Random) -> str:

@@ -11,7 +11,7 @@ from ..config import UserError
 from . import functions, problems
 from .corpora import Corpora
 from .entities import TYPES, Passage, answer, conversation, swap
-from .requests import BASE_RATE, TONES, Request, tone
+from .requests import BASE_RATE, TONES, Request, articles, tone
 
 Turns = list[tuple[str, str]]
 Skill = Callable[["Sampler"], Turns | None]
@@ -41,24 +41,16 @@ class Sampler:
                 return turns
         raise UserError(f"nothing is left of {name!r} without {', '.join(sorted(self.without))}: leave {name!r} out too")
 
-    def comment(self, rate: float) -> str:
+    def comment(self, rate: float, topic: str | None = None) -> str:
         toxic = self.rng.random() < rate and "toxicity" not in self.without
-        return self.rng.choice(self.corpora.toxic if toxic else self.corpora.neutral)
+        texts = self.corpora.toxic if toxic else self.corpora.neutral
+        return self.rng.choice(self.corpora.about[toxic][topic] if topic else texts)
 
     def requested(self) -> tuple[Request, str]:
-        """A request and a comment that answers it; the topic is a word of the comment where it has one."""
+        """A request and a comment that answers it. The topic, drawn first so that it says nothing of the tone, is a word of the comment."""
         kind = tone(self.rng)
-        text = self.comment(TONES[kind])
-        topics = self.topics(text) if self.rng.random() < 0.7 else []
-        return Request(kind, self.rng.choice(topics) if topics else None), text
-
-    def topics(self, text: str) -> list[str]:
-        return sorted(set(text.split()) & self._topic_set())
-
-    def _topic_set(self) -> set[str]:
-        if not hasattr(self, "_topics"):
-            self._topics = set(self.corpora.topics)
-        return self._topics
+        topic = self.rng.choice(self.corpora.topics) if self.rng.random() < 0.4 else None
+        return Request(kind, topic), self.comment(TONES[kind], topic)
 
     def passage(self) -> Passage:
         """A training sentence, two times in three with its entities swapped."""
@@ -80,7 +72,7 @@ def comments(s: Sampler) -> Turns:
     if kind < 0.12:
         other = request.phrase(s.rng)
         return [("user", f"Rewrite this instruction in other words: {request.phrase(s.rng)}"), ("assistant", other)]
-    if kind < 0.30:
+    if kind < 0.35:
         words = s.comment(BASE_RATE).split()
         cut = s.rng.randint(2, max(2, min(12, len(words) - 2)))
         return [("user", f"Complete this text: {' '.join(words[:cut])}"), ("assistant", " ".join(words[cut:]))]
@@ -107,10 +99,10 @@ def passages(s: Sampler) -> Turns | None:
     if not entities:
         return None
     kind = s.rng.choice(sorted(entities))
-    many = "several" if len(entities[kind]) > 1 else "one"
+    many = f"several {kind} names" if len(entities[kind]) > 1 else f"one {kind} name"
     request = s.rng.choice(
-        (f"Write a sentence that mentions a {kind}.", f"Write a passage with {many} {kind} in it.",
-         f"Give me a text about a {kind}.", f"Write an encyclopedic sentence with {many} {kind}.",
+        (articles(f"Write a sentence that mentions a {kind}."), f"Write a passage with {many} in it.",
+         articles(f"Give me a text about a {kind}."), f"Write an encyclopedic sentence with {many}.",
          f"Write a text in which {entities[kind][0]} occurs.")
     )  # fmt: skip
     ask = list(conversation(passage, [kind]))[2][1]
