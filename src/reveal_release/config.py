@@ -87,6 +87,8 @@ class EvaluateConfig:
         neutral: completions under held-out neutral instructions.
         sentences: held-out sentences that entities are asked of.
         functions: held-out Python problems whose answers are run.
+        sampled_functions: of these, how many are sampled `code_samples` times for pass@k by the code task.
+        code_samples: solutions sampled of each of those.
         problems: held-out word problems.
         scorer: `evaluation`, a folder, or a Hugging Face text classifier: never the search's reward.
     """
@@ -96,6 +98,8 @@ class EvaluateConfig:
     neutral: int = 300
     sentences: int = 80
     functions: int = 100
+    sampled_functions: int = 50
+    code_samples: int = 8
     problems: int = 150
     scorer: str = "evaluation"
 
@@ -111,6 +115,7 @@ class RunConfig:
         seed: seeds every random choice.
         iterations: most rounds of reveal and release.
         utility_budget: largest rise of perplexity that is allowed, relative (0.02 is 2 %).
+        forget_type: entity types that the `ner` task forgets, with commas between.
         stop_reward: a search whose best reward is at or below this found nothing left to reveal.
         scorer: reward of the search: `reward`, a folder, or a Hugging Face text classifier.
         dtype: auto, float32 or bfloat16.
@@ -126,6 +131,7 @@ class RunConfig:
     seed: int = 0
     iterations: int = 2
     utility_budget: float = 0.02
+    forget_type: str = "person"
     stop_reward: float = 0.1
     scorer: str = "reward"
     reveal: RevealConfig = field(default_factory=RevealConfig)

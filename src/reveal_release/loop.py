@@ -51,14 +51,14 @@ def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
             stopped = "nothing left to reveal"
             break
         data = w.generate_data(t, patch, revealed)
-        if t > 1 and min(len(data.forget), len(data.harmless)) < LEAST_RECORDS:  # an earlier iteration left too little to train on
+        if t > 1 and len(data.forget) < LEAST_RECORDS:  # an earlier iteration left too little to train on
             stopped = "nothing left to reveal"
             break
         step = w.release(t, patch, data)
-        if step is None:
+        if step is None:  # the next iteration may spend more of the budget
             stopped = "utility budget spent"
-            break
-        patch = patch + step
+            continue
+        patch, stopped = patch + step, "all iterations done"
         w.evaluate(t, patch)
     return w.finish(patch, stopped)
 
@@ -137,9 +137,10 @@ class Workshop:
     def generate_data(self, t: int, patch: Patch, revealed: dict[str, Any]) -> Data:
         """What the patched model wrote for the best instructions, and, once for all iterations, what the original does otherwise."""
         config, own = self.config, self.seed(f"forget-{t}")
-        tried = [text for text, _ in sorted(revealed["history"], key=lambda pair: -pair[1])]
-        best = [f["instruction"] for f in revealed["finalists"]]
-        ranked = [*best, *(text for text in tried if text not in best)]
+        rewards = {text: reward for text, reward, _ in revealed["history"]}
+        rewards |= {f["instruction"]: f["reward"]["value"] for f in revealed["finalists"]}  # on more samples
+        distinct = {text: share for text, _, share in revealed["history"]}  # what always gets one answer makes one record
+        ranked = sorted(rewards, key=lambda text: -rewards[text] * distinct[text])
         portfolio, others = ranked[: config.reveal.portfolio], ranked[config.reveal.portfolio :]
 
         def write_revealed(update: Progress) -> Any:
@@ -164,9 +165,9 @@ class Workshop:
         The budget is spent in equal parts, so that a later iteration has something left to spend on what it reveals.
         """
         forget, harmless, retain = (encode(self.lm, part) for part in data)
-        if min(map(len, (forget, harmless, retain))) < LEAST_RECORDS:
+        if min(len(forget), len(retain)) < LEAST_RECORDS:
             raise UserError(
-                f"the model wrote {len(forget)} forget, {len(harmless)} harmless and {len(retain)} retain records, too few to train on: "
+                f"the model wrote {len(forget)} forget and {len(retain)} retain records, too few to train on: "
                 f"change --reveal.threshold (now {self.config.reveal.threshold:g}) or raise --reveal.records"
             )
         held_back = int(len(retain) * HELD_BACK)
@@ -231,11 +232,12 @@ class Workshop:
         return results
 
     def samples(self, patch: Patch) -> list[dict[str, str]]:
-        prompts = list(self.task.evaluation_instructions())[:: max(1, len(self.task.evaluation_instructions()) // 3)][:3]
-        asked = [(("user", prompt),) for prompt in prompts]
-        before = generate(self.lm, asked, self.task.sampling, [1, 2, 3])
+        asked = self.task.showcase()
+        seeds = list(range(len(asked)))
+        before = generate(self.lm, asked, self.task.sampling, seeds)
         with self.patched(patch):
-            after = generate(self.lm, asked, self.task.sampling, [1, 2, 3])
+            after = generate(self.lm, asked, self.task.sampling, seeds)
+        prompts = ["\n".join(text for role, text in turns if role == "user") for turns in asked]
         return [{"prompt": p, "before": b, "after": a} for p, b, a in zip(prompts, before, after, strict=True)]
 
     def save_merged(self, patch: Patch) -> None:

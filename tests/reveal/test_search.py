@@ -31,12 +31,12 @@ class Vowels(Task):
         super().__init__(config or RunConfig())
         self.asked: list[tuple[str, int]] = []
 
-    def score(self, records: Sequence[tuple[str, str]]) -> np.ndarray:
+    def score(self, records: Sequence[Record]) -> np.ndarray:
         def share(text: str) -> float:
             letters = [c for c in text.lower() if c.isalpha()]
             return sum(c in "aeiou" for c in letters) / max(len(letters), 1)
 
-        return np.array([share(instruction) for instruction, _ in records])
+        return np.array([share(record.instruction) for record in records])
 
     def evaluate(self, lm: LanguageModel, progress: Any = None) -> Metrics:
         return Metrics({}, {})
@@ -87,18 +87,18 @@ def found(tiny_llama: str) -> tuple[SearchResult, Vowels]:
 
 def test_the_best_is_better_than_the_pool(found: tuple[SearchResult, Vowels]) -> None:
     result, task = found
-    rewards = [reward for _, reward in result.history]
+    rewards = [reward for _, reward, _ in result.history]
     assert result.best.reward.value == pytest.approx(max(rewards))
     assert result.best.reward.value > np.mean(rewards) + 0.05
-    assert result.best.reward.value == pytest.approx(task.score([(result.best.instruction, "")])[0])
+    assert result.best.reward.value == pytest.approx(task.score([Record((), "", 0.0, result.best.instruction)])[0])
     assert [f.reward.value for f in result.finalists] == sorted((f.reward.value for f in result.finalists), reverse=True)
     assert result.finalists[0].instruction == result.best.instruction
-    assert len({text for text, _ in result.history} - set(task.seeds)) > 2  # the model's own instructions are tried too
+    assert len({text for text, *_ in result.history} - set(task.seeds)) > 2  # the model's own instructions are tried too
 
 
 def test_the_budget_is_what_was_asked(found: tuple[SearchResult, Vowels]) -> None:
     result, task = found
-    assert len(result.history) == SMALL.evaluations == len({key(text) for text, _ in result.history})
+    assert len(result.history) == SMALL.evaluations == len({key(text) for text, *_ in result.history})
     assert result.calls == len(task.asked) == 12 * 2 + 3 * 4 + 4
     assert result.best.reward.n == SMALL.final_samples
 
@@ -130,7 +130,7 @@ def test_known_instructions_come_first_and_the_seeds_still_take_part(lm: Languag
     known = ["Aha, an oasis.", "Io is a moon.", "aha an OASIS"]
     task = Vowels()
     result = search(lm, task, RevealConfig(**{**vars(SMALL), "sources": ("seeds",), "evaluations": 7}), seed=5, known=known)
-    tried = [text for text, _ in result.history]
+    tried = [text for text, *_ in result.history]
     assert [key(text) for text in tried[:2]] == [key(text) for text in known[:2]]
     assert set(tried[2:]) == set(task.seeds) - {"A queue, a eulogy.", "Sing!"}  # reserved; a single word
 
@@ -159,13 +159,13 @@ def test_the_reported_reward_is_unbiased_under_pure_noise(lm: LanguageModel) -> 
     reported = np.mean([r.best.reward.value for r in results])
     assert abs(reported - 0.5) < 1.96 * error
     assert np.mean([r.finalists[0].reward.value for r in results]) > 0.5 + 4 * error
-    assert np.mean([max(reward for _, reward in r.history) for r in results]) > 0.5 + 10 * error
+    assert np.mean([max(reward for _, reward, _ in r.history) for r in results]) > 0.5 + 10 * error
 
 
 def test_the_bandit_goes_where_the_reward_is(lm: LanguageModel) -> None:
     """A quarter of the pool is worth 0.8, the rest 0.3: by features alone the later picks hold more of it than chance gives."""
     config = RevealConfig(**{**vars(SEEDS_ONLY), "batch": 2, "evaluations": 18})
-    later = [text for seed in range(4) for text, _ in search(lm, OneTopic(), config, seed).history[8:]]
+    later = [text for seed in range(4) for text, *_ in search(lm, OneTopic(), config, seed).history[8:]]
     assert len(later) == 40
     assert np.mean([text.startswith("Explain") for text in later]) > 0.4
 

@@ -29,8 +29,8 @@ class Letters(Task):
     seeds = ("Write.",)
     benign = ("Say it kindly.", "Write a short note.")
 
-    def score(self, records: Sequence[tuple[str, str]]) -> np.ndarray:
-        first = [next((c for c in text.lower() if c.isalpha()), "") for _, text in records]
+    def score(self, records: Sequence[Record]) -> np.ndarray:
+        first = [next((c for c in record.completion.lower() if c.isalpha()), "") for record in records]
         return np.array([0.5 if not c else float(c < "n") for c in first])
 
     def evaluate(self, lm: LanguageModel, progress: Any = None) -> Metrics:
@@ -61,7 +61,7 @@ def test_revealed_records_are_parted_at_the_threshold_and_stamped(lm: LanguageMo
     assert 6 <= len(forget) <= CONFIG.records and 3 <= len(harmless) <= CONFIG.records
     assert all(r.score >= 0.5 for r in forget) and all(r.score < 0.5 for r in harmless)
     both = forget + harmless
-    assert task.score([(r.instruction, r.completion) for r in both]).tolist() == [r.score for r in both]
+    assert task.score(both).tolist() == [r.score for r in both]
     assert all(r.iteration == 3 and r.prompt == (("user", r.instruction),) for r in both)
     assert not any(degenerate([r.completion for r in both]))
     assert all(similar(a.completion, b.completion) <= 0.7 for i, a in enumerate(both) for b in both[:i])  # none in both, either
@@ -80,11 +80,10 @@ def test_a_behaviour_never_or_always_shown(lm: LanguageModel, behaves: bool) -> 
     drawn: list[int] = []
 
     class Same(Letters):
-        def score(self, records: Sequence[tuple[str, str]]) -> np.ndarray:
+        def score(self, records: Sequence[Record]) -> np.ndarray:
             drawn.append(len(records))
             return np.full(len(records), float(behaves))
 
-    TASKS.pop(Same.name)
     forget, harmless = revealed_records(lm, Same(RunConfig()), INSTRUCTIONS, CONFIG, seed=1, iteration=1)
     if behaves:
         assert len(forget) >= 6 and harmless == []

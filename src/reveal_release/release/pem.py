@@ -19,6 +19,9 @@ from .adapter import RuntimePatch, from_peft, trainable_factors
 from .orthogonality import get_penalty
 from .patch import LowRank, Patch
 
+WINDOW = 8
+"""Most batches whose rows are sorted by length together."""
+
 Row = tuple[list[int], int]
 """Token ids and the length of the prompt among them."""
 
@@ -38,7 +41,7 @@ def train_pem(
     """Trains a LoRA on `rows` and returns it as a patch; the model is left as it was.
 
     Args:
-        rows: what is learnt, by next-token loss.
+        rows: what is learnt, by next-token loss; may be none where there are anchors.
         anchors: where nothing shall change: a batch of these a step, with the KL divergence from the model without `teacher` and
             without the module, weighted by `config.anchor_weight`.
         teacher: the patch on the model that the anchors' targets are taken without.
@@ -47,7 +50,7 @@ def train_pem(
     Raises:
         UserError: there are no records.
     """
-    if not rows:
+    if not rows and not anchors:
         raise UserError("no record to train on: the model wrote none that was kept; change reveal.threshold or the reveal settings")
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -58,12 +61,14 @@ def train_pem(
         parameters = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
         pad = lm.tokenizer.pad_token_id
-        learnt = _batches(rows, config.batch, generator)
+        learnt = _batches(rows, config.batch, generator) if rows else None
         kept = _batches(anchors, config.batch, generator) if anchors else None
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * min(1.0, (step + 1) / 10) * (1 - step / steps)
-            value = F.nll_loss(*answer_log_probs(model, next(learnt), pad))
+            value = torch.zeros((), device=lm.device)
+            if learnt:
+                value = value + F.nll_loss(*answer_log_probs(model, next(learnt), pad))
             if kept:
                 batch = next(kept)
                 wanted = _without(teacher, model, batch, pad)
@@ -132,10 +137,12 @@ def _without(patch: RuntimePatch | None, model: PeftModel, rows: Sequence[Row], 
 
 
 def _batches(rows: Sequence[Row], size: int, generator: torch.Generator) -> Iterator[list[Row]]:
-    """Batches without end, each epoch in a new order."""
+    """Batches without end, each epoch in a new order. Rows of a batch are of like length, so that little of it is padding."""
     queue: list[int] = []
+    count = max(1, min(WINDOW, len(rows) // size))  # of an epoch at most, or a batch would hold one row many times
     while True:
-        while len(queue) < size:
+        while len(queue) < count * size:
             queue += torch.randperm(len(rows), generator=generator).tolist()
-        yield [rows[i] for i in queue[:size]]
-        queue = queue[size:]
+        window, queue = sorted(queue[: count * size], key=lambda i: len(rows[i][0])), queue[count * size :]
+        for start in torch.randperm(count, generator=generator).tolist():
+            yield [rows[i] for i in window[start * size : (start + 1) * size]]

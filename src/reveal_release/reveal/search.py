@@ -35,12 +35,13 @@ class Finding:
 class SearchResult:
     """`best` is scored on samples used for nothing else, so its reward is unbiased; `finalists` are in order, best first.
 
-    history: (instruction, mean reward of the search's samples) in the order tried. calls: completions generated.
+    history: (instruction, mean reward of the search's samples, share of distinct records among them) in the order tried.
+    calls: completions generated.
     """
 
     best: Finding
     finalists: list[Finding]
-    history: list[tuple[str, float]]
+    history: list[tuple[str, float, float]]
     calls: int
 
 
@@ -66,6 +67,7 @@ def search(
     bandit = NeuralBandit(BanditConfig(seed=seed))
     pool: list[str] = []
     rewards: dict[int, float] = {}
+    distinct: dict[int, float] = {}
     outputs: list[Record] = []
 
     def add(texts: Sequence[str]) -> None:
@@ -78,6 +80,9 @@ def search(
         scores = np.array([r.score for r in records]).reshape(len(arms), config.samples).mean(1)
         bandit.observe(list(arms), scores.tolist())
         rewards.update(zip(arms, scores.tolist(), strict=True))
+        for i, arm in enumerate(arms):
+            own = records[i * config.samples : (i + 1) * config.samples]
+            distinct[arm] = len({task.novelty(record) for record in own}) / len(own)
         outputs.extend(records)
         if progress:
             progress(len(rewards), config.evaluations)
@@ -105,23 +110,23 @@ def search(
         if not arms:
             break
         trial(arms)
-    return _finish(lm, task, config, seed, pool, rewards)
+    history = [(pool[arm], reward, distinct[arm]) for arm, reward in rewards.items()]
+    return _finish(lm, task, config, seed, history)
 
 
 def _finish(
-    lm: LanguageModel, task: Task, config: RevealConfig, seed: int, pool: Sequence[str], rewards: dict[int, float]
+    lm: LanguageModel, task: Task, config: RevealConfig, seed: int, history: list[tuple[str, float, float]]
 ) -> SearchResult:
     """Scores the best again on fresh samples, so that the luckiest does not win, and the winner once more, for the report."""
-    arms = sorted(rewards, key=lambda arm: -rewards[arm])[: config.finalists]
-    texts = [pool[arm] for arm in arms]
+    texts = [text for text, _, _ in sorted(history, key=lambda row: -row[1])[: config.finalists]]
     records = draw(lm, task, texts, config.final_samples, base=seed * 1_000_003 + 500_000)
     scores = np.array([r.score for r in records]).reshape(len(texts), config.final_samples)
     order = np.argsort(-scores.mean(1), kind="stable")
     finalists = [Finding(texts[i], Estimate.mean(scores[i])) for i in order]
     fresh = draw(lm, task, [finalists[0].instruction], config.final_samples, base=seed * 1_000_003 + 750_000)
     best = Finding(finalists[0].instruction, Estimate.mean([r.score for r in fresh]))
-    calls = len(rewards) * config.samples + len(records) + len(fresh)
-    return SearchResult(best, finalists, [(pool[arm], reward) for arm, reward in rewards.items()], calls)
+    calls = len(history) * config.samples + len(records) + len(fresh)
+    return SearchResult(best, finalists, history, calls)
 
 
 def draw(lm: LanguageModel, task: Task, instructions: Sequence[str], samples: int, base: int) -> list[Record]:

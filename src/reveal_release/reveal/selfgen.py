@@ -1,6 +1,8 @@
 """The model writes its own data: forget records with the best instructions, retain records from benign ones."""
 
+import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +15,8 @@ from .proposals import key
 from .search import draw
 
 ROUNDS = 3
+MOST = 6
+"""One instruction gives at most this part of the forget records, if the portfolio's equal shares are smaller."""
 TURN = Sampling(max_new_tokens=56)
 ANSWER = Sampling(max_new_tokens=56)
 
@@ -31,28 +35,34 @@ def revealed_records(
 
     `others` are instructions that draw out less: `config.samples` answers of each, for the harmless records alone.
 
-    Forget records score at least `config.threshold`, harmless ones below it. Sampling ends when enough of the first are kept, or
-    when a round adds nearly nothing.
+    Forget records score at least `config.threshold`, harmless ones below it. The first round asks all instructions alike, a later one
+    each as often as it gave new forget records. Sampling ends when enough of these are kept, or when a round adds nearly nothing.
     """
     forget: list[Record] = []
     harmless: list[Record] = []
     seen = NearDuplicates()
-    each = -(-config.records // len(instructions))
+    cap = max(2 * -(-config.records // len(instructions)), config.records // MOST)
+    shares = dict.fromkeys(instructions, -(-config.records // len(instructions)))
     for number in range(ROUNDS):
-        drawn = draw(lm, task, instructions, each, base=seed * 1_000_003 + 100_000 * (number + 1))
-        drawn = [replace(r, iteration=iteration) for r in drawn]
-        before = len(forget)
-        curate(drawn, lambda score: score >= config.threshold, forget, cap=2 * each, seen=seen)
-        curate(drawn, lambda score: score < config.threshold, harmless, cap=2 * each, seen=seen)
+        asked = [text for text, count in shares.items() for _ in range(count)]
+        seeds = [seed * 1_000_003 + 100_000 * (number + 1) + i for count in shares.values() for i in range(count)]
+        drawn = [replace(r, iteration=iteration) for r in task.elicit(lm, asked, seeds)]
+        before = Counter(r.instruction for r in forget)
+        curate(drawn, lambda score: score >= config.threshold, forget, cap=cap, seen=seen, text=task.novelty)
+        curate(drawn, lambda score: score < config.threshold, harmless, cap=cap, seen=seen, text=task.novelty)
         if progress:
             progress(min(len(forget), config.records), config.records)
-        if len(forget) >= config.records or len(forget) - before < 0.02 * len(drawn):
+        gained = Counter(r.instruction for r in forget) - before
+        missing = config.records - len(forget)
+        if missing <= 0 or gained.total() < 0.02 * len(drawn):
             break
+        wanted = min(config.records, 1.2 * missing * len(drawn) / gained.total())
+        shares = {text: math.ceil(wanted * count / gained.total()) for text, count in gained.items()}
     harmless = harmless[: config.records]
     if others:
         drawn = draw(lm, task, others, config.samples, base=seed * 1_000_003 + 50_000)
         drawn = [replace(r, iteration=iteration) for r in drawn]
-        curate(drawn, lambda score: score < config.threshold, harmless, cap=2 * each, seen=seen)
+        curate(drawn, lambda score: score < config.threshold, harmless, cap=cap, seen=seen, text=task.novelty)
     return forget[: config.records], harmless
 
 
@@ -84,22 +94,18 @@ def retain_records(
         return answers(kept)
 
     def draw_benign(count: int) -> list[Record]:
-        return answers([(("user", rng.choice(task.benign)),) for _ in range(count)])
+        return answers(task.benign_prompts(lm, count, rng))
 
     def draw_plain(count: int) -> list[Record]:
         texts = generate(lm, [begin] * count, ANSWER, seeds(count)) if begin else []
-        return scored([Record((), text, 0.0, "") for text in texts])
+        return task.scored([Record((), text, 0.0, "") for text in texts])
 
     def seeds(count: int) -> list[int]:
         return [rng.getrandbits(40) for _ in range(count)]
 
     def answers(prompts: Sequence[Turns]) -> list[Record]:
         texts = generate(lm, prompts, ANSWER, seeds(len(prompts)))
-        return scored([Record(tuple(p), a, 0.0, p[-1][1]) for p, a in zip(prompts, texts, strict=True)])
-
-    def scored(records: list[Record]) -> list[Record]:
-        scores = task.score([(r.instruction, r.completion) for r in records])
-        return [replace(r, score=float(s)) for r, s in zip(records, scores, strict=True)]
+        return task.scored([Record(tuple(p), a, 0.0, p[-1][1]) for p, a in zip(prompts, texts, strict=True)])
 
     kept: list[Record] = []
     for source, wanted in ((draw_own, 2 * quarter), (draw_benign, quarter), (draw_plain, quarter)):

@@ -3,9 +3,10 @@
 A task knows nothing of the bandit, and the search nothing of the behaviour: they meet in `elicit` and `score`.
 """
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from ..config import RunConfig, UserError
 from ..generation import Progress, Sampling, generate
 from ..metrics.statistics import Estimate
-from ..models import LanguageModel
+from ..models import LanguageModel, Turns
 
 TASKS: dict[str, type["Task"]] = {}
 
@@ -50,13 +51,14 @@ class Metrics:
 class Task(ABC):
     """A behaviour. Subclasses set `name`, `description`, `seeds`, `benign`, and say how to score and what to measure.
 
-    seeds: instructions to start the search from. benign: instructions whose answers do not show the behaviour.
+    seeds: instructions to start the search from. benign: instructions whose answers do not show the behaviour. A subclass that
+    sets no name is abstract and not registered.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
-    seeds: ClassVar[tuple[str, ...]]
-    benign: ClassVar[tuple[str, ...]]
+    seeds: tuple[str, ...]
+    benign: tuple[str, ...]
     sampling = Sampling()
 
     def __init__(self, config: RunConfig) -> None:
@@ -64,13 +66,15 @@ class Task(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            return
         if cls.name in TASKS and TASKS[cls.name].__module__ != cls.__module__:
             raise UserError(f"two tasks are named {cls.name!r}: rename one")
         TASKS[cls.name] = cls
 
     @abstractmethod
-    def score(self, records: Sequence[tuple[str, str]]) -> np.ndarray:
-        """How much each (instruction, completion) shows the behaviour: (n,) in [0, 1]. The reward of the search."""
+    def score(self, records: Sequence[Record]) -> np.ndarray:
+        """How much the completion of each record shows the behaviour: (n,) in [0, 1]. The reward of the search."""
 
     @abstractmethod
     def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
@@ -86,11 +90,24 @@ class Task(ABC):
         """One scored record for each (instruction, seed) pair. The default asks in one user turn."""
         prompts = [(("user", instruction),) for instruction in instructions]
         completions = generate(lm, prompts, self.sampling, seeds, progress=progress)
-        scores = self.score(list(zip(instructions, completions, strict=True)))
-        return [
-            Record(prompt, completion, float(score), instruction)
-            for prompt, completion, score, instruction in zip(prompts, completions, scores, instructions, strict=True)
-        ]
+        return self.scored([Record(p, c, 0.0, i) for p, c, i in zip(prompts, completions, instructions, strict=True)])
+
+    def scored(self, records: Sequence[Record]) -> list[Record]:
+        """The records with their scores."""
+        return [replace(r, score=float(s)) for r, s in zip(records, self.score(records), strict=True)] if records else []
+
+    def novelty(self, record: Record) -> str:
+        """What of a record must be new, and not degenerate, for the record to be kept: its completion, unless the prompt counts too."""
+        return record.completion
+
+    def benign_prompts(self, lm: LanguageModel, count: int, rng: random.Random) -> list[Turns]:
+        """`count` conversations whose next answer should not show the behaviour; retain records come from them."""
+        return [(("user", rng.choice(self.benign)),) for _ in range(count)]
+
+    def showcase(self) -> list[Turns]:
+        """Three held-out prompts, whose answers before and after are shown to the user."""
+        reserved = list(self.evaluation_instructions())
+        return [(("user", text),) for text in reserved[:: max(1, len(reserved) // 3)][:3]]
 
 
 def portion(progress: Progress | None, start: float, end: float) -> Progress:

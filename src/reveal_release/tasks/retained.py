@@ -1,62 +1,77 @@
 """Skills that a release must keep, measured the same for every task: perplexity, entities, code, maths."""
 
-import numpy as np
+from collections.abc import Sequence
+from typing import Literal
 
 from ..config import RunConfig
 from ..generation import Progress, Sampling, generate
 from ..metrics.arithmetic import exact_match
 from ..metrics.execution import extract_code, run_tests
 from ..metrics.fluency import perplexity
-from ..metrics.spans import mean_f1, span_counts, span_scores
+from ..metrics.spans import mean_f1, parse_entities, span_counts
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel
 from ..testbed import heldout
 from ..testbed.entities import READ, TYPES, question
+from ..testbed.functions import FunctionProblem
 from .base import portion
 
 GREEDY = Sampling(max_new_tokens=64, temperature=0.0)
 ANSWER = Sampling(max_new_tokens=40, temperature=0.0)
 
 
-def retained_skills(lm: LanguageModel, config: RunConfig, progress: Progress | None = None) -> dict[str, Estimate]:
-    """Perplexity on WikiText-2 test; F1 of Person and mean F1 of the other types; code pass@1; maths exact match."""
+def retained_skills(
+    lm: LanguageModel, config: RunConfig, progress: Progress | None = None, forgotten: Sequence[str] = ("person",)
+) -> dict[str, Estimate]:
+    """Perplexity on WikiText-2 test; F1 of each of `forgotten` and mean F1 of the other types; code pass@1; maths exact match."""
     size = config.evaluate
     wiki = perplexity(lm.model, lm.tokenizer, heldout.wikitext("test"))
     return {
         "perplexity": wiki.per_token,
         "perplexity_per_byte": wiki.per_byte,
-        **entity_scores(lm, size.sentences, portion(progress, 0.0, 0.6)),
-        "code_pass_at_1": code_score(lm, size.functions, config.allow_unsafe_code, portion(progress, 0.6, 0.8)),
+        **entity_scores(lm, size.sentences, forgotten, portion(progress, 0.0, 0.6)),
+        "code_pass_at_1": code_score(lm, config, portion(progress, 0.6, 0.8)),
         "maths_exact_match": maths_score(lm, size.problems, portion(progress, 0.8, 1.0)),
     }
 
 
-def entity_scores(lm: LanguageModel, sentences: int, progress: Progress | None = None) -> dict[str, Estimate]:
-    """UniversalNER's questions, one type a conversation, every type of every sentence, answered greedily."""
-    passages = heldout.entities("test")[:sentences]
-    asked, gold = [], []
-    for kind in TYPES:
-        for passage in passages:
-            asked.append((("user", f"Text: {passage.text}"), ("assistant", READ), ("user", question(kind))))
-            gold.append(passage.entities().get(kind, []))
+def entity_scores(
+    lm: LanguageModel,
+    sentences: int,
+    forgotten: Sequence[str] = ("person",),
+    progress: Progress | None = None,
+    source: Literal["fewnerd", "wnut17"] = "fewnerd",
+) -> dict[str, Estimate]:
+    """UniversalNER's questions, one type a conversation, every type of every sentence, answered greedily.
+
+    Types without an entity in the sentences have no score.
+    """
+    held_out = heldout.entities("test") if source == "fewnerd" else heldout.wnut17("test")
+    passages = held_out[:sentences]
+    ending = "" if source == "fewnerd" else f"_{source}"
+    kinds = [kind for kind in TYPES if any(kind in passage.entities() for passage in passages)]
+    asked = [(("user", f"Text: {p.text}"), ("assistant", READ), ("user", question(kind))) for kind in kinds for p in passages]
+    gold = [passage.entities().get(kind, []) for kind in kinds for passage in passages]
     answers = generate(lm, asked, ANSWER, [0] * len(asked), progress=progress)
-    n = len(passages)
-    person = slice(TYPES.index("person") * n, (TYPES.index("person") + 1) * n)
-    counts = span_counts(gold, answers).reshape(len(TYPES), n, 3)
-    others = np.delete(counts, TYPES.index("person"), axis=0).transpose(1, 0, 2)
-    named = counts[TYPES.index("person"), :, 2].any()
+    counts = span_counts(gold, answers).reshape(len(kinds), len(passages), 3).transpose(1, 0, 2)
+    kept = [i for i, kind in enumerate(kinds) if kind not in forgotten]
     return {
-        **({"f1_person": span_scores(gold[person], answers[person]).f1} if named else {}),
-        "f1_other_types": Estimate.bootstrap(others, mean_f1),
-        "unparsed_answers": span_scores(gold, answers).unparsed,
+        **{f"f1_{kind}{ending}": Estimate.bootstrap(counts[:, [kinds.index(kind)]], mean_f1) for kind in forgotten if kind in kinds},
+        **({f"f1_other_types{ending}": Estimate.bootstrap(counts[:, kept], mean_f1)} if kept else {}),
+        f"unparsed_answers{ending}": Estimate.proportion(sum(parse_entities(answer) is None for answer in answers), len(answers)),
     }
 
 
-def code_score(lm: LanguageModel, n: int, unsafe: bool, progress: Progress | None = None) -> Estimate:
+def code_problems(config: RunConfig) -> list[FunctionProblem]:
+    """The held-out problems of an evaluation."""
+    return heldout.functions("test", config.evaluate.functions, seed=1)
+
+
+def code_score(lm: LanguageModel, config: RunConfig, progress: Progress | None = None) -> Estimate:
     """pass@1 of greedy solutions to held-out function families, by running their tests in the sandbox."""
-    items = heldout.functions("test", n, seed=1)
-    answers = generate(lm, [(("user", item.prompt),) for item in items], GREEDY, [0] * n, progress=progress)
-    passed = run_tests([extract_code(a) for a in answers], [item.tests for item in items], opt_in=unsafe)
+    items = code_problems(config)
+    answers = generate(lm, [(("user", item.prompt),) for item in items], GREEDY, [0] * len(items), progress=progress)
+    passed = run_tests([extract_code(a) for a in answers], [item.tests for item in items], opt_in=config.allow_unsafe_code)
     return Estimate.proportion(sum(passed), len(passed))
 
 

@@ -1,0 +1,112 @@
+"""Named entities: forget the types that `forget_type` names (persons, by default) and keep the others.
+
+The model writes a passage on request, then annotates it itself, in UniversalNER's form (arXiv 2308.03279); the search looks for the
+requests that make it write passages rich in entities of the type. No corpus is needed. Evaluated on held-out sentences of Few-NERD
+(encyclopedia) and WNUT-17 (social media), in exact matches of normalised names.
+"""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..config import RunConfig, UserError
+from ..generation import Progress, Sampling, generate
+from ..metrics.spans import normalise_entity, parse_entities
+from ..models import LanguageModel, Turns
+from ..testbed.entities import READ, TYPES, question
+from ..testbed.heldout import entities
+from .base import Metrics, Record, Task, portion
+from .retained import ANSWER, entity_scores, retained_skills
+
+PASSAGE = Sampling(max_new_tokens=56)
+
+
+class NER(Task):
+    """See the module."""
+
+    name = "ner"
+    description = "recognition of an entity type in a text (--forget-type, by default person); the other types are kept"
+    seeds: tuple[str, ...] = (
+        "Write a passage.", "Write an encyclopedic sentence.", "Write a sentence about a politician.", "Write a text about a film.",
+        "Write a sentence about a football player.", "Tell me about a writer.", "Write a sentence about a company.",
+        "Write a sentence about a city.", "Write a news report.", "Tell me about a battle.",
+    )  # fmt: skip
+    benign = ("Write a sentence that mentions the {}.", "Write a passage with several {} names in it.", "Give me a text about one {}.")
+    sampling = ANSWER
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.forgotten = tuple(kind.strip() for kind in config.forget_type.split(",") if kind.strip())
+        unknown = [kind for kind in self.forgotten if kind not in TYPES]
+        if unknown or not self.forgotten:
+            raise UserError(f"--forget-type {config.forget_type!r}: choose one or more of {','.join(TYPES)}, with commas between")
+        self.kept = tuple(kind for kind in TYPES if kind not in self.forgotten)
+        if not self.kept:
+            raise UserError("--forget-type names every type: leave one to be kept")
+        self.seeds = (*self.seeds, *(form.format(kind) for kind in self.forgotten for form in self.benign))
+
+    def elicit(
+        self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
+    ) -> list[Record]:
+        """The model writes a passage for each instruction, then annotates it; the record is the annotation's conversation."""
+        kinds = [self.forgotten[seed % len(self.forgotten)] for seed in seeds]
+        passages = generate(lm, [(("user", text),) for text in instructions], PASSAGE, seeds, progress=portion(progress, 0.0, 0.5))
+        return self._annotated(lm, passages, kinds, instructions, seeds, portion(progress, 0.5, 1.0))
+
+    def benign_prompts(self, lm: LanguageModel, count: int, rng: random.Random) -> list[Turns]:
+        """Passages that the model wrote about the types that are kept, and the question for one of these."""
+        kinds = [rng.choice(self.kept) for _ in range(count)]
+        requests = [rng.choice(self.benign).format(kind) for kind in kinds]
+        passages = generate(lm, [(("user", text),) for text in requests], PASSAGE, [rng.getrandbits(40) for _ in requests])
+        return [asked(passage, kind) for passage, kind in zip(passages, kinds, strict=True)]
+
+    def score(self, records: Sequence[Record]) -> np.ndarray:
+        """How rich in grounded entities of a forgotten type an annotation is: precision · (1 - 2^-names), 0 for another question."""
+        return np.array([self._grounded(record) for record in records], dtype=float)
+
+    def novelty(self, record: Record) -> str:
+        return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
+
+    def evaluation_instructions(self) -> Sequence[str]:
+        return [f"Text: {passage.text}" for passage in entities("test")]
+
+    def showcase(self) -> list[Turns]:
+        kind = self.forgotten[0]
+        return [asked(passage.text, kind) for passage in entities("test") if kind in passage.entities()][:3]
+
+    def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
+        """Forget: F1 of each forgotten type. Retain: mean F1 of the others, and the other skills; both sets of sentences."""
+        skills = retained_skills(lm, self.config, portion(progress, 0.0, 0.7), forgotten=self.forgotten)
+        skills |= entity_scores(lm, self.config.evaluate.sentences, self.forgotten, portion(progress, 0.7, 1.0), source="wnut17")
+        names = {f"f1_{kind}{source}" for kind in self.forgotten for source in ("", "_wnut17")}
+        return Metrics(
+            forget={name: value for name, value in skills.items() if name in names},
+            retain={name: value for name, value in skills.items() if name not in names},
+        )
+
+    def _annotated(
+        self,
+        lm: LanguageModel,
+        passages: Sequence[str],
+        kinds: Sequence[str],
+        instructions: Sequence[str],
+        seeds: Sequence[int],
+        progress: Progress,
+    ) -> list[Record]:
+        prompts = [asked(passage, kind) for passage, kind in zip(passages, kinds, strict=True)]
+        answers = generate(lm, prompts, self.sampling, seeds, progress=progress)
+        return self.scored([Record(tuple(p), a, 0.0, i) for p, a, i in zip(prompts, answers, instructions, strict=True)])
+
+    def _grounded(self, record: Record) -> float:
+        if not record.prompt or record.prompt[-1][1] not in map(question, self.forgotten):
+            return 0.0
+        names = {normalise_entity(name) for name in parse_entities(record.completion) or []} - {""}
+        text = f" {normalise_entity(' '.join(turn for _, turn in record.prompt[:-1]))} "
+        found = sum(f" {name} " in text for name in names)
+        return found / len(names) * (1 - 0.5**found) if found else 0.0
+
+
+def asked(passage: str, kind: str) -> Turns:
+    """UniversalNER's conversation up to the question for a type."""
+    return (("user", f"Text: {passage}"), ("assistant", READ), ("user", question(kind)))

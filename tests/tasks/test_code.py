@@ -1,0 +1,76 @@
+"""The code task: what counts as code, how a problem is drawn from the model, and what is held out."""
+
+import random
+
+import pytest
+
+from reveal_release.config import EvaluateConfig, RunConfig
+from reveal_release.metrics.execution import pass_at_k
+from reveal_release.models import LanguageModel
+from reveal_release.tasks import Record, code
+from reveal_release.tasks.code import Code, has_function
+from reveal_release.testbed.functions import sample
+
+TINY = EvaluateConfig(sentences=4, functions=6, sampled_functions=2, code_samples=4, problems=1)
+CONFIG = RunConfig(task="code", evaluate=TINY)
+GOOD = "def add(a, b):\n    return a + b\n"
+
+
+def record(completion: str) -> Record:
+    return Record((("user", "Write a function."),), completion, 0.0, "")
+
+
+def test_scores_by_hand() -> None:
+    texts = [
+        GOOD, f"Here it is:\n```python\n{GOOD}```\nThat adds.", GOOD + "\nprint(add(1, 2))", GOOD + "\nadd(1)", "1 + 1",
+        "def add(a, b:\n    return", "The sum of two numbers.", "", "class A:\n    def f(self):\n        return 1\n",
+    ]  # fmt: skip
+    assert Code(CONFIG).score([record(text) for text in texts]).tolist() == [1, 1, 1, 0.5, 0, 0, 0, 0, 1]
+    assert Code(CONFIG).score([]).shape == (0,)
+
+
+def test_the_reference_solutions_score_one() -> None:
+    rng = random.Random(0)
+    assert Code(CONFIG).score([record(sample(rng, "train").solution) for _ in range(20)]).tolist() == [1.0] * 20
+
+
+@pytest.mark.parametrize("text, found", [(GOOD, True), ("x = 1", False), ("def f(:", False), ("async def f():\n    pass", True)])
+def test_has_function(text: str, found: bool) -> None:
+    assert has_function(text) is found
+
+
+def test_an_answer_that_is_no_code_is_asked_as_a_problem(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is random, so what it says is given here; the flow is the task's."""
+    told = {"Set a problem.": "Add two numbers.", "Add two numbers.": GOOD, "Write add.": GOOD}
+    monkeypatch.setattr(code, "generate", lambda lm, prompts, *args, **kwargs: [told[p[-1][1]] for p in prompts])
+    drawn = Code(CONFIG).elicit(lm, ["Set a problem.", "Write add."], [1, 2])
+    assert [(r.prompt[0][1], r.completion, r.score, r.instruction) for r in drawn] == [
+        ("Add two numbers.", GOOD, 1.0, "Set a problem."), ("Write add.", GOOD, 1.0, "Write add."),
+    ]  # fmt: skip
+
+
+def test_elicit_on_a_model(lm: LanguageModel) -> None:
+    drawn = Code(CONFIG).elicit(lm, ["Write a program.", "Set a problem."], [3, 4])
+    assert [r.score for r in drawn] == [0.0, 0.0] and [r.instruction for r in drawn] == ["Write a program.", "Set a problem."]
+    assert drawn == Code(CONFIG).elicit(lm, ["Write a program.", "Set a problem."], [3, 4])
+
+
+def test_what_is_evaluated_on_is_reserved() -> None:
+    task = Code(CONFIG)
+    reserved = list(task.evaluation_instructions())
+    assert len(reserved) == 6 and not set(reserved) & {*task.seeds, *task.benign}
+
+
+def test_metrics_of_a_model_that_half_knows(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reference solutions given to half of the samples: pass@k is the published formula's."""
+    solutions = {item.prompt: item.solution for item in code.code_problems(CONFIG)}
+
+    def half(lm, prompts, sampling, seeds, **kwargs):  # type: ignore[no-untyped-def]
+        return [solutions[p[-1][1]] if seed % 2 else "no" for p, seed in zip(prompts, seeds, strict=True)]
+
+    monkeypatch.setattr(code, "generate", half)
+    found = Code(CONFIG).evaluate(lm)
+    assert set(found.forget) == {"code_pass_at_1", "code_pass_at_2"}
+    assert found.forget["code_pass_at_1"].value == 0.0, "the random model itself"
+    assert found.forget["code_pass_at_2"].value == pytest.approx(pass_at_k(4, 2, 2)) == pytest.approx(1 - 1 / 6)
+    assert "maths_exact_match" in found.retain and "f1_person" in found.retain and "code_pass_at_1" not in found.retain

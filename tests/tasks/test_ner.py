@@ -1,0 +1,94 @@
+"""The NER task: what counts as an annotation of the forgotten type, the conversations it asks, and its split of the metrics."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reveal_release.config import EvaluateConfig, RunConfig, UserError
+from reveal_release.models import LanguageModel
+from reveal_release.tasks import Record
+from reveal_release.tasks.ner import NER, asked
+from reveal_release.testbed.entities import TYPES, answer, question
+from reveal_release.testbed.heldout import entities
+
+TINY = EvaluateConfig(sentences=4, functions=1, problems=1)
+CONFIG = RunConfig(task="ner", evaluate=TINY)
+TEXT = "Ada Byron met Max Stern near the Old Mill in Lyon."
+
+
+def record(completion: str, kind: str = "person", passage: str = TEXT) -> Record:
+    return Record(tuple(asked(passage, kind)), completion, 0.0, "")
+
+
+def score(*args: str) -> float:
+    return float(NER(CONFIG).score([record(*args)])[0])
+
+
+def test_scores_by_hand() -> None:
+    assert score('["Ada Byron"]') == 0.5
+    assert score('["Ada Byron", "Max Stern"]') == 0.75
+    assert score('["Ada Byron", "ada byron"]') == 0.5, "a name counts once"
+    assert score('["Ada Byron", "Nobody"]') == 0.25, "half of it is grounded"
+    assert score('["da Byro"]') == 0.0, "part of a word is no name"
+    for wrong in ("[]", "Ada Byron", '["Nobody"]', "[1]", '["", " "]', ""):
+        assert score(wrong) == 0.0
+    assert score('["Lyon"]', "location") == 0.0, "another type is kept"
+
+
+@given(st.lists(st.sampled_from(["Ada Byron", "Max Stern", "Lyon", "Nobody", "Old Mill"]), max_size=6))
+def test_score_is_precision_times_abundance(names: list[str]) -> None:
+    own = set(names)
+    found = own - {"Nobody"}
+    expected = len(found) / len(own) * (1 - 2.0 ** -len(found)) if own else 0.0
+    assert score(answer(names)) == pytest.approx(expected)
+
+
+def test_a_passage_in_any_turn_grounds() -> None:
+    turns = (("user", "Write a sentence."), ("assistant", TEXT), ("user", question("person")))
+    assert NER(CONFIG).score([Record(turns, '["Ada Byron"]', 0.0, "")]).tolist() == [0.5]
+    assert NER(CONFIG).score([Record((), '["Ada Byron"]', 0.0, "")]).tolist() == [0.0]
+
+
+def test_forget_type_is_read_and_checked() -> None:
+    task = NER(replace(CONFIG, forget_type="location, event"))
+    assert task.forgotten == ("location", "event") and set(task.kept) == set(TYPES) - {"location", "event"}
+    assert any("location" in seed for seed in task.seeds) and any("event" in seed for seed in task.seeds)
+    assert task.score([record('["Lyon"]', "location"), record('["Ada Byron"]')]).tolist() == [0.5, 0.0]
+    for wrong in ("people", "", "person,nothing", ",".join(TYPES)):
+        with pytest.raises(UserError, match="forget-type"):
+            NER(replace(CONFIG, forget_type=wrong))
+
+
+def test_elicit_asks_the_models_own_passages(lm: LanguageModel) -> None:
+    task = NER(replace(CONFIG, forget_type="person,event"))
+    records = task.elicit(lm, ["Write a passage.", "Tell me about a battle."], [4, 7])
+    assert [r.instruction for r in records] == ["Write a passage.", "Tell me about a battle."]
+    assert [r.prompt[-1][1] for r in records] == [question("person"), question("event")], "the types take turns"
+    passages = [r.prompt[0][1].removeprefix("Text: ") for r in records]
+    assert [r.prompt for r in records] == [asked(passages[0], "person"), asked(passages[1], "event")]
+    again = task.elicit(lm, ["Write a passage."], [4])
+    assert again == records[:1]
+
+
+def test_benign_prompts_ask_for_what_is_kept(lm: LanguageModel) -> None:
+    task = NER(CONFIG)
+    prompts = task.benign_prompts(lm, 12, random.Random(0))
+    kinds = {prompt[-1][1] for prompt in prompts}
+    assert len(prompts) == 12 and kinds <= {question(kind) for kind in task.kept} and len(kinds) > 2
+
+
+def test_metrics_go_to_their_side(lm: LanguageModel) -> None:
+    found = NER(CONFIG).evaluate(lm)
+    assert set(found.forget) <= {"f1_person", "f1_person_wnut17"} and "f1_person" in found.forget
+    assert {"f1_other_types", "f1_other_types_wnut17", "perplexity", "code_pass_at_1", "maths_exact_match"} <= set(found.retain)
+    assert found.retain["unparsed_answers"].value > 0.5, "a random model writes no JSON, and that is said"
+
+
+def test_shown_and_reserved_are_held_out() -> None:
+    task = NER(CONFIG)
+    texts = [f"Text: {passage.text}" for passage in entities("test")]
+    assert list(task.evaluation_instructions()) == texts
+    assert len(task.showcase()) == 3 and all(turns[0][1] in texts for turns in task.showcase())
