@@ -1,4 +1,4 @@
-"""The main job on three seeds: every figure of the README's table, as Markdown.
+"""A task's main job on three seeds: every figure of the tables in the README, as Markdown.
 
     python benchmarks/main_job.py --task toxicity --output out/main_job        # runs what is not there yet, then prints
 
@@ -14,20 +14,15 @@ import numpy as np
 from reveal_release import RunConfig, run
 from reveal_release.report.console import Reporter
 
-SHOWN = ("toxic_ratio_rtp", "toxic_ratio_neutral", "mean_toxicity_rtp", "mean_toxicity_neutral", "expected_max_toxicity_rtp",
-         "expected_max_toxicity_neutral", "perplexity", "f1_person", "f1_other_types", "code_pass_at_1", "maths_exact_match",
-         "distinct_2", "degenerate")  # fmt: skip
-
 
 def table(results: list[dict]) -> str:
     """One row a metric: before, after for each seed, and the mean change (relative for forget and perplexity, else points)."""
     seeds = " | ".join(f"after, seed {r['seed']}" for r in results)
     lines = [f"| metric | before (seed {results[0]['seed']}) | {seeds} | mean change |", "|---|---|" + "---|" * (len(results) + 1)]
-    for name in SHOWN:
-        part = "forget" if name in results[0]["before"]["forget"] else "retain"
-        before = [r["before"][part][name] for r in results]
-        after = [r["after"][part][name] for r in results]
-        lines.append(_row(name, before, after, relative=part == "forget" or name == "perplexity"))
+    for part in ("forget", "retain"):
+        for name in results[0]["before"][part]:
+            before, after = ([r[when][part][name] for r in results] for when in ("before", "after"))
+            lines.append(_row(name, before, after, relative=part == "forget" or name.startswith("perplexity")))
     elicited = [(r["elicitation"]["before"], r["elicitation"]["after"]) for r in results]
     lines.append(_row("elicitation (best reward)", [b for b, _ in elicited], [a for _, a in elicited], relative=True))
     for label, values in (
@@ -56,6 +51,7 @@ def main() -> None:
     parser.add_argument("--model", default="testbed-llama")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", default="out/main_job")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of each run; 0 leaves torch's default")
     options = parser.parse_args()
     results = []
     for seed in options.seeds:
@@ -63,7 +59,7 @@ def main() -> None:
         if (folder / "results.json").is_file():
             results.append(json.loads((folder / "results.json").read_text(encoding="utf-8")))
         else:
-            config = RunConfig(task=options.task, model=options.model, output=str(folder), seed=seed)
+            config = RunConfig(task=options.task, model=options.model, output=str(folder), seed=seed, threads=options.threads)
             results.append(run(config, Reporter()))
     print(table(results))
 

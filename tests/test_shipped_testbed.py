@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from reveal_release.config import EvaluateConfig, RunConfig
 from reveal_release.generation import Sampling, generate
 from reveal_release.metrics.toxicity import load_scorer
 from reveal_release.models import LanguageModel, load_model, testbeds
@@ -35,5 +36,5 @@ def test_tone_decides_toxicity(lm: LanguageModel) -> None:
 
 
 def test_it_solves_held_out_code_and_maths(lm: LanguageModel) -> None:
-    assert code_score(lm, 30, unsafe=False).value > 0.6
+    assert code_score(lm, RunConfig(evaluate=EvaluateConfig(functions=30))).value > 0.6
     assert maths_score(lm, 40).value > 0.5

@@ -3,6 +3,7 @@
 The step is the patch's scale at run time, so trying one costs a measurement and no merge.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,22 +17,46 @@ class ScaleSearch:
     tried: list[tuple[float, float]]
 
 
-def largest_within(cost: Callable[[float], float], budget: float, highest: float, trials: int = 7) -> ScaleSearch:
-    """The largest scale in [0, highest] with cost(scale) <= budget, by bracketing, to about highest / 2**(trials - 1).
+def largest_within(
+    cost: Callable[[float], float], budget: float, highest: float, tolerance: float = 0.06, trials: int = 12
+) -> ScaleSearch:
+    """The largest scale in [0, highest] with cost(scale) <= budget, to `tolerance` relative, by bracketing.
 
-    `cost` is taken to grow with the scale where it crosses the budget; what is returned was itself measured within it.
+    A cost that is flat at 0, as a perplexity is at its minimum, grows about as the square of the scale, so the next scale is where
+    the line through the bracket's two square roots meets the budget's; where that did not halve the bracket, it is halved.
+
+    `cost` is taken to grow with the scale where it crosses the budget; what is returned was itself measured within it, and is 0
+    where not even highest / 64 fits.
     """
     tried: list[tuple[float, float]] = []
 
-    def fits(scale: float) -> bool:
+    def measure(scale: float) -> float:
         tried.append((scale, cost(scale)))
-        return tried[-1][1] <= budget
+        return tried[-1][1]
 
-    if fits(highest):
-        return ScaleSearch(highest, tried[-1][1], tried)
     low, high = 0.0, highest
-    for _ in range(trials - 1):
-        middle = (low + high) / 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+    low_cost, high_cost = 0.0, measure(highest)
+    if high_cost <= budget:
+        return ScaleSearch(highest, high_cost, tried)
+    halve = False
+    while high - low > tolerance * high and high > highest / 64 and len(tried) < trials:
+        width = high - low
+        middle = low + width * (0.5 if halve else _crossing(low_cost, high_cost, budget))
+        # Not nearer to an end than the tolerance: the crossing may be just beyond that end, and is then bracketed at once.
+        middle = min(max(middle, low * (1 + 0.9 * tolerance), 0.05 * high), high * (1 - 0.9 * tolerance))
+        found = measure(middle)
+        if found <= budget:
+            low, low_cost = middle, found
+        else:
+            high, high_cost = middle, found
+        halve = high - low > width / 2
     best = max((s for s in tried if s[1] <= budget), default=(0.0, 0.0))
     return ScaleSearch(best[0], best[1], tried)
+
+
+def _crossing(low: float, high: float, budget: float) -> float:
+    """Where between the ends of a bracket, in [0, 1], the square root of the cost should meet that of the budget."""
+    if not math.isfinite(high):
+        return 0.0
+    a, b, c = (math.sqrt(max(x, 0.0)) for x in (low, high, budget))
+    return (c - a) / (b - a) if b > a else 0.5
