@@ -64,7 +64,7 @@ def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
 
 
 class Data(NamedTuple):
-    """forget and harmless: drawn by the revealed instructions, with and without the behaviour; retain: what must not change."""
+    """forget and harmless: where the behaviour comes out, with it and without it; retain: what must not change."""
 
     forget: list[Record]
     harmless: list[Record]
@@ -136,7 +136,7 @@ class Workshop:
 
     def generate_data(self, t: int, patch: Patch, revealed: dict[str, Any]) -> Data:
         """What the patched model wrote for the best instructions, and, once for all iterations, what the original does otherwise."""
-        config, own = self.config, self.seed(f"forget-{t}")
+        config, seed = self.config, self.seed(f"forget-{t}")
         rewards = {text: reward for text, reward, _ in revealed["history"]}
         rewards |= {f["instruction"]: f["reward"]["value"] for f in revealed["finalists"]}  # on more samples
         distinct = {text: share for text, _, share in revealed["history"]}  # what always gets one answer makes one record
@@ -145,19 +145,20 @@ class Workshop:
 
         def write_revealed(update: Progress) -> Any:
             with self.patched(patch):
-                forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, own, t, update, others)
+                forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, seed, t, update, others)
             return {"forget": [r.to_dict() for r in forget], "harmless": [r.to_dict() for r in harmless]}
 
         def write_retain(update: Progress) -> Any:
-            rows = retain_records(self.lm, self.task, config.release, config.reveal.threshold, self.seed("retain"), update)
-            return [row.to_dict() for row in rows]
+            kept, otherwise = retain_records(self.lm, self.task, config.release, config.reveal.threshold, self.seed("retain"), update)
+            return {"retain": [r.to_dict() for r in kept], "harmless": [r.to_dict() for r in otherwise]}
 
         drawn = self.phase(f"forget-{t}", f"Reveal {t}: the model writes its forget data", write_revealed, config.reveal.records)
         self.folder.write_rows(f"forget_data/iteration-{t}.jsonl", drawn["forget"])
-        retain = self.phase("retain", "The model writes its retain data", write_retain, config.release.retain_records)
-        self.folder.write_rows("retain_data.jsonl", retain)
+        own = self.phase("retain", "The model writes its retain data", write_retain, config.release.retain_records)
+        self.folder.write_rows("retain_data.jsonl", own["retain"])
         self.iterations.append({"iteration": t, "best": revealed["best"], "calls": revealed["calls"], "records": len(drawn["forget"])})
-        return Data(*([Record.from_dict(row) for row in rows] for rows in (drawn["forget"], drawn["harmless"], retain)))
+        parts = drawn["forget"], drawn["harmless"] + own["harmless"], own["retain"]
+        return Data(*([Record.from_dict(row) for row in rows] for rows in parts))
 
     def release(self, t: int, patch: Patch, data: Data) -> Patch | None:
         """The step of iteration t, or None where the budget allows none that matters.

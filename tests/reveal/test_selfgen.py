@@ -105,34 +105,55 @@ def test_one_seed_one_data_set(lm: LanguageModel, task: Letters) -> None:
 # ---- retain ----
 
 
-def test_retain_records_come_from_three_sources_and_score_below_the_threshold(lm: LanguageModel, task: Letters) -> None:
-    records = retain_records(lm, task, RETAIN, 0.5, seed=4)
+class Some(Letters):
+    """Scores as `Letters` does, but only where the last user turn has an even number of characters: elsewhere 0."""
+
+    def score(self, records: Sequence[Record]) -> np.ndarray:
+        return super().score(records) * [len(r.instruction) % 2 == 0 < len(r.instruction) for r in records]
+
+
+@pytest.fixture
+def some() -> Some:
+    return Some(RunConfig())
+
+
+def test_retain_records_come_from_three_sources_and_score_below_the_threshold(lm: LanguageModel, some: Some) -> None:
+    records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=4)
     plain = [r for r in records if not r.prompt]
-    benign = [r for r in records if r.instruction in task.benign]
+    benign = [r for r in records if r.instruction in some.benign]
     own = [r for r in records if r.prompt and r not in benign]
     assert [len(part) > 0 for part in (plain, benign, own)] == [True] * 3
     assert len(plain) <= 4 and len(benign) <= 4 and len(own) <= 8 and len(records) == len(plain + benign + own)
-    assert all(r.score < 0.5 for r in records)
+    assert all(r.score < 0.5 for r in records + harmless)
     assert all(r.prompt[-1] == ("user", r.instruction) for r in records if r.prompt)
-    assert {len(r.prompt) for r in own} <= {1, 3}
-    texts = [exchange(r) for r in records]
+    assert {len(r.prompt) for r in own} <= {1, 3} and len({r.prompt for r in own}) == len(own)
+    texts = [exchange(r) for r in records + harmless]
     assert all(similar(a, b) <= 0.7 for i, a in enumerate(texts) for b in texts[:i])
-    assert records == retain_records(lm, task, RETAIN, 0.5, seed=4)
+    assert (records, harmless) == retain_records(lm, some, RETAIN, 0.5, seed=4)
 
 
-def test_reserved_instructions_are_no_retain_data(lm: LanguageModel, task: Letters) -> None:
-    own = [r.instruction for r in retain_records(lm, task, RETAIN, 0.5, seed=4) if r.instruction and r.instruction not in task.benign]
+def test_where_the_behaviour_comes_out_nothing_is_retained(lm: LanguageModel, some: Some) -> None:
+    """No prompt is on both sides, and what is answered otherwise to those that waver is harmless."""
+    records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=4)
+    assert len(harmless) >= 2 and all(len(r.instruction) % 2 == 0 for r in harmless)
+    assert not {r.prompt for r in records} & {r.prompt for r in harmless}
+    assert {len(some.benign[0]) % 2, len(some.benign[1]) % 2} == {0, 1}, "one of the benign prompts wavers"
+    assert {r.instruction for r in records} & {*some.benign} == {text for text in some.benign if len(text) % 2}
+
+
+def test_reserved_instructions_are_no_retain_data(lm: LanguageModel, some: Some) -> None:
+    own = [r.instruction for r in retain_records(lm, some, RETAIN, 0.5, seed=4)[0] if r.instruction and r.instruction not in some.benign]
     reserved = own[0]
-    task.evaluation_instructions = lambda: (reserved,)  # type: ignore[method-assign]
-    again = retain_records(lm, task, RETAIN, 0.5, seed=4)
-    assert key(reserved) not in {key(r.instruction) for r in again}
+    some.evaluation_instructions = lambda: (reserved,)  # type: ignore[method-assign]
+    again, harmless = retain_records(lm, some, RETAIN, 0.5, seed=4)
+    assert key(reserved) not in {key(r.instruction) for r in again + harmless}
 
 
-def test_a_model_without_a_chat_template_answers_benign_instructions(lm: LanguageModel, task: Letters) -> None:
+def test_a_model_without_a_chat_template_answers_benign_instructions(lm: LanguageModel, some: Some) -> None:
     lm.tokenizer.chat_template = None
-    records = retain_records(lm, task, RETAIN, 0.5, seed=4)
+    records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=4)
     assert user_turn_ids(lm.tokenizer) is None
-    assert {r.instruction for r in records} <= {"", *task.benign} and len(records) > 2
+    assert {r.instruction for r in records + harmless} <= {"", *some.benign} and len(records) > 2
 
 
 # ---- records and rows ----

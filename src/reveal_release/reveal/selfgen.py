@@ -15,6 +15,9 @@ from .proposals import key
 from .search import draw
 
 ROUNDS = 3
+ANSWERS = 3
+WAVERING = 0.1
+"""A prompt that draws the behaviour out more often than this is no place to hold the model."""
 MOST = 6
 """One instruction gives at most this part of the forget records, if the portfolio's equal shares are smaller."""
 TURN = Sampling(max_new_tokens=56)
@@ -68,11 +71,14 @@ def revealed_records(
 
 def retain_records(
     lm: LanguageModel, task: Task, config: ReleaseConfig, threshold: float, seed: int, progress: Progress | None = None
-) -> list[Record]:
-    """What the model does when it does not show the behaviour: nothing from outside is needed.
+) -> tuple[list[Record], list[Record]]:
+    """What the model does when it does not show the behaviour, (retain, harmless): nothing from outside is needed.
 
-    A half are the model's own conversations of two turns, whose user turns are drawn from what it was taught to answer and so cover
-    its skills; a quarter answer the task's benign instructions; a quarter are plain text from an empty context, for the language itself.
+    A half come from the model's own conversations of two turns, whose user turns are drawn from what it was taught to answer and so
+    cover its skills; a quarter answer the task's benign prompts; a quarter are plain text from an empty context, for the language itself.
+
+    Where a prompt draws the behaviour out now and then, to hold the model's distribution is to hold the behaviour: what it answers
+    otherwise there is harmless, and not to be retained. Each own prompt is answered `ANSWERS` times to find out.
     """
     rng = random.Random(seed)
     reserved = {key(text) for text in task.evaluation_instructions()}
@@ -81,17 +87,18 @@ def retain_records(
     begin = [lm.tokenizer.bos_token_id] if lm.tokenizer.bos_token_id is not None else None
 
     def draw_own(count: int) -> list[Record]:
-        """Conversations of two turns; each turn is a record."""
+        """Conversations of two turns; each turn's answers are records."""
         first = follow([()] * (count // 2))
-        return first + follow([(*r.prompt, ("assistant", r.completion)) for r in first])
+        calm = {r.prompt: r for r in reversed(first) if r.score < threshold}
+        return first + follow([(*r.prompt, ("assistant", r.completion)) for r in calm.values()])
 
     def follow(conversations: Sequence[Turns]) -> list[Record]:
-        """The next user turn of each conversation and the answer to it."""
+        """The next user turn of each conversation, and `ANSWERS` answers to it."""
         starts = [(turns, user_turn_ids(lm.tokenizer, turns)) for turns in conversations]
         usable = [(turns, ids) for turns, ids in starts if ids]
         asked = generate(lm, [ids for _, ids in usable], TURN, seeds(len(usable)))
         kept = [(*turns, ("user", text)) for (turns, _), text in zip(usable, asked, strict=True) if text and key(text) not in reserved]
-        return answers(kept)
+        return answers([turns for turns in kept for _ in range(ANSWERS)])
 
     def draw_benign(count: int) -> list[Record]:
         return answers(task.benign_prompts(lm, count, rng))
@@ -108,18 +115,34 @@ def retain_records(
         return task.scored([Record(tuple(p), a, 0.0, p[-1][1]) for p, a in zip(prompts, texts, strict=True)])
 
     kept: list[Record] = []
+    harmless: list[Record] = []
     for source, wanted in ((draw_own, 2 * quarter), (draw_benign, quarter), (draw_plain, quarter)):
-        mine: list[Record] = []
+        drawn: list[Record] = []
+        calm: list[Record] = []
+        steady: list[Record] = []
         for _ in range(ROUNDS):
-            before = len(mine)
-            curate(source(wanted), lambda score: score < threshold, mine, cap=wanted, seen=seen, text=exchange)
+            drawn += (new := source(wanted))
+            curate(new, lambda score: score < threshold, calm, cap=len(drawn), seen=seen, text=exchange)
+            before, (steady, wavering) = len(steady), _parted(calm, drawn, threshold)
+            if source is draw_own:
+                steady = list({r.prompt: r for r in steady}.values())  # many prompts rather than many answers
             if progress:
-                progress(len(kept) + min(len(mine), wanted), config.retain_records)
-            if len(mine) >= wanted or len(mine) - before < 0.05 * wanted:
+                progress(len(kept) + min(len(steady), wanted), config.retain_records)
+            if len(steady) >= wanted or len(steady) - before < 0.05 * wanted:
                 break
-        kept += mine[:wanted]
+        kept += steady[:wanted]
+        harmless += wavering
     rng.shuffle(kept)
-    return kept
+    return kept, harmless
+
+
+def _parted(calm: Sequence[Record], drawn: Sequence[Record], threshold: float) -> tuple[list[Record], list[Record]]:
+    """The calm records of prompts under which none, or hardly any, of those drawn shows the behaviour; and the others."""
+    shown: dict[Turns, list[bool]] = {}
+    for record in drawn:
+        shown.setdefault(record.prompt, []).append(record.score >= threshold)
+    wavering = {prompt for prompt, scores in shown.items() if sum(scores) > WAVERING * len(scores)}
+    return [r for r in calm if r.prompt not in wavering], [r for r in calm if r.prompt in wavering]
 
 
 def exchange(record: Record) -> str:

@@ -1,0 +1,109 @@
+"""A model on a suite: what is asked, how samples are counted, what is refused before long work."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reveal_release.config import UserError
+from reveal_release.models import LanguageModel
+from reveal_release.suites import CodeSuite, MathsSuite, evaluate, load_suite, make_suite
+from reveal_release.suites.__main__ import main
+from reveal_release.suites.base import Row
+from reveal_release.suites.evaluate import code_suite, maths_suite
+
+DATA = Path(__file__).with_name("data")
+SHORT = {
+    "task_id": "Short/0",
+    "prompt": 'def same(x):\n    """x"""\n',
+    "entry_point": "same",
+    "canonical_solution": "    return x\n",
+    "test": "def check(f):\n    assert f(3) == 3 and f(4) == 4\n",
+}
+
+
+def short() -> CodeSuite:
+    suite = make_suite("humaneval", [Row(SHORT, "rows", 1), Row({**SHORT, "task_id": "Short/1"}, "rows", 2)])
+    assert isinstance(suite, CodeSuite)
+    return suite
+
+
+def test_a_random_model_writes_no_program_and_is_asked_the_same_twice(lm: LanguageModel) -> None:
+    seen: list[tuple[int, int]] = []
+    first = code_suite(lm, short(), max_new_tokens=8, progress=lambda done, total: seen.append((done, total)))
+    assert first["pass_at_1"].value == 0.0 and first["pass_at_1"].n == 2 and first["pass_at_1"].high > 0.5
+    assert seen[-1] == (4, 4) and [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert first == code_suite(lm, short(), max_new_tokens=8)
+    assert maths_suite(lm, maths(), max_new_tokens=8, limit=1).value == 0.0
+
+
+def maths() -> MathsSuite:
+    suite = load_suite("gsm8k", DATA / "gsm8k.jsonl")
+    assert isinstance(suite, MathsSuite)
+    return suite
+
+
+def test_passes_are_counted_per_problem_and_pass_at_k_is_unbiased(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = [[True, False, False, True], [False] * 4]  # problem by sample
+    suite = short()
+    answers = [item.solution if ok else "    return 0\n" for item, row in zip(suite.items, passed, strict=True) for ok in row]
+    asked: dict[str, Any] = {}
+
+    def written(lm: LanguageModel, prompts: Sequence[list[int]], sampling: object, seeds: list[int], progress: object) -> list[str]:
+        asked.update(prompts=prompts, seeds=seeds, sampling=sampling)
+        return answers
+
+    monkeypatch.setattr(evaluate, "generate", written)
+    result = code_suite(lm, suite, k=(1, 2), samples=4, temperature=0.8, max_new_tokens=8)
+    for k in (1, 2):  # the mean over all choices of k samples of whether one passes
+        draws = [[any(draw) for draw in itertools.combinations(row, k)] for row in passed]
+        expected = sum(sum(row) / len(row) for row in draws) / 2
+        assert result[f"pass_at_{k}"].value == pytest.approx(expected)
+        assert result[f"pass_at_{k}"].low <= expected <= result[f"pass_at_{k}"].high
+    assert len(set(asked["seeds"])) == 8 and asked["sampling"].temperature == 0.8 and asked["sampling"].top_k == 0
+    assert asked["prompts"][0] == asked["prompts"][3]
+    answers = [suite.items[0].solution]
+    assert code_suite(lm, suite, limit=1, max_new_tokens=8)["pass_at_1"].value == 1.0
+    suite_of_maths = maths()
+    answers = [item.answer for item in suite_of_maths.items[:3]] + ["#### 0"]
+    assert maths_suite(lm, suite_of_maths, max_new_tokens=8).value == 0.75
+
+
+def test_a_model_without_a_chat_template_continues_the_head(lm: LanguageModel) -> None:
+    item = short().items[0]
+    chat = lm.tokenizer.decode(evaluate._code_prompt(lm, item))
+    assert "Complete this Python function" in chat
+    lm.tokenizer.chat_template = None
+    assert evaluate._code_prompt(lm, item) == lm.tokenizer(SHORT["prompt"].rstrip())["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": (2,)}, "k is 2 with 1 samples"),
+        ({"k": ()}, "k is empty"),
+        ({"samples": 5}, "are all the same: give a temperature"),
+        ({"limit": 0}, "limit is 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"max_new_tokens": 500}, r"Short/\d needs \d+ tokens \(500 of them new\) and .* has a context of 512"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(lm: LanguageModel, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        code_suite(lm, short(), **options)
+
+
+def test_the_command_prints_a_table_and_explains_mistakes(tiny_llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(SHORT) + "\n")
+    common = [tiny_llama, "--suite", "humaneval", "--path", str(path), "--max-new-tokens", "8", "--device", "cpu"]
+    assert main([*common, "--k", "1,2", "--samples", "2", "--temperature", "0.8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [["humaneval", "pass_at_1", "0.000"], ["humaneval", "pass_at_2", "0.000"]]
+    assert main([tiny_llama, "--suite", "gsm8k", "--path", str(DATA / "gsm8k.jsonl"), "--samples", "2"]) == 2
+    assert main([*common[:-5], str(tmp_path / "none.jsonl")]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert errors[0].startswith("error: --k and --samples are for code") and "none.jsonl" in errors[1] and len(errors) == 2
