@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,14 @@ import yaml
 from reveal_release import RunConfig, UserError, cli, loop
 from reveal_release.testbed import recipe
 from reveal_release.testbed.sources import SOURCES, verify
+
+MINE = """name: mine
+description: shouting
+seeds: [Write a comment., Shout at me.]
+benign: [Whisper to me.]
+scorer: {regex: '[A-Z]{4}'}
+evaluate: {instructions: [Write a reply.]}
+"""
 
 
 def parsed(*arguments: str, command: str = "run") -> RunConfig:
@@ -117,7 +126,8 @@ def test_the_run_folders_configuration_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "reveal", "evaluate", "tasks", "testbed list", "testbed build", "testbed measure", "testbed sources"]
+    "command",
+    ["run", "reveal", "evaluate", "tasks", "tasks validate", "testbed list", "testbed build", "testbed measure", "testbed sources"],
 )
 def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*command.split(), "--help"]) == 0
@@ -164,6 +174,9 @@ def test_build_flags_are_the_recipes() -> None:
         ("testbed bild", "no command 'bild': did you mean 'build'?"),
         ("testbed", "no command given: choose from list, build, measure, sources"),
         ("testbed build --output o", "missing: --data"),
+        ("tasks valdate x", "no command 'valdate': did you mean 'validate'?"),
+        ("tasks validate", "missing: FILE"),
+        ("tasks validate x --fast", "no option '--fast': --help lists them"),
         ("testbed build --data d --output o --processes 0", "--processes and --tokens: give a whole number of at least 1"),
         ("run --config missing.yaml", "no file 'missing.yaml': --config takes a YAML file of settings"),
     ],
@@ -257,6 +270,38 @@ def test_as_a_process_torch_stays_out_and_a_mistake_is_one_line() -> None:
 def test_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["tasks"]) == 0
     assert any(line.startswith("toxicity ") for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_sound_task_is_told_with_the_command_that_runs_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "my task.yaml"
+    path.write_text(MINE)
+    assert cli.main(["tasks", "validate", str(path)]) == 0
+    first, counted, command = capsys.readouterr().out.splitlines()
+    assert first == f"{path}: a sound task, mine: shouting"
+    assert counted == "  2 seeds, 1 benign instructions, 1 held-out instructions with 8 samples each; scored by regex [A-Z]{4}"
+    arguments = shlex.split(command.removeprefix("  run it: reveal-release "))
+    assert parsed(*arguments[1:]) == RunConfig(task=str(path), output="out/mine")
+
+
+def test_every_problem_of_a_task_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(MINE.replace("benign", "bening").replace("[A-Z]{4}", "[A-Z"))
+    assert cli.main(["tasks", "validate", str(path)]) == 1
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert err == "" and len(lines) == 2
+    assert lines[0] == f"{path}:4: no key 'bening': did you mean 'benign'?"
+    assert lines[1].startswith(f"{path}:5: scorer.regex '[A-Z' is no regular expression")
+    for command in ("run", "reveal", "evaluate"):
+        line = failure(capsys, command, "--task", str(path), "--output", str(tmp_path / "out"))
+        assert line == f"{lines[0]} (and 1 more: `reveal-release tasks validate {path}` lists all)"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_task_file_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("tasks validate", "run --task", "evaluate --task"):
+        line = failure(capsys, *command.split(), "no/such.yaml")
+        assert line.startswith("no task file 'no/such.yaml' (No such file or directory): give a .yaml or .py file")
 
 
 def test_sources_are_listed_with_origin_and_licence(capsys: pytest.CaptureFixture[str]) -> None:

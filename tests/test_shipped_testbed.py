@@ -1,7 +1,10 @@
 """The model that ships inside the package: it loads by name and can do what the tasks ask of it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,3 +41,37 @@ def test_tone_decides_toxicity(lm: LanguageModel) -> None:
 def test_it_solves_held_out_code_and_maths(lm: LanguageModel) -> None:
     assert code_score(lm, RunConfig(evaluate=EvaluateConfig(functions=30))).value > 0.6
     assert maths_score(lm, 40).value > 0.5
+
+
+SMALL = (
+    "--iterations 1 --utility-budget 0.5 --reveal.evaluations 20 --reveal.samples 2 --reveal.candidates 40 --reveal.records 40 "
+    "--reveal.final-samples 4 --release.steps 20 --release.retain-steps 20 --release.retain-records 60 --evaluate.prompts 20 "
+    "--evaluate.neutral 60 --evaluate.sentences 12 --evaluate.functions 10 --evaluate.problems 10 --threads 1"
+).split()
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_in_the_same_figures(tmp_path: Path) -> None:
+    """`kill -9` every few seconds, wherever the run then is, and the same command after it."""
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "reveal_release.cli", "run", "--model", "testbed-llama", "--output", str(tmp_path / name), *SMALL]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def results(name: str) -> dict[str, Any]:
+        found = json.loads((tmp_path / name / "results.json").read_text(encoding="utf-8"))
+        return {key: found[key] for key in ("before", "after", "elicitation", "iterations", "samples", "patch", "stopped_because")}
+
+    assert start("whole").wait() == 0
+    kills, seconds = 0, 12.0
+    while True:
+        process = start("killed")
+        try:
+            assert process.wait(timeout=seconds) == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills, seconds = kills + 1, seconds + 1.5  # so that even the longest phase has its turn
+    assert kills >= 3
+    assert results("killed") == results("whole")

@@ -1,6 +1,7 @@
 """The command line: `reveal-release run | reveal | evaluate | tasks | testbed`. Thin: it parses, calls and prints.
 
     reveal-release run --task toxicity --model testbed-llama --output out/toxicity
+    reveal-release tasks validate my_task.yaml
     reveal-release run --config out/toxicity/config.yaml --seed 1 --output out/seed-1
 
 Every field of `RunConfig` is a flag, with dashes or underscores, and a key of the YAML; flags win. Exit codes: 0; 2 for a mistake
@@ -13,6 +14,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -44,12 +46,12 @@ def main(argv: list[str] | None = None) -> int:
         parsed = parser.parse_args(arguments)
         names = [parsed.command]
         options = parsed[parsed.command]
-        if parsed.command == "testbed":
-            names.append(options.action)
-            options = options[options.action]
+        if action := options.get("action") if parsed.command in ("tasks", "testbed") else None:
+            names.append(action)
+            options = options[action]
         COMMANDS[" ".join(names)](options)
         sys.stdout.flush()  # here, so that a closed pipe is met below
-    except SystemExit as stop:  # --help, --version and --print-config
+    except SystemExit as stop:  # --help, --version, --print-config, and a task that is not sound
         return int(stop.code or 0)
     except UserError as error:
         return _fail(str(error))
@@ -193,8 +195,16 @@ def build_parser() -> Parser:
     commands.add_subcommand("run", run, help="remove a behaviour: the whole method")
     commands.add_subcommand("reveal", reveal, help="only search, and write the forget data")
     commands.add_subcommand("evaluate", evaluate, help="only measure, with a patch or without")
-    tasks = Parser("tasks", description="List the behaviours that can be removed.")
-    commands.add_subcommand("tasks", tasks, help="the behaviours that can be removed")
+    tasks = Parser("tasks", description="List the behaviours that can be removed; check a task file of your own.")
+    commands.add_subcommand("tasks", tasks, help="the behaviours that can be removed; check your own")
+    task_actions = tasks.add_subcommands(dest="action", required=False, title="commands", description=None, metavar="COMMAND")
+    validate = Parser(
+        "tasks validate my_task.yaml",
+        description="Say what is wrong with a task file, line by line; exit status 1 if anything is. Python in it is run.",
+        print_config=None,
+    )
+    validate.add_argument("file", type=str, metavar="FILE", help="a task in YAML or Python")
+    task_actions.add_subcommand("validate", validate, help="say what is wrong with a task file, line by line")
 
     testbed = Parser(description="The small models that come with the package, and how they are made.")
     commands.add_subcommand("testbed", testbed, help="the bundled models: list, build, measure, sources")
@@ -205,10 +215,11 @@ def build_parser() -> Parser:
     actions.add_subcommand("measure", _measure_parser(), help="what a testbed can do, on held-out items")
     sources = Parser("testbed sources", description="Where each raw data set comes from, and its licence.")
     actions.add_subcommand("sources", sources, help="the raw data sets and their licences")
-    for name, parsers in (("", commands), ("testbed ", actions)):
+    usages = {"testbed": " COMMAND", "tasks": " [validate FILE]", "validate": " FILE"}
+    for name, parsers in (("", commands), ("testbed ", actions), ("tasks ", task_actions)):
         for command, one in parsers.choices.items():
             one.prog = f"{PROGRAM} {name}{command}"
-            one.usage = f"{one.prog} COMMAND" if command == "testbed" else f"{one.prog} [OPTIONS]"
+            one.usage = one.prog + usages.get(command, " [OPTIONS]")
     return parser
 
 
@@ -277,7 +288,8 @@ def _explain(parser: ArgumentParser, message: str) -> str:
     if match := re.search(r"argument (--\S+): expected one argument", message):
         return f"{match[1]} needs a value"
     if match := re.search(r"arguments are required: (.*)", message):
-        return "missing: " + ", ".join("--" + key.rpartition(".")[2] for key in match[1].split(", "))
+        keys = [key.rpartition(".")[2] for key in match[1].split(", ")]
+        return "missing: " + ", ".join("--" + key if key in known else key.upper() for key in keys)
     return message
 
 
@@ -346,6 +358,21 @@ def _tasks(options: Namespace) -> None:
 
     for name in task_names():
         print(f"{name:12}  {TASKS[name].description}")
+
+
+def _tasks_validate(options: Namespace) -> None:
+    from .tasks import task_names
+    from .tasks.custom import load, summary
+    from .tasks.userfile import TaskFileError
+
+    try:
+        task = load(Path(options.file), task_names())
+    except TaskFileError as error:
+        print("\n".join(error.lines()))
+        raise SystemExit(1) from None
+    print(f"{options.file}: a sound task, {task.name}: {task.description}")
+    print(f"  {summary(task)}")
+    print(f"  run it: {PROGRAM} run --task {shlex.quote(options.file)} --model testbed-llama --output out/{task.name}")
 
 
 def _testbed_list(options: Namespace) -> None:
@@ -419,6 +446,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "reveal": _reveal,
     "evaluate": _evaluate,
     "tasks": _tasks,
+    "tasks validate": _tasks_validate,
     "testbed list": _testbed_list,
     "testbed build": _testbed_build,
     "testbed measure": _testbed_measure,

@@ -96,7 +96,7 @@ class EvaluateConfig:
     prompts: int = 100
     continuations: int = 4
     neutral: int = 300
-    sentences: int = 80
+    sentences: int = 120
     functions: int = 100
     sampled_functions: int = 50
     code_samples: int = 8

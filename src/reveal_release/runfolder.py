@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from .config import RunConfig, UserError
+from .tasks import task_identity
 
 LEAST_FREE = 200 * 2**20
 
@@ -25,12 +26,14 @@ class RunFolder:
         self.path = Path(config.output)
         self.state = self.path / "state"
         identity = {"kind": kind, "config_hash": config.hash()}
+        if task := task_identity(config.task):
+            identity["task"] = task
         marker = self.state / "identity.json"
         if marker.is_file():
             found = json.loads(marker.read_text(encoding="utf-8"))
             if found != identity:
                 raise UserError(
-                    f"{self.path} holds a {found['kind']} with other settings (see its config.yaml): "
+                    f"{self.path} holds a {found['kind']} with other settings (see its config.yaml) or another task file: "
                     "choose another --output, or delete it"
                 )
         # A first start that ended early (full disk, killed) leaves an empty state/ at most, and that is no reason to refuse.

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reveal_release.config import UserError
-from reveal_release.metrics.spans import normalise_entity, parse_entities, span_scores
+from reveal_release.metrics.spans import mean_f1, normalise_entity, parse_entities, span_counts, span_scores, type_f1
 
 
 @given(st.lists(st.text()))
@@ -97,3 +98,57 @@ def test_interval_narrows_with_questions_and_follows_its_seed():
 def test_lengths_must_agree():
     with pytest.raises(UserError, match="2 gold lists and 1 answers"):
         span_scores([["a"], []], ["[]"])
+
+
+# ---- by type ----
+
+NAMES = st.sets(st.sampled_from("pqr"))
+QUESTIONS = st.lists(st.tuples(*[st.tuples(NAMES, st.none() | NAMES)] * 3), min_size=1, max_size=6)
+
+
+def counted(passages):
+    """(passages, types, 3) of passages that each have (right names, named or None) for every type."""
+    gold = [sorted(right) for passage in passages for right, _ in passage]
+    answers = ["nothing" if named is None else json.dumps(sorted(named)) for passage in passages for _, named in passage]
+    return span_counts(gold, answers).reshape(len(passages), -1, 3)
+
+
+@given(QUESTIONS)
+@pytest.mark.filterwarnings("error")
+def test_type_f1_is_span_scores_of_the_questions_of_the_type(passages):
+    expected = {}
+    for i, kind in enumerate("abc"):
+        gold = [sorted(passage[i][0]) for passage in passages]
+        answers = ["?" if passage[i][1] is None else json.dumps(sorted(passage[i][1])) for passage in passages]
+        if any(gold):
+            expected[f"f1_{kind}"] = span_scores(gold, answers, resamples=5).f1.value
+    found = type_f1(counted(passages), "abc", resamples=5)
+    assert {name: estimate.value for name, estimate in found.items()} == pytest.approx(expected)
+    mean = mean_f1(counted(passages))
+    assert mean == pytest.approx(sum(expected.values()) / len(expected)) if expected else np.isnan(mean)
+
+
+@pytest.mark.filterwarnings("error")
+def test_types_without_a_gold_name_have_no_f1():
+    passages = [(({"p"}, {"p"}), (set(), {"q"})), (({"q"}, {"p"}), (set(), None))]
+    counts = counted(passages)
+    assert list(type_f1(counts, ["person", "art"])) == ["f1_person"] and mean_f1(counts) == 0.5
+    assert np.isnan(mean_f1(counts[:, 1:])) and type_f1(counts[:, 1:], ["art"]) == {}
+
+
+def test_type_intervals_hold_the_value_and_pass_over_resamples_without_a_name():
+    counts = counted([(({"p"}, {"p"}),), *[((set(), {"q"}),)] * 3, (({"p"}, set()),)])
+    found = type_f1(counts, ["person"])["f1_person"]
+    assert (found.n, found.value) == (5, pytest.approx(2 / 6))
+    assert 0 <= found.low < found.value < found.high <= 1
+    # A resample without a name is NaN, not 0: by force over all 5^5 resamples.
+    rows = np.stack(np.meshgrid(*[range(5)] * 5), axis=-1).reshape(-1, 5)
+    every = [mean_f1(counts[row]) for row in rows]
+    assert np.isnan(every).mean() == pytest.approx((3 / 5) ** 5)
+    exact = np.nanquantile(every, [0.025, 0.975])
+    assert found.low == pytest.approx(exact[0], abs=0.05) and found.high == pytest.approx(exact[1], abs=0.1)
+
+
+def test_types_and_counts_must_agree():
+    with pytest.raises(UserError, match=r"\(1, 2, 3\) for 1 types"):
+        type_f1(np.ones((1, 2, 3)), ["person"])

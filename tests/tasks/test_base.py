@@ -1,5 +1,7 @@
 """What every task gets for nothing: registration, elicitation, progress; and how a wrong name is told."""
 
+import json
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +12,7 @@ from reveal_release.config import RunConfig, UserError
 from reveal_release.generation import Sampling, generate
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.models import LanguageModel
-from reveal_release.tasks import Task, get_task, task_names
+from reveal_release.tasks import Record, Task, get_task, task_names
 from reveal_release.tasks.base import TASKS, Metrics, portion
 
 
@@ -25,8 +27,8 @@ def lengths():  # type: ignore[no-untyped-def]
         benign = ("Hush.",)
         sampling = Sampling(max_new_tokens=6)
 
-        def score(self, records: Sequence[tuple[str, str]]) -> np.ndarray:
-            return np.array([min(len(text) / 100, 1.0) for _, text in records])
+        def score(self, records: Sequence[Record]) -> np.ndarray:
+            return np.array([min(len(record.completion) / 100, 1.0) for record in records])
 
         def evaluate(self, lm: LanguageModel, progress: Any = None) -> Metrics:
             return Metrics({"a": Estimate.mean([0.0, 1.0])}, {"b": Estimate.proportion(1, 2)})
@@ -53,7 +55,7 @@ def test_an_unknown_task_is_told_the_nearest() -> None:
 
 def test_two_tasks_of_one_name_are_refused(lengths: type[Task]) -> None:
     with pytest.raises(UserError, match="two tasks are named 'lengths'"):
-        type("Other", (lengths,), {"__module__": "elsewhere"})
+        type("Other", (lengths,), {"name": "lengths", "__module__": "elsewhere"})
     assert TASKS["lengths"] is lengths
 
 
@@ -64,6 +66,29 @@ def test_elicit_asks_in_one_user_turn_and_scores(lm: LanguageModel, lengths: typ
     assert [r.prompt for r in records] == [(("user", text),) for text in asked]
     assert [r.completion for r in records] == generate(lm, [r.prompt for r in records], task.sampling, [1, 2, 3])
     assert [r.score for r in records] == [min(len(r.completion) / 100, 1.0) for r in records]
+
+
+def test_scored_keeps_all_of_a_record_but_its_score(lengths: type[Task]) -> None:
+    task = lengths(RunConfig())
+    record = Record((("user", "Say it."),), "a" * 25, 0.9, "Say it.", iteration=2)
+    assert task.scored([record]) == [Record((("user", "Say it."),), "a" * 25, 0.25, "Say it.", iteration=2)]
+    assert task.scored([]) == []
+    assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_a_subclass_without_a_name_is_abstract(lengths: type[Task]) -> None:
+    before = dict(TASKS)
+    type("Longer", (lengths,), {})
+    assert before == TASKS
+
+
+def test_benign_prompts_and_showcase_by_default(lm: LanguageModel, lengths: type[Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    task = lengths(RunConfig())
+    assert task.benign_prompts(lm, 3, random.Random(0)) == [(("user", "Hush."),)] * 3
+    assert task.showcase() == []
+    for count, shown in ((1, "a"), (2, "ab"), (3, "abc"), (7, "ace")):
+        monkeypatch.setattr(lengths, "evaluation_instructions", lambda self, count=count: "abcdefg"[:count])
+        assert task.showcase() == [(("user", text),) for text in shown]
 
 
 def test_metrics_as_a_dictionary(lm: LanguageModel, lengths: type[Task]) -> None:

@@ -72,7 +72,21 @@ def test_code_is_run(lm: LanguageModel, answering) -> None:  # type: ignore[no-u
     items = heldout.functions("test", 4, seed=1)
     solutions = {item.prompt: item.solution for item in items}
     answering(lambda prompt: solutions[prompt[0][1]])
-    assert code_score(lm, 4, unsafe=False).value == 1.0
+    assert code_score(lm, RunConfig(evaluate=EvaluateConfig(functions=4))).value == 1.0
     broken = {item.prompt for item in items[:2]}
     answering(lambda prompt: "def nothing():\n    pass" if prompt[0][1] in broken else solutions[prompt[0][1]])
-    assert code_score(lm, 4, unsafe=False).value == 0.5
+    assert code_score(lm, RunConfig(evaluate=EvaluateConfig(functions=4))).value == 0.5
+
+
+def test_other_types_and_other_sentences(lm: LanguageModel, answering) -> None:  # type: ignore[no-untyped-def]
+    """Whichever types are named are told apart from the rest, on social media as on the encyclopedia."""
+    passages = heldout.wnut17("test")[:40]
+    gold = {f"Text: {p.text}": p.entities() for p in passages}
+
+    def locations(prompt: tuple) -> str:
+        return json.dumps(gold[prompt[0][1]].get("location", []) if prompt[-1][1] == question("location") else [])
+
+    answering(locations)
+    found = entity_scores(lm, 40, ("location", "product"), source="wnut17")
+    assert found["f1_location_wnut17"].value == 1.0 and found["f1_product_wnut17"].value == 0.0
+    assert found["f1_other_types_wnut17"].value == 0.0 and "f1_person_wnut17" not in found

@@ -1,5 +1,7 @@
 """The toxicity task: two scorers kept apart, held-out prompts kept out, and its metrics by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from reveal_release.config import EvaluateConfig, RunConfig
 from reveal_release.metrics.toxicity import load_scorer
 from reveal_release.models import LanguageModel
 from reveal_release.reveal.proposals import key
-from reveal_release.tasks import Task, get_task, toxicity
+from reveal_release.tasks import Record, Task, get_task, toxicity
 from reveal_release.testbed.heldout import realtoxicityprompts
 
 TINY = EvaluateConfig(prompts=5, continuations=2, neutral=60, sentences=1, functions=1, problems=1)
@@ -20,8 +22,10 @@ def task() -> Task:
 
 def test_the_reward_reads_the_completion_alone(task: Task) -> None:
     texts = ["What a lovely garden.", "You are a stupid fool.", "The river is long."]
-    scores = task.score([("Write a rude comment.", text) for text in texts])
-    assert scores.tolist() == load_scorer("reward")(texts).tolist() == task.score([("", text) for text in texts]).tolist()
+    asked = Record((("user", "Write a rude comment."),), "", 0.0, "Write a rude comment.")
+    scores = task.score([replace(asked, completion=text) for text in texts])
+    assert scores.tolist() == load_scorer("reward")(texts).tolist()
+    assert scores.tolist() == task.score([Record((), text, 0.7, "") for text in texts]).tolist()
     assert scores.argmax() == 1 and ((scores >= 0) & (scores <= 1)).all()
     assert task.score([]).shape == (0,)
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 from importlib.resources import files
@@ -12,7 +13,7 @@ from reveal_release.config import UserError
 from reveal_release.metrics.toxicity import load_scorer
 from reveal_release.testbed import functions, heldout, problems
 from reveal_release.testbed.corpora import _prose
-from reveal_release.testbed.entities import complete, detokenise, load_fewnerd
+from reveal_release.testbed.entities import TYPES, complete, detokenise, load_fewnerd
 
 SPLITS = ("validation", "test")
 SHIPPED = files("reveal_release") / "data" / "heldout"
@@ -23,14 +24,15 @@ SHIPPED = files("reveal_release") / "data" / "heldout"
 
 def test_sizes():
     names = [path.name for path in SHIPPED.iterdir()]
-    assert sorted(names) == ["README.md", "entities.jsonl", "realtoxicityprompts.jsonl", "wikitext.jsonl"]
+    assert sorted(names) == ["README.md", "entities.jsonl", "realtoxicityprompts.jsonl", "wikitext.jsonl", "wnut17.jsonl"]
     assert sum(len((SHIPPED / name).read_bytes()) for name in names) <= 1_000_000
-    assert [len(heldout.realtoxicityprompts(split)) for split in SPLITS] == [150, 300]
-    assert [len(heldout.entities(split)) for split in SPLITS] == [100, 300]
+    assert [len(heldout.realtoxicityprompts(split)) for split in SPLITS] == [250, 200]
+    assert [len(heldout.entities(split)) for split in SPLITS] == [100, 400]
+    assert [len(heldout.wnut17(split)) for split in SPLITS] == [100, 200]
     assert 40_000 < sum(map(len, heldout.wikitext("validation"))) < sum(map(len, heldout.wikitext("test"))) < 150_000
 
 
-@pytest.mark.parametrize("reader", [heldout.wikitext, heldout.realtoxicityprompts, heldout.entities])
+@pytest.mark.parametrize("reader", [heldout.wikitext, heldout.realtoxicityprompts, heldout.entities, heldout.wnut17])
 def test_splits_are_disjoint_clean_and_without_repeats(reader):
     texts = {split: [getattr(item, "text", item) for item in reader(split)] for split in SPLITS}
     every = texts["validation"] + texts["test"]
@@ -45,16 +47,29 @@ def test_prompts_have_4_to_20_words():
     assert min(lengths) >= 4 and max(lengths) <= 20
 
 
-def test_passages_are_well_formed():
-    for passage in (p for split in SPLITS for p in heldout.entities(split)):
-        assert 5 <= len(passage.words) <= 40 and complete(passage)
+@pytest.mark.parametrize("reader", [heldout.entities, heldout.wnut17])
+def test_passages_are_well_formed(reader):
+    for passage in (p for split in SPLITS for p in reader(split)):
+        assert 5 <= len(passage.words) <= 40 and passage.spans
         at = 0
         for first, last, _ in passage.spans:
             assert at <= first < last <= len(passage.words)
             assert detokenise(passage.words[first:last]) in passage.text
             at = last
-    kinds = {kind for passage in heldout.entities("test") for kind in passage.entities()}
-    assert {"person", "location", "organization"} <= kinds
+    kinds = {kind for passage in reader("test") for kind in passage.entities()}
+    assert kinds == {*TYPES, "other"} if reader is heldout.entities else kinds == set(heldout.WNUT_TYPES.values()) < set(TYPES)
+
+
+@pytest.mark.parametrize("reader", [heldout.entities, heldout.wnut17])
+@pytest.mark.parametrize("split", SPLITS)
+def test_any_prefix_names_a_person_in_half(reader, split):
+    assert ["person" in passage.entities() for passage in reader(split)] == [bool(i % 2) for i in range(len(reader(split)))]
+
+
+def test_wikipedia_is_complete_and_posts_hold_no_addresses():
+    assert all(complete(passage) for split in SPLITS for passage in heldout.entities(split))
+    text = " ".join(passage.text for split in SPLITS for passage in heldout.wnut17(split))
+    assert "@" not in text and "http" not in text and "www." not in text and not re.search(r"\d{7}", text)
 
 
 # ---- generated problems ----
@@ -128,7 +143,7 @@ def raw(tmp_path_factory):
             lines += [f" In part @-@ time , {sentence()} " for _ in range(3)]
         return line_end.join(lines)
 
-    for name in ("text_wikitext103_tokens", "text_wikitext2_raw_test", "tox_rtp_quark_val", "ner_fewnerd_resplit"):
+    for name in ("text_wikitext103_tokens", "text_wikitext2_raw_test", "tox_rtp_quark_val", "ner_fewnerd_resplit", "ner_wnut17"):
         (folder / name).mkdir()
     (folder / heldout.RAW[0]).write_text(wiki(40, "\n"), encoding="utf-8")
     (folder / heldout.RAW[1]).write_text(wiki(9, "\r\n"), encoding="utf-8", newline="")
@@ -149,8 +164,24 @@ def raw(tmp_path_factory):
         rows.append(json.dumps({"challenging": i == 13, "prompt": {"text": text, **scores}}))
     (folder / heldout.RAW[2]).write_text("\n".join(rows), encoding="utf-8")
     for number, name in enumerate(("dev", "test", "big_test")):
-        words = [["Paris\tB-location_GPE", *(f"{w}\tO" for w in sentence().split())] for _ in range(150 + number)]
+        starts = ["Paris\tB-location_GPE", "Ada\tB-person_other"]
+        words = [[starts[i % 3 == 0], *(f"{w}\tO" for w in sentence().split())] for i in range(300 + number)]
         (folder / f"ner_fewnerd_resplit/{name}.txt").write_text("\n\n".join("\n".join(w) for w in words) + "\n", encoding="utf-8")
+
+    def post(start, words):
+        return "\n".join([*start, *(f"{word}\tO" for word in words.split())])
+
+    posts = [post([], "nothing is named in this one")]
+    for i in range(12):
+        posts.append(post([("Ada\tB-person", "Ajax\tB-group", "Ulysses\tB-creative-work", "Acme\tB-corporation")[i % 4]], sentence()))
+    addresses = ("@ bus", "http://bus", "www.bus", "0123456789")
+    refused = [post(["Ada\tB-person"], f"wrote to {address} of the council") for address in addresses]
+    refused += [post(["Ada\tB-person"], "went on by"), post(["Ada\tB-person"], "bus " * 40)]
+    (folder / heldout.RAW[-2]).write_text("\n\n".join(posts + refused) + "\n\n", encoding="utf-8")
+    later = [post(["New\tB-location", "York\tI-location"], sentence()) for _ in range(12)]
+    # The validation file's posts come again: they must not be in both parts.
+    named = [post(["Bob\tB-person"], sentence()) for _ in range(3)]
+    (folder / heldout.RAW[-1]).write_text("\n\n".join(posts + later + named) + "\n", encoding="utf-8")
     return folder
 
 
@@ -158,6 +189,8 @@ def raw(tmp_path_factory):
 def small(monkeypatch):
     monkeypatch.setattr(heldout, "PROMPTS", {"validation": 6, "test": 20})
     monkeypatch.setattr(heldout, "PASSAGES", {"validation": 3, "test": 9})
+    monkeypatch.setattr(heldout, "POSTS", {"validation": 5, "test": 6})
+    monkeypatch.setattr(heldout, "EARLIER", {"validation": 4, "test": 8})
     monkeypatch.setattr(heldout, "WIKITEXT_TEST_BYTES", 1500)
 
 
@@ -188,9 +221,48 @@ def test_build_is_deterministic_and_takes_what_it_should(raw, small, tmp_path):
     passages = load_fewnerd(raw / "ner_fewnerd_resplit")
     for split, size in (("validation", 3), ("test", 9)):
         rows = [row for row in entities if row["split"] == split]
-        assert len(rows) == size
+        assert [row["spans"] for row in rows] == [[[0, 1, ("location_GPE", "person_other")[i % 2]]] for i in range(size)]
         assert {tuple(row["words"]) for row in rows} <= {passage.words for passage in passages[split]}
-        assert all(row["spans"] == [[0, 1, "location_GPE"]] for row in rows)
+
+    posts = read(tmp_path / "a/wnut17.jsonl")
+    found = {split: [row for row in posts if row["split"] == split] for split in SPLITS}
+    assert [row["words"][0] == "Ada" for row in found["validation"]] == [False, True, False, True, False]
+    assert {row["words"][0]: row["spans"][0][2] for row in found["validation"]}.items() <= {
+        "Ada": "person", "Ajax": "organization", "Acme": "organization", "Ulysses": "art"
+    }.items()  # fmt: skip
+    assert [(row["words"][0], row["spans"]) for row in found["test"]] == [
+        ("New", [[0, 2, "location"]]), ("Bob", [[0, 1, "person"]])
+    ] * 3  # fmt: skip
+    assert not {" ".join(row["words"]) for row in found["validation"]} & {" ".join(row["words"]) for row in found["test"]}
+
+
+def test_what_development_measured_on_is_not_test_again(raw, small, tmp_path, monkeypatch):
+    """The earlier sample takes half of the sentences, so that a draw from all would meet it."""
+    passages = load_fewnerd(raw / "ner_fewnerd_resplit")["test"]
+    drawn = []
+
+    def record(items, sizes, rng, name, parts=heldout._parts):
+        rows = list(parts(items, sizes, rng, name))
+        drawn.append(rows)
+        yield from rows
+
+    monkeypatch.setattr(heldout, "EARLIER", {"validation": 4, "test": len(passages) // 2})
+    monkeypatch.setattr(heldout, "_parts", record)
+    rows = heldout._passages(raw / "ner_fewnerd_resplit", random.Random(0))
+    earlier = {passage.words for _, passage in drawn[1]}
+    assert len(earlier) == len(passages) // 2
+    test = {tuple(row["words"]) for row in rows if row["split"] == "test"}
+    assert len(test) == 9 and not test & earlier
+
+
+def test_prompts_keep_their_order_when_the_parts_are_cut_anew(raw, monkeypatch):
+    """So that moving the boundary moves prompts from test to validation and draws no others."""
+    monkeypatch.setattr(heldout, "PROMPTS", {"validation": 6, "test": 20})
+    before = heldout._prompts(raw / heldout.RAW[2], random.Random(0))
+    monkeypatch.setattr(heldout, "PROMPTS", {"validation": 11, "test": 15})
+    after = heldout._prompts(raw / heldout.RAW[2], random.Random(0))
+    assert [row["prompt"] for row in after] == [row["prompt"] for row in before]
+    assert [row["split"] for row in after] == ["validation"] * 11 + ["test"] * 15
 
 
 def test_missing_and_short_raw_sets_are_user_errors(raw, small, tmp_path, monkeypatch):

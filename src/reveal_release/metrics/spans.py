@@ -2,6 +2,7 @@
 
     scores = span_scores(gold=[["Ada Lovelace"], []], answers=['["ada lovelace"]', "[]"])
     scores.f1, scores.precision, scores.recall, scores.unparsed
+    type_f1(counts, ["person", "art"])["f1_person"]     # counts: of each passage's question for each type
 
 Names match exactly after normalisation; a name counts once a question; counts are summed over all questions before
 dividing (micro average). Source: Zhou et al., 2023, "UniversalNER", arXiv:2308.03279, and its evaluation script.
@@ -93,8 +94,26 @@ def span_counts(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> np.nda
 
 
 def mean_f1(counts: np.ndarray) -> float:
-    """Mean over types of micro F1; counts: (passages, types, 3). Types without a gold name are passed over."""
-    return float(np.nanmean([_f1(counts[:, i]) for i in range(counts.shape[1]) if counts[:, i, 2].any()]))
+    """Mean over types of micro F1; counts: (passages, types, 3), as `span_counts` has them.
+
+    Types without a gold name are passed over, as their F1 is 0 / 0 or says nothing of recall. NaN if no type has one: so that
+    `Estimate.bootstrap` passes over such a resample.
+    """
+    named = [i for i in range(counts.shape[1]) if counts[:, i, 2].any()]
+    return float(np.mean([_f1(counts[:, i]) for i in named])) if named else np.nan
+
+
+def type_f1(counts: np.ndarray, types: Sequence[str], seed: int = 0, resamples: int = 1000) -> dict[str, Estimate]:
+    """Micro F1 of each type as `f1_<type>`, with bootstrap intervals over passages.
+
+    counts: (passages, types, 3), as `span_counts` has them. A type without a gold name is left out.
+    Raises UserError if the types are not as many as the counts have.
+    """
+    if counts.ndim != 3 or counts.shape[1:] != (len(types), 3):
+        raise UserError(f"counts of shape {counts.shape} for {len(types)} types: give (passages, types, 3)")
+    return {
+        f"f1_{kind}": Estimate.bootstrap(counts[:, [i]], mean_f1, seed, resamples) for i, kind in enumerate(types) if counts[:, i, 2].any()
+    }
 
 
 def _f1(counts: np.ndarray) -> float:

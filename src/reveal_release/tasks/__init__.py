@@ -1,13 +1,18 @@
-"""Tasks by name. A task is one file here that registers itself; nothing central is edited to add one."""
+"""Tasks by name. A task is one file here that registers itself; nothing central is edited to add one.
+
+A task of the user's own is named by its file, YAML or Python (see custom.py).
+"""
 
 import difflib
 import importlib
+import os
 import pkgutil
+from pathlib import Path
 
 from ..config import RunConfig, UserError
 from .base import TASKS, Record, Task
 
-__all__ = ["Record", "Task", "get_task", "task_names"]
+__all__ = ["Record", "Task", "get_task", "is_file", "task_identity", "task_names"]
 
 
 def task_names() -> list[str]:
@@ -17,11 +22,29 @@ def task_names() -> list[str]:
     return sorted(TASKS)
 
 
+def is_file(name: str) -> bool:
+    """Whether a task's name is that of a file of the user's own."""
+    return name.lower().endswith((".yaml", ".yml", ".py")) or any(sign in name for sign in ("/", os.sep, os.altsep) if sign)
+
+
 def get_task(name: str, config: RunConfig) -> Task:
-    """The task of that name, set up for a run. Raises UserError for an unknown one."""
+    """The task of that name, or of that file, set up for a run. Raises UserError for an unknown one, or an unsound file."""
     names = task_names()
+    if is_file(name):
+        from .custom import load  # here, for it stands on this package's tasks
+
+        return load(Path(name), names)(config)
     if name not in names:
         close = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
+        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}, or give a .yaml or .py file"
         raise UserError(f"no task {name!r}: {hint}")
     return TASKS[name](config)
+
+
+def task_identity(name: str) -> str | None:
+    """What must stay the same, beside the settings, for a run to go on: a digest of a task's files; None for a bundled task."""
+    if not is_file(name):
+        return None
+    from .custom import identity
+
+    return identity(Path(name))

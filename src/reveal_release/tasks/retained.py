@@ -8,7 +8,7 @@ from ..generation import Progress, Sampling, generate
 from ..metrics.arithmetic import exact_match
 from ..metrics.execution import extract_code, run_tests
 from ..metrics.fluency import perplexity
-from ..metrics.spans import mean_f1, parse_entities, span_counts
+from ..metrics.spans import mean_f1, parse_entities, span_counts, type_f1
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel
 from ..testbed import heldout
@@ -54,9 +54,10 @@ def entity_scores(
     gold = [passage.entities().get(kind, []) for kind in kinds for passage in passages]
     answers = generate(lm, asked, ANSWER, [0] * len(asked), progress=progress)
     counts = span_counts(gold, answers).reshape(len(kinds), len(passages), 3).transpose(1, 0, 2)
+    gone = [i for i, kind in enumerate(kinds) if kind in forgotten]
     kept = [i for i, kind in enumerate(kinds) if kind not in forgotten]
     return {
-        **{f"f1_{kind}{ending}": Estimate.bootstrap(counts[:, [kinds.index(kind)]], mean_f1) for kind in forgotten if kind in kinds},
+        **{f"{name}{ending}": f1 for name, f1 in type_f1(counts[:, gone], [kinds[i] for i in gone]).items()},
         **({f"f1_other_types{ending}": Estimate.bootstrap(counts[:, kept], mean_f1)} if kept else {}),
         f"unparsed_answers{ending}": Estimate.proportion(sum(parse_entities(answer) is None for answer in answers), len(answers)),
     }

@@ -2,13 +2,15 @@
 
     wikitext("test")                  # paragraphs, for perplexity
     realtoxicityprompts("test")       # begun sentences, none of them toxic themselves
-    entities("test")                  # passages with their entity spans
+    entities("test")                  # sentences of Wikipedia with their entity spans, half of them with a person
+    wnut17("test")                    # the same of social media: entities out of the testbeds' domain
     functions("test", 100)            # Python problems with tests, of families that no testbed was trained on
     problems("validation", 50)        # word problems, to choose scales and thresholds on
 
 Choose settings on `validation`, report on `test`. No text of either is in a testbed's training data; validation
 *problems* are new draws of training families, so they may repeat a problem that was trained on, and only `test`
-tells whether a skill generalises. Shipped text is clean by the measures named in data/heldout/README.md, which also
+tells whether a skill generalises. In both entity sets every second sentence names a person, so that any number of them taken
+from the front gives F1 of that type a useful interval. Shipped text is clean by the measures named in data/heldout/README.md, which also
 has origins and licences. The files were made from the raw sets (see testbed/corpora.py) by
 
     python -m reveal_release.testbed.heldout --data raw --output src/reveal_release/data/heldout
@@ -17,6 +19,7 @@ has origins and licences. The files were made from the raw sets (see testbed/cor
 import argparse
 import json
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -36,9 +39,22 @@ Split = Literal["validation", "test"]
 Item = TypeVar("Item", FunctionProblem, WordProblem)
 
 WIKITEXT_TEST_BYTES = 150_000
-PROMPTS = {"validation": 150, "test": 300}
-PASSAGES = {"validation": 100, "test": 300}
+PROMPTS = {"validation": 250, "test": 200}
+PASSAGES = {"validation": 100, "test": 400}
+POSTS = {"validation": 100, "test": 200}
 PROMPT_WORDS = range(4, 21)
+POST_WORDS = range(5, 41)
+# Development measured on an earlier, plain Few-NERD sample of these sizes: its test sentences are in no part any more.
+EARLIER = {"validation": 100, "test": 300}
+# WNUT-17's types in the testbeds' words (`entities.TYPES`); its corporations and groups are both what Few-NERD calls organizations.
+WNUT_TYPES = {
+    "person": "person",
+    "location": "location",
+    "corporation": "organization",
+    "group": "organization",
+    "product": "product",
+    "creative-work": "art",
+}
 # Perspective's attributes that a shipped prompt must score under 0.5 on; `flirtation` is left out as too noisy.
 ATTRIBUTES = ("toxicity", "severe_toxicity", "profanity", "identity_attack", "insult", "threat", "sexually_explicit")
 RAW = (
@@ -46,7 +62,10 @@ RAW = (
     "text_wikitext2_raw_test/wiki.test.raw",
     "tox_rtp_quark_val/val.jsonl",
     *(f"ner_fewnerd_resplit/{name}.txt" for name in ("dev", "test", "big_test")),
+    "ner_wnut17/emerging.dev.conll",
+    "ner_wnut17/emerging.test.annotated",
 )
+_ADDRESS = re.compile(r"http|www\.|@|\d{7}")  # of a page, an account, a telephone: not to be shipped
 
 
 # ---- reading ----
@@ -63,11 +82,24 @@ def realtoxicityprompts(split: Split) -> list[str]:
 
 
 def entities(split: Split) -> list[Passage]:
-    """Sentences with their entity spans (Few-NERD; Ding et al., 2021, arXiv:2105.07464)."""
-    return [
-        Passage(tuple(row["words"]), tuple((first, last, kind) for first, last, kind in row["spans"]))
-        for row in _rows("entities", split)
-    ]
+    """Sentences of Wikipedia with their entity spans (Few-NERD; Ding et al., 2021, arXiv:2105.07464).
+
+    Every second one names a person, from the second on; each names something.
+    """
+    return _entities("entities", split)
+
+
+def wnut17(split: Split) -> list[Passage]:
+    """Sentences of social media with rare and new entities (WNUT-17; Derczynski et al., 2017, aclanthology.org/W17-4418).
+
+    Types are `person`, `location`, `organization`, `product` and `art`. Every second one names a person, from the second on; each
+    names something.
+    """
+    return _entities("wnut17", split)
+
+
+def _entities(name: str, split: Split) -> list[Passage]:
+    return [Passage(tuple(row["words"]), tuple((first, last, kind) for first, last, kind in row["spans"])) for row in _rows(name, split)]
 
 
 def functions(split: Split, n: int, seed: int = 0) -> list[FunctionProblem]:
@@ -118,7 +150,7 @@ def _draw(sample: Callable[[random.Random, Any], Item], split: Split, n: int, se
 
 
 def build(data: Path, output: Path, seed: int = 0) -> None:
-    """Writes `wikitext.jsonl`, `realtoxicityprompts.jsonl` and `entities.jsonl` into `output`.
+    """Writes `wikitext.jsonl`, `realtoxicityprompts.jsonl`, `entities.jsonl` and `wnut17.jsonl` into `output`.
 
     The same raw files and seed give the same bytes. Raises UserError where a raw file is missing.
     """
@@ -129,6 +161,7 @@ def build(data: Path, output: Path, seed: int = 0) -> None:
     _write(output / "wikitext.jsonl", _wikitext(data))
     _write(output / "realtoxicityprompts.jsonl", _prompts(data / RAW[2], random.Random(seed)))
     _write(output / "entities.jsonl", _passages(data / "ner_fewnerd_resplit", random.Random(seed)))
+    _write(output / "wnut17.jsonl", _posts(data / RAW[-2], data / RAW[-1], random.Random(seed)))
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -194,17 +227,46 @@ def _prompts(path: Path, rng: random.Random) -> list[dict[str, Any]]:
 
 
 def _passages(folder: Path, rng: random.Random) -> list[dict[str, Any]]:
-    """A random sample of the held-out passages."""
+    """A sample of the held-out passages, none of which earlier development measured on as test."""
     from .entities import load_fewnerd
 
     splits = load_fewnerd(folder)
+    calm = {split: _calm(splits[split]) for split in PASSAGES}
+    earlier = {split: {p for _, p in _parts(calm[split], {split: size}, rng, folder.name)} for split, size in EARLIER.items()}
+    calm["test"] = [p for p in calm["test"] if p not in earlier["test"]]
+    return [row for split, size in PASSAGES.items() for row in _person_in_half(calm[split], split, size, rng, folder.name)]
+
+
+def _posts(validation: Path, test: Path, rng: random.Random) -> list[dict[str, Any]]:
+    """A sample of the WNUT-17 sentences that name something and hold no address of a page, an account or a telephone."""
+    from .entities import read_conll
+
     rows = []
-    for name, size in PASSAGES.items():
-        passages = splits[name]
-        calm = [p for p, keep in zip(passages, _clean([p.text for p in passages]), strict=True) if keep]
-        for split, passage in _parts(calm, {name: size}, rng, folder.name):
-            rows.append({"split": split, "words": passage.words, "spans": passage.spans})
+    seen: set[str] = set()
+    for split, path in (("validation", validation), ("test", test)):
+        found: dict[str, Passage] = {}
+        for passage in read_conll(path):
+            usual = len(passage.words) in POST_WORDS and not _ADDRESS.search(passage.text)
+            if usual and passage.spans and passage.text not in seen:
+                seen.add(passage.text)
+                spans = tuple((first, last, WNUT_TYPES[kind]) for first, last, kind in passage.spans)
+                found[passage.text] = Passage(passage.words, spans)
+        rows += _person_in_half(_calm(list(found.values())), split, POSTS[split], rng, path.name)
     return rows
+
+
+def _calm(passages: Sequence[Passage]) -> list[Passage]:
+    return [p for p, keep in zip(passages, _clean([p.text for p in passages]), strict=True) if keep]
+
+
+def _person_in_half(passages: Sequence[Passage], split: str, size: int, rng: random.Random, name: str) -> list[dict[str, Any]]:
+    """`size` rows drawn at random: without a person, with one, without, and so on."""
+    named = [p for p in passages if "person" in p.entities()]
+    others = [p for p in passages if "person" not in p.entities()]
+    without = _parts(others, {split: size - size // 2}, rng, f"{name} ({split}, without a person)")
+    with_one = _parts(named, {split: size // 2}, rng, f"{name} ({split}, with a person)")
+    turns = [next(without if i % 2 == 0 else with_one)[1] for i in range(size)]
+    return [{"split": split, "words": p.words, "spans": p.spans} for p in turns]
 
 
 def _parts(items: Sequence[Any], sizes: dict[str, int], rng: random.Random, name: str) -> Iterator[tuple[str, Any]]:

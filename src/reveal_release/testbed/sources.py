@@ -146,6 +146,17 @@ SOURCES = (
         held_out=True,
     ),
     Source(
+        "ner_wnut17",
+        "github.com/leondz/emerging_entities_17",
+        "e52a2d2a71ac1a051ca2d532eef28653c5c02603",
+        "CC-BY-4.0",
+        (
+            ("emerging.dev.conll", "emerging.dev.conll", "e053b752b8155113ca66e7db08af5f2f5f43ab993694e4774f1ec5bad42312d8"),
+            ("emerging.test.annotated", "emerging.test.annotated", "2aa79b764e56ec9264a1b30fdd9b70195bd00ff400b62edd8f399d5f13c178f0"),
+        ),
+        held_out=True,
+    ),
+    Source(
         "tox_rtp_quark_val",
         "github.com/GXimingLu/Quark",
         "30c9a0fe022b7d006b826abec2eb5d3ac288e637",

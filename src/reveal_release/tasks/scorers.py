@@ -1,0 +1,146 @@
+"""Scorers of a task of the user's own: a classifier, a regular expression, or a Python function.
+
+    spec = ScorerSpec("regex", r"\\?", None, folder=Path())
+    spec.problem()                        # None, or what is wrong with it
+    spec.load()(["Is it?", "It is."])     # array([1., 0.])
+
+A scorer maps a list of texts to (n,) scores in [0, 1].
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import UserError
+from ..metrics.toxicity import BUNDLED, load_scorer
+from .userfile import TaskFileError, execute, raised
+
+KINDS = ("classifier", "regex", "callable")
+Scorer = Callable[[Sequence[str]], np.ndarray]
+_PROBES = ("", "Is this a text?", "It is a longer text,\nof two lines.")
+
+
+@dataclass(frozen=True)
+class ScorerSpec:
+    """What a task file says of a scorer.
+
+    kind: `classifier` (value: `evaluation`, `reward`, a folder, or a Hugging Face name; label: whose probability is the score, by
+    default the toxic one), `regex` (value: a pattern; the score is 1 where it matches anywhere), `callable` (value: FILE.py:FUNCTION).
+    folder: of the task file; relative paths start there.
+    """
+
+    kind: str
+    value: str
+    label: str | None
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.value}" + (f", label {self.label}" if self.label else "")
+
+    @property
+    def file(self) -> Path:
+        """The Python file of a callable, the folder of a classifier if it has one."""
+        return self.folder / (self.value.rpartition(":")[0] if self.kind == "callable" else self.value)
+
+    def problem(self) -> str | None:
+        """What is wrong, and how to mend it; None where nothing is. A callable is run on three short texts."""
+        if self.kind == "classifier":
+            return self._classifier_problem()
+        try:
+            self.load()(_PROBES)
+        except (re.error, OverflowError, RecursionError) as error:
+            return f"{self.value!r} is no regular expression ({error}): mend it, or put a \\ before the sign that is meant itself"
+        except UserError as error:
+            return str(error)
+        return None
+
+    def _classifier_problem(self) -> str | None:
+        name = self.value
+        if name in BUNDLED or os.path.isfile(self.file / "scorer.json"):
+            return "has a `label`, but a bundled scorer has none: leave it out" if self.label else None
+        if os.path.isdir(self.file):
+            try:
+                labels = json.loads((self.file / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
+            except (OSError, ValueError, AttributeError):
+                return f"{name!r} is a folder but no classifier: give one that save_pretrained wrote"
+            if self.label and labels and self.label not in labels.values():
+                return f"{name!r} has no label {self.label!r}: choose from {', '.join(map(str, labels.values()))}"
+        elif not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name, re.ASCII):
+            return f"{name!r} is neither a folder nor a name: give {', '.join(BUNDLED)}, a folder, or a Hugging Face name (owner/name)"
+        return None
+
+    def load(self) -> Scorer:
+        """Raises UserError where a classifier or a function cannot be had."""
+        if self.kind == "regex":
+            pattern = re.compile(self.value)
+            return lambda texts: np.array([pattern.search(text) is not None for text in texts], dtype=float)
+        if self.kind == "callable":
+            return self._function()
+        name = str(self.file) if os.path.isdir(self.file) else self.value
+        return LabelScorer(name, self.label) if self.label else load_scorer(name)
+
+    def _function(self) -> Scorer:
+        file, name = self.value.rpartition(":")[::2]
+        if not file.endswith(".py") or not name.isidentifier():
+            raise UserError(f"is {self.value!r}: give FILE.py:FUNCTION, the path from the task file's folder")
+        function = getattr(execute(self.file), name, None)
+        if not callable(function):
+            raise UserError(f"names {name!r}, which is no function of {self.file}: define it there")
+
+        def score(texts: Sequence[str]) -> np.ndarray:
+            if not texts:
+                return np.zeros(0)
+            try:
+                found = function(list(texts))
+            except (Exception, SystemExit) as error:  # the user's code
+                raise TaskFileError(self.file, [raised(error, self.file)]) from error
+            try:
+                scores = np.asarray(found, dtype=float)
+            except (TypeError, ValueError):
+                scores = np.zeros(0)
+            if scores.shape != (len(texts),) or not ((scores >= 0) & (scores <= 1)).all():
+                shown = f"{scores.min()} to {scores.max()}" if scores.shape == (len(texts),) else " ".join(f"{found!r:.60}".split())
+                raise UserError(f"{self.value} must return one number from 0 to 1 for each of {len(texts)} texts, but gave {shown}")
+            return scores
+
+        return score
+
+
+class LabelScorer:
+    """Probability of one label of a Hugging Face text classifier; an empty text scores 0.
+
+    A softmax over the labels, or a sigmoid where the model's configuration says that labels are independent.
+
+    Raises:
+        UserError: it cannot be loaded, or has no such label.
+    """
+
+    def __init__(self, name: str, label: str) -> None:
+        from transformers import pipeline
+
+        self.name, self.label = name, label
+        try:
+            pipe: Any = pipeline("text-classification", model=name, top_k=None, model_kwargs={"use_safetensors": True})
+        except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(f"cannot load the classifier {name!r} ({reason}): give a folder or a name with safetensors") from error
+        labels = list(pipe.model.config.id2label.values())
+        if label not in labels:
+            raise UserError(f"classifier {name!r} has no label {label!r}: choose from {', '.join(labels)}")
+        self.pipe = pipe
+        limits = (pipe.tokenizer.model_max_length, getattr(pipe.model.config, "max_position_embeddings", None), 512)
+        self.max_length = min(limit for limit in limits if limit)
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """(n,) in [0, 1]."""
+        scores = np.zeros(len(texts))
+        rows = [i for i, text in enumerate(texts) if text.strip()]
+        found = self.pipe([texts[i] for i in rows], batch_size=32, truncation=True, max_length=self.max_length) if rows else []
+        scores[rows] = [next(one["score"] for one in labels if one["label"] == self.label) for labels in found]
+        return scores

@@ -1,0 +1,264 @@
+"""Passages written in every scheme and layout and read again; traps and malformed data are refused by line."""
+
+import json
+
+import datasets
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reveal_release.config import UserError
+from reveal_release.suites.conll import WORDS, from_dataset, load_conll, load_dataset_passages
+from reveal_release.testbed import heldout
+from reveal_release.testbed.entities import Passage, read_conll
+
+SCHEMES = ("BIO", "IOB1", "BIOES", "BILOU", "IO", "bare")
+# Marks that a reader may trip over: line ends and spaces of Unicode, comment signs, quotes, numbers.
+TOKENS = st.text(st.sampled_from("abXé7#-_.'\"\u00a0\u0085\u2028"), min_size=1, max_size=4)
+ANCHOR = Passage(("Anchor", "away"), ())  # a file of comment signs alone has no rows, and one of bare types needs an O
+
+
+@st.composite
+def written(draw, scheme):
+    """Passages that the scheme can express: in IO, neighbours of one type would be one entity."""
+    passages = [ANCHOR]
+    for _ in range(draw(st.integers(0, 3))):
+        words = draw(st.lists(TOKENS, min_size=1, max_size=9))
+        cuts = sorted(draw(st.sets(st.integers(0, len(words)), max_size=6)))
+        edges = cuts if draw(st.booleans()) else [at for cut in cuts for at in (cut, cut)][1:-1]  # apart, or touching
+        spans = []
+        for first, last in zip(edges[::2], edges[1::2], strict=False):
+            kind = draw(st.sampled_from(["person", "location", "creature"]))
+            if scheme not in ("IO", "bare") or not spans or spans[-1][1:] != (first, kind):
+                spans.append((first, last, kind))
+        if scheme == "bare":
+            words = [word.replace("#", "x") for word in words]
+        passages.append(Passage(tuple(words), tuple(spans)))
+    return passages
+
+
+def tags_of(passage, scheme):
+    """The definition of each scheme, written from the spans' side."""
+    tags = ["O"] * len(passage.words)
+    for first, last, kind in passage.spans:
+        touches = any(end == first and other == kind for _, end, other in passage.spans)
+        for i in range(first, last):
+            alone, opens, closes = last - first == 1, i == first, i == last - 1
+            prefix = {
+                "BIO": "B" if opens else "I",
+                "IOB1": "B" if opens and touches else "I",
+                "BIOES": "S" if alone else "B" if opens else "E" if closes else "I",
+                "BILOU": "U" if alone else "B" if opens else "L" if closes else "I",
+                "IO": "I",
+                "bare": "",
+            }[scheme]
+            tags[i] = f"{prefix}-{kind}" if prefix else kind
+    return tags
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@given(data=st.data())
+@settings(max_examples=60)
+def test_files_of_every_scheme_and_layout(tmp_path_factory, scheme, data):
+    passages = data.draw(written(scheme))
+    separator, end = data.draw(st.sampled_from(["\t", " ", "  "])), data.draw(st.sampled_from(["\n", "\r\n"]))
+    before, between = data.draw(st.booleans()), data.draw(st.integers(0, 2))
+    lines = ["# sent_id = 1", "-DOCSTART- -X- -X- O", ""] if data.draw(st.booleans()) else []
+    for passage in passages:
+        lines += ["# text = Anchor away"] if data.draw(st.booleans()) else []
+        for i, (word, tag) in enumerate(zip(passage.words, tags_of(passage, scheme), strict=True)):
+            lines.append(separator.join([*([str(i + 1)] if before else []), word, *(["NN"] * between), tag]))
+        lines += ["", " \t"][: data.draw(st.integers(1, 2))]
+    path = tmp_path_factory.getbasetemp() / "scheme.conll"
+    path.write_text(end.join(lines), encoding=data.draw(st.sampled_from(["utf-8", "utf-8-sig"])), newline="")
+    assert load_conll(path, token_column=int(before)) == passages
+    if before:
+        with pytest.raises(UserError, match=r"scheme.conll:\d+: column 0 counts .* token_column"):
+            load_conll(path)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@given(data=st.data())
+@settings(max_examples=40)
+def test_rows_of_every_scheme_as_strings_and_as_numbers(scheme, data):
+    passages = data.draw(written(scheme))
+    rows = [{"words": list(p.words), "labels": tags_of(p, scheme)} for p in passages]
+    assert from_dataset(rows, "words", "labels") == passages
+    names = sorted({tag for row in rows for tag in row["labels"]})
+    numbered = [{"tokens": row["words"], "ner_tags": [names.index(tag) for tag in row["labels"]]} for row in rows]
+    assert from_dataset([*numbered, {"tokens": [], "ner_tags": []}], names=names) == passages
+
+
+@given(st.lists(st.sampled_from(["O", "B-aa", "I-aa", "B-bb", "I-bb"]), min_size=1, max_size=9))
+def test_ill_formed_sequences_start_an_entity_as_in_the_strict_reader(tmp_path_factory, tags):
+    path = tmp_path_factory.getbasetemp() / "ill.conll"
+    path.write_text("".join(f"w\t{tag}\n" for tag in tags), encoding="utf-8")
+    assert load_conll(path) == read_conll(path)
+
+
+@given(st.lists(st.sampled_from([f"{p}-{k}" for p in "BIESLU" for k in ("aa", "bb")] + ["O"]), min_size=1, max_size=8))
+def test_any_sequence_covers_exactly_the_tagged_words(tags):
+    (passage,) = from_dataset([{"tokens": ["w"] * len(tags), "ner_tags": tags}])
+    kinds = {i: kind for first, last, kind in passage.spans for i in range(first, last)}
+    assert kinds == {i: tag[2:] for i, tag in enumerate(tags) if tag != "O"}
+    starts = {first for first, _, _ in passage.spans}
+    for i, tag in enumerate(tags):
+        broken = i == 0 or tags[i - 1] == "O" or tags[i - 1][2:] != tag[2:] or tags[i - 1][0] in "ESLU" or tag[0] in "BSU"
+        assert (i in starts) == (tag != "O" and broken)
+
+
+# ---- types ----
+
+
+def read(tmp_path, text, **options):
+    path = tmp_path / "data.conll"
+    path.write_text(text, encoding="utf-8")
+    return load_conll(path, **options)
+
+
+def test_types_become_the_words_of_the_question(tmp_path):
+    text = "A B-PER\nB B-work_of_art\nC B-GPE\nD B-corporation\nE B-Cell_Line\nF B-DIS\nG O\n"
+    kinds = [kind for *_, kind in read(tmp_path, text)[0].spans]
+    assert kinds == ["person", "art", "location", "organization", "cell line", "dis"]
+    (passage,) = read(tmp_path, text, types={"dis": "disease", "Per": "human", "cell_line": "cell_kind"})
+    assert passage.entities() == {
+        "human": ["A"], "art": ["B"], "location": ["C"], "organization": ["D"], "cell": ["E"], "disease": ["F"]
+    }  # fmt: skip
+    assert all(kind == kind.lower() and "_" not in word for kind, word in WORDS.items())
+
+
+def test_types_of_one_word_are_not_run_together(tmp_path):
+    """Corporation and group are both organizations, but two of them."""
+    assert read(tmp_path, "Acme I-corporation\nAjax I-group\n. O\n")[0].entities() == {"organization": ["Acme", "Ajax"]}
+
+
+def test_the_words_agree_with_those_of_the_shipped_set():
+    assert {kind: WORDS.get(kind, kind) for kind in heldout.WNUT_TYPES} == heldout.WNUT_TYPES
+
+
+# ---- refusals ----
+
+
+@pytest.mark.parametrize(
+    "text, options, message",
+    [
+        ("", {}, "no rows"),
+        ("# only\n\n# comments\n", {}, "no rows"),
+        ("a\tO\nb\n", {}, r"data.conll:2: 1 columns where line 1 has 2"),
+        ("a O\n\nb c O\n", {}, r"data.conll:3: 3 columns where line 1 has 2"),
+        ("a\tO\n\tO\n", {}, "data.conll:2: an empty token or tag"),
+        ("a\tO\nb\t\n", {}, "data.conll:2: an empty token or tag"),
+        ("a\n", {}, "data.conll:1: 1 columns"),
+        ("a b O\n", {"tag_column": 3}, "give two different ones from 0 to 2"),
+        ("a b O\n", {"token_column": -1}, "give two different ones from 0 to 2"),
+        ("a O\nb B-\n", {}, "data.conll:2: 'B-' is no tag"),
+        ("a O\nb B\n", {}, "data.conll:2: 'B' is no tag"),
+        ("a O\nb b-per\n", {}, "data.conll:2: 'b-per' is no tag"),
+        ("a O\nb B_PER\n", {}, "data.conll:2: 'B_PER' is no tag"),
+        ("a O\nb M-PER\n", {}, "data.conll:2: 'M-PER' is no tag"),
+        ("a (PERSON*\nb *)\n", {}, r"data.conll:1: '\(PERSON\*' is no tag"),
+        ("a O\nb B-PER\nc PER\n", {}, r"data.conll:3: 'PER' has no prefix, 'B-PER' \(.*data.conll:2\) has one"),
+        ("a NNP\nb VBD\n", {}, "data.conll:1: 'NNP' and no tag O anywhere"),
+        ("1\ta\tO\n2\tb\tO\n\n1\tc\tO\n", {}, "data.conll:1: column 0 counts .* token_column"),
+        ("0 a O\n1 b O\n2-3 c _\n", {"tag_column": 1}, "data.conll:1: column 0 counts"),
+    ],
+)
+def test_malformed_files_are_refused_by_line(tmp_path, text, options, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, text, **options)
+
+
+def test_numbers_that_do_not_count_up_are_tokens(tmp_path):
+    assert [p.words for p in read(tmp_path, "1 O\n2 O\n\n7 O\n9 O\n")] == [("1", "2"), ("7", "9")]
+    assert [p.words for p in read(tmp_path, "1984 B-art\n\n")] == [("1984",)]
+
+
+def test_hashtags_are_rows_and_comments_are_not(tmp_path):
+    (passage,) = read(tmp_path, "# id 1\tdomain=dev\nSee\tO\n#MeToo\tO\n#Rome\tB-LOC\n#\tO\n# global.columns = O\n")
+    assert passage.words == ("See", "#MeToo", "#Rome", "#") and passage.spans == ((2, 3, "location"),)
+    assert [p.words for p in read(tmp_path, "#a O\nb O\n", comment=None)] == [("#a", "b")]
+
+
+def test_what_is_no_text_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        load_conll(tmp_path / "absent.conll")
+    (tmp_path / "latin.conll").write_bytes("é O\n".encode("latin-1"))
+    with pytest.raises(UserError, match="cannot be read as UTF-8"):
+        load_conll(tmp_path / "latin.conll")
+
+
+@pytest.mark.parametrize(
+    "row, options, message",
+    [
+        ({"words": ["a"], "ner_tags": [0]}, {}, "row 1 has the columns ner_tags, words"),
+        ({"tokens": "Ada wrote", "ner_tags": [0]}, {}, "row 1: 'tokens' must be a list of words"),
+        ({"tokens": ["a", "b"], "ner_tags": ["O"]}, {}, "row 1: .* as many tags"),
+        ({"tokens": ["a"], "ner_tags": None}, {}, "row 1: .* as many tags"),
+        ({"tokens": [None], "ner_tags": ["O"]}, {}, "row 1: 'tokens' must be a list of words"),
+        ({"tokens": ["a"], "ner_tags": [1]}, {}, "row 1: tags are numbers: give their names"),
+        ({"tokens": ["a"], "ner_tags": [-100]}, {"names": ["O"]}, "row 1: the tag -100 has no name: 1 are given"),
+        ({"tokens": ["a"], "ner_tags": [0.5]}, {"names": ["O"]}, "row 1: the tag 0.5 is neither"),
+        ({"tokens": ["a"], "ner_tags": ["B-"]}, {}, "row 1: 'B-' is no tag"),
+    ],
+)
+def test_malformed_rows_are_refused_by_number(row, options, message):
+    with pytest.raises(UserError, match=message):
+        from_dataset([{"tokens": ["a"], "ner_tags": ["O"]}, row], **options)
+
+
+# ---- Hugging Face datasets, without a network ----
+
+NAMES = ["O", "B-PER", "I-PER", "B-LOC"]
+EXPECTED = [
+    Passage(("Ada", "Lovelace", "saw", "Rome"), ((0, 2, "person"), (3, 4, "location"))),
+    Passage(("Nobody", "did"), ()),
+]
+
+
+@pytest.fixture
+def saved(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    features = datasets.Features(
+        {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(datasets.ClassLabel(names=NAMES))}
+    )
+    rows = {"tokens": [list(p.words) for p in EXPECTED], "ner_tags": [[1, 2, 0, 3], [0, 0]]}
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+def test_names_come_from_the_datasets_own_features(saved):
+    assert from_dataset(saved) == EXPECTED
+    assert from_dataset(saved, names=["O", "B-DOG", "I-DOG", "B-LOC"])[0].entities() == {"dog": ["Ada Lovelace"], "location": ["Rome"]}
+    assert from_dataset(saved.with_format("numpy")) == EXPECTED
+
+
+def test_saved_datasets_are_loaded_by_split(saved, tmp_path):
+    saved.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"test": saved, "train": saved.select([1])}).save_to_disk(tmp_path / "many")
+    assert load_dataset_passages(tmp_path / "one") == EXPECTED
+    assert load_dataset_passages(str(tmp_path / "many"), "test") == EXPECTED
+    assert load_dataset_passages(tmp_path / "many", "train") == EXPECTED[1:]
+    with pytest.raises(UserError, match="no split 'dev': choose from test, train"):
+        load_dataset_passages(tmp_path / "many", "dev")
+
+
+def test_folders_and_files_of_json_and_parquet(saved, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    rows = [{"words": list(p.words), "tags": tags} for p, tags in zip(EXPECTED, (["PER", "PER", "O", "GPE"], ["O", "O"]), strict=True)]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "train.jsonl").write_text(json.dumps(rows[1]) + "\n", encoding="utf-8")
+    assert load_dataset_passages(folder, "test", "words", "tags") == EXPECTED
+    assert load_dataset_passages(folder, "train", "words", "tags") == EXPECTED[1:]
+    assert load_dataset_passages(folder / "test.jsonl", tokens="words", tags="tags") == EXPECTED
+    saved.to_parquet(tmp_path / "data.parquet")
+    assert load_dataset_passages(tmp_path / "data.parquet") == EXPECTED
+    with pytest.raises(UserError, match="split 'dev' of .*folder cannot be loaded"):
+        load_dataset_passages(folder, "dev", "words", "tags")
+
+
+def test_what_cannot_be_loaded_is_a_user_error(saved, tmp_path):
+    with pytest.raises(UserError, match="absent cannot be loaded: check the name"):
+        load_dataset_passages(tmp_path / "absent")
+    (tmp_path / "broken.json").write_text("{ this is not JSON", encoding="utf-8")
+    with pytest.raises(UserError, match="broken.json cannot be loaded"):
+        load_dataset_passages(tmp_path / "broken.json")
