@@ -23,7 +23,7 @@ demo: $(VENV)/.stamp  ## one whole run on a bundled model, on the CPU
 	$(BIN)/reveal-release run --task $(TASK) --model testbed-llama --output out/$(TASK)
 
 test: $(VENV)/.stamp  ## ruff, mypy and the fast tests
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy src
 	$(BIN)/python -m pytest
 

@@ -6,7 +6,6 @@ Each run is an ordinary `reveal-release run` with default settings; a run that i
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -56,11 +55,8 @@ def main() -> None:
     results = []
     for seed in options.seeds:
         folder = Path(options.output) / f"{options.task}-{seed}"
-        if (folder / "results.json").is_file():
-            results.append(json.loads((folder / "results.json").read_text(encoding="utf-8")))
-        else:
-            config = RunConfig(task=options.task, model=options.model, output=str(folder), seed=seed, threads=options.threads)
-            results.append(run(config, Reporter()))
+        config = RunConfig(task=options.task, model=options.model, output=str(folder), seed=seed, threads=options.threads)
+        results.append(run(config, Reporter()))  # a finished run of the same settings and model is only read; another is refused
     print(table(results))
 
 

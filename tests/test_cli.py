@@ -1,20 +1,29 @@
-"""The command line: what is parsed, in which order, and how mistakes are told. Nothing here loads a model."""
+"""The command line: what is parsed, in which order, and how mistakes are told. A model is loaded only to measure it on a suite."""
 
 import dataclasses
 import errno
+import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from reveal_release import RunConfig, UserError, cli, loop
+from reveal_release import RunConfig, UserError, cli, loop, parsers
+from reveal_release.models import LanguageModel, load_model
+from reveal_release.release.adapter import fingerprint, save
+from reveal_release.release.patch import LowRank, Patch
+from reveal_release.sandbox import missing_protections
+from reveal_release.suites import SUITES, evaluate
 from reveal_release.testbed import recipe
 from reveal_release.testbed.sources import SOURCES, verify
 
+SUITE_DATA = Path(__file__).with_name("suites") / "data"
 MINE = """name: mine
 description: shouting
 seeds: [Write a comment., Shout at me.]
@@ -25,8 +34,8 @@ evaluate: {instructions: [Write a reply.]}
 
 
 def parsed(*arguments: str, command: str = "run") -> RunConfig:
-    options = cli.build_parser().parse_args([command, *(cli._dashed(a) for a in arguments)])
-    return cli.run_config(options[command])
+    options = parsers.build_parser().parse_args([command, *(parsers.dashed(a) for a in arguments)])
+    return parsers.run_config(options[command])
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -46,11 +55,11 @@ def test_defaults_are_the_dataclass() -> None:
 
 
 def test_every_field_is_a_flag_with_a_help_text() -> None:
-    keys = [key for key, *_ in cli.settings()]
+    keys = [key for key, *_ in parsers.settings()]
     tree = RunConfig().to_dict()
     nested = [f"{name}.{key}" for name, part in tree.items() if isinstance(part, dict) for key in part]
     assert sorted(keys) == sorted([name for name, part in tree.items() if not isinstance(part, dict)] + nested)
-    assert all(text for *_, text in cli.settings())
+    assert all(text for *_, text in parsers.settings())
 
 
 def test_help_texts_of_fields_that_share_a_line() -> None:
@@ -67,10 +76,10 @@ def test_help_texts_of_fields_that_share_a_line() -> None:
         height: int = 2
         depth: int = 3
 
-    assert {key: text for key, _, _, text in cli.settings(Sharing)} == {
+    assert {key: text for key, _, _, text in parsers.settings(Sharing)} == {
         "width": "of a page, in mm", "height": "of a page: the other side", "depth": "0 means none; nothing else does",
     }  # fmt: skip
-    texts = {key: text for key, _, _, text in cli.settings()}
+    texts = {key: text for key, _, _, text in parsers.settings()}
     assert texts["device"] == "auto, cpu or cuda"
     assert texts["reveal.sources"] == "where candidates come from: seeds, rewrite, user_turn, induction"
     assert ";" not in texts["release.steps"]
@@ -122,7 +131,8 @@ def test_the_run_folders_configuration_loads(tmp_path: Path) -> None:
     config = dataclasses.replace(RunConfig(), seed=9, dtype="bfloat16", save_merged=True)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
-    assert parsed("--config", str(path)) == config
+    for command in ("run", "evaluate"):
+        assert parsed("--config", str(path), command=command) == config
 
 
 @pytest.mark.parametrize(
@@ -132,10 +142,11 @@ def test_the_run_folders_configuration_loads(tmp_path: Path) -> None:
 def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*command.split(), "--help"]) == 0
     out = capsys.readouterr().out
-    example = out.rstrip().splitlines()[-1].split()
-    assert example[0] == "reveal-release" and " ".join(example[1:]).startswith(command)
-    cli.build_parser().parse_args(example[1:])
-    assert command in cli.COMMANDS
+    examples = [line.split() for line in re.split(r"^examples?:$", out, flags=re.MULTILINE)[1].splitlines() if line]
+    assert len(examples) == (2 if command == "evaluate" else 1) and command in cli.COMMANDS
+    for example in examples:
+        assert example[0] == "reveal-release" and " ".join(example[1:]).startswith(command)
+        parsers.build_parser().parse_args(example[1:])
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,13 +155,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_build_flags_are_the_recipes() -> None:
-    options = cli.build_parser().parse_args(["testbed", "build", "--data", "d", "--output", "o"]).testbed.build.as_dict()
+    options = parsers.build_parser().parse_args(["testbed", "build", "--data", "d", "--output", "o"]).testbed.build.as_dict()
     assert options.pop("processes") == 1 and options.pop("without") is None
     default = recipe.BuildConfig(data="d", output="o")
     assert options == {name: getattr(default, name) for name in options}
     for family in recipe.FAMILIES:
         arguments = ["testbed", "build", "--data", "d", "--output", "o", "--without", "a", "--without", "b", "--family", family]
-        assert cli.build_parser().parse_args(arguments).testbed.build.without == ["a", "b"]
+        assert parsers.build_parser().parse_args(arguments).testbed.build.without == ["a", "b"]
 
 
 # ---- mistakes ----
@@ -169,6 +180,10 @@ def test_build_flags_are_the_recipes() -> None:
         ("run --save-merged maybe", "save_merged is 'maybe': give true or false"),
         ("run --reveal.sources seeds", "reveal.sources is 'seeds': give a list such as '[seeds, rewrite]'"),
         ("run --seed", "--seed needs a value"),
+        ("evaluate --suite-limit few", "suite_limit is 'few': give a whole number"),
+        ("evaluate --suite-temperature hot", "suite_temperature is 'hot': give a number"),
+        ("evaluate --suite-max-new-tokens 9", "--suite-max-new-tokens without a suite: give --suite too, or leave it out"),
+        ("evaluate --suite humanevil", "no suite 'humanevil': choose from humaneval, mbpp, mbpp-all, gsm8k"),
         ("run --utility-budget 7", "utility_budget is 7.0: give a number from 0 to 1 (0.02 is 2 %)"),
         ("rum", "no command 'rum': did you mean 'run'?"),
         ("testbed bild", "no command 'bild': did you mean 'build'?"),
@@ -219,6 +234,27 @@ def test_a_folder_that_is_no_patch(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
+    ("arguments", "start"),
+    [
+        ("--suite gsm8k --suite-samples 2", "samples and k are for code, and gsm8k is scored by one answer a problem"),
+        ("--suite mbpp --suite-samples 5", "5 samples at temperature 0 are all the same: give a temperature such as 0.8"),
+        ("--suite mbpp --suite-limit 0", "limit is 0: give a whole number of at least 1"),
+        ("--suite mbpp --suite-file none.jsonl", "cannot read none.jsonl: No such file"),
+    ],
+)
+def test_a_suite_that_will_not_do_is_refused_before_the_model_is_loaded(
+    arguments: str, start: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def loads(*arguments: object) -> None:
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.setattr(loop, "load_model", loads)
+    name = arguments.split()[1]
+    file = [] if "--suite-file" in arguments else ["--suite-file", str(SUITE_DATA / f"{name}.jsonl")]
+    assert failure(capsys, "evaluate", *arguments.split(), *file).startswith(start)
+
+
+@pytest.mark.parametrize(
     ("error", "start"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
@@ -262,6 +298,55 @@ def test_as_a_process_torch_stays_out_and_a_mistake_is_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", code, "run", "--sed", "1"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "error: no option '--sed': did you mean '--seed'?\n"
+
+
+# ---- a public suite ----
+
+
+def test_help_names_every_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", "--help"]) == 0
+    words = set(re.findall(r"[\w-]+", capsys.readouterr().out.partition("--suite NAME")[2].partition("--suite-file")[0]))
+    assert words >= set(SUITES)
+
+
+def test_a_model_is_measured_on_a_suite_with_a_patch_or_without(
+    tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = load_model(tiny_llama, "float32", "cpu")
+    patch = Patch({"model.layers.0.mlp.gate_proj": LowRank(torch.ones(2, 32), torch.ones(48, 2))})
+    save(patch, tmp_path / "patch", base_model_name_or_path=tiny_llama, fingerprint=fingerprint(lm.model))
+    logits: list[torch.Tensor] = []
+
+    def answers(lm: LanguageModel, prompts: list[list[int]], *_: object, **__: object) -> list[str]:
+        """The first problem's answer is right, whatever the model."""
+        with torch.no_grad():
+            logits.append(lm.model(torch.tensor(prompts[:1])).logits)
+        return ["The sum is 18.\n#### 18"] * len(prompts)
+
+    monkeypatch.setattr(evaluate, "generate", answers)
+    common = ["evaluate", "--model", tiny_llama, "--device", "cpu", "--suite", "gsm8k", "--suite-max-new-tokens", "8"]
+    common += ["--suite-file", str(SUITE_DATA / "gsm8k.jsonl"), "--suite-limit", "2"]
+    for more in ([], ["--patch", str(tmp_path / "patch")]):
+        assert cli.main([*common, *more]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert lines[-2:] == [["gsm8k"], ["exact", "match", "50.0", "%", "[9.5,", "90.5]", "2"]]  # Wilson's interval of 1 of 2
+    assert len(logits) == 2 and not torch.allclose(logits[0], logits[1])
+
+
+@pytest.mark.skipif(bool(missing_protections()), reason=f"this machine gives no {missing_protections()}")
+def test_code_is_sampled_for_pass_at_k(tiny_llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "task_id": "Short/0", "prompt": "def same(x):\n    \"x\"\n", "entry_point": "same", "canonical_solution": "    return x\n",
+        "test": "def check(f):\n    assert f(3) == 3\n",
+    }  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    common = ["evaluate", "--model", tiny_llama, "--device", "cpu", "--suite", "humaneval", "--suite-file", str(path)]
+    assert cli.main([*common, "--suite-max-new-tokens", "8", "--suite-samples", "10", "--suite-temperature", "0.8"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[-3] == ["humaneval"] and [line[:3] for line in lines[-2:]] == [["pass@1", "0.0", "%"], ["pass@10", "0.0", "%"]]
+    assert cli.main(common) == 2
+    assert "error: Short/0 needs " in capsys.readouterr().err
 
 
 # ---- lists and sources ----

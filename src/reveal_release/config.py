@@ -109,7 +109,7 @@ class RunConfig:
     """A whole run of Reveal & Release.
 
     Args:
-        task: behaviour to remove; `reveal-release tasks` lists them.
+        task: behaviour to remove; `reveal-release tasks` lists them, or a .yaml or .py file of your own.
         model: `testbed-llama`, a folder, or a model's name on the hub.
         output: run folder; an unfinished one of the same configuration is continued.
         seed: seeds every random choice.
@@ -117,7 +117,7 @@ class RunConfig:
         utility_budget: largest rise of perplexity that is allowed, relative (0.02 is 2 %).
         forget_type: entity types that the `ner` task forgets, with commas between.
         stop_reward: a search whose best reward is at or below this found nothing left to reveal.
-        scorer: reward of the search: `reward`, a folder, or a Hugging Face text classifier.
+        scorer: reward of the search in the toxicity task: `reward`, a folder, or a Hugging Face text classifier.
         dtype: auto, float32 or bfloat16.
         device: auto, cpu or cuda.
         threads: CPU threads; 0 leaves torch's default.
@@ -155,8 +155,9 @@ class RunConfig:
             raise UserError("release.forget_scale, max_scale and learning_rate must be above 0")
         for part in (self.reveal, self.release, self.evaluate):
             for name, value in dataclasses.asdict(part).items():
-                if isinstance(value, int) and value < (0 if name == "retain_steps" else 1):
-                    raise UserError(f"{name} is {value}: give a whole number of at least 1")
+                least = {"retain_steps": 0, "code_samples": 2}.get(name, 1)
+                if isinstance(value, int) and value < least:
+                    raise UserError(f"{name} is {value}: give a whole number of at least {least}")
         if self.reveal.evaluations < self.reveal.start:
             raise UserError(f"reveal.evaluations ({self.reveal.evaluations}) is below reveal.start ({self.reveal.start}): raise it")
         unknown = set(self.reveal.sources) - {"seeds", "rewrite", "user_turn", "induction"}

@@ -17,6 +17,12 @@ from .models import LanguageModel, Turns, chat_ids
 Progress = Callable[[int, int], None]
 
 
+class Completion(str):
+    """A text that a model wrote. `ended`: the model ended it itself; otherwise it was cut at the most tokens allowed."""
+
+    ended: bool = True
+
+
 @dataclass(frozen=True)
 class Sampling:
     """temperature 0 is greedy; top_k 0 keeps the whole vocabulary."""
@@ -68,7 +74,7 @@ def generate(
     seeds: Sequence[int],
     batch_size: int | None = None,
     progress: Progress | None = None,
-) -> list[str]:
+) -> list[Completion]:
     """One completion a prompt, without special tokens.
 
     Args:
@@ -79,7 +85,8 @@ def generate(
     """
     ids = [list(p) if p and isinstance(p[0], int) else chat_ids(lm.tokenizer, p) for p in prompts]  # type: ignore[arg-type]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    texts = [""] * len(ids)
+    texts = [Completion()] * len(ids)
+    ends = torch.tensor(lm.model.generation_config.eos_token_id, device=lm.device).reshape(-1)  # one, or several
     pad = lm.tokenizer.pad_token_id
     batch_size = batch_size or lm.batch_size
     for start in range(0, len(order), batch_size):
@@ -107,7 +114,8 @@ def generate(
             logits_processor=processors,
         )
         for i, row in zip(rows, output[:, length:], strict=True):
-            texts[i] = str(lm.tokenizer.decode(row, skip_special_tokens=True)).strip()
+            texts[i] = Completion(str(lm.tokenizer.decode(row, skip_special_tokens=True)).strip())
+            texts[i].ended = bool(torch.isin(row, ends).any())
         if progress:
             progress(min(start + batch_size, len(order)), len(order))
     return texts

@@ -28,9 +28,10 @@ from .release.patch import Patch
 from .release.release import Utility, choose_scale, direction, train_modules
 from .report.console import SilentReporter
 from .reveal.search import search
-from .reveal.selfgen import encode, retain_records, revealed_records
+from .reveal.selfgen import encode, retain_records, revealed_records, split
 from .runfolder import RunFolder
-from .tasks import Record, Task, get_task
+from .suites.evaluate import SuiteEvaluation
+from .tasks import Record, Task, get_task, task_identity
 
 HELD_BACK = 0.2
 LEAST_RECORDS = 8
@@ -51,7 +52,7 @@ def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
             stopped = "nothing left to reveal"
             break
         data = w.generate_data(t, patch, revealed)
-        if t > 1 and len(data.forget) < LEAST_RECORDS:  # an earlier iteration left too little to train on
+        if patch and len(data.forget) < LEAST_RECORDS:  # an earlier step left too little to train on
             stopped = "nothing left to reveal"
             break
         step = w.release(t, patch, data)
@@ -82,7 +83,7 @@ class Workshop:
             torch.set_num_threads(config.threads)
         self.task: Task = get_task(config.task, config)
         self.lm: LanguageModel = load_model(config.model, config.dtype, config.device)
-        self.folder = RunFolder(config, kind)
+        self.folder = RunFolder(config, kind, fingerprint(self.lm.model))
         self.reporter.log_to(self.folder.path / "log.txt")
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
@@ -132,7 +133,9 @@ class Workshop:
         return self.phase(name, title, work, self.config.reveal.evaluations)
 
     def reveal(self, t: int, patch: Patch) -> dict[str, Any]:
-        return self.search(f"reveal-{t}", f"Reveal {t}: search for instructions", patch, [])
+        found = self.search(f"reveal-{t}", f"Reveal {t}: search for instructions", patch, [])
+        self.iterations.append({"iteration": t, "best": found["best"], "calls": found["calls"], "records": 0})
+        return found
 
     def generate_data(self, t: int, patch: Patch, revealed: dict[str, Any]) -> Data:
         """What the patched model wrote for the best instructions, and, once for all iterations, what the original does otherwise."""
@@ -156,7 +159,7 @@ class Workshop:
         self.folder.write_rows(f"forget_data/iteration-{t}.jsonl", drawn["forget"])
         own = self.phase("retain", "The model writes its retain data", write_retain, config.release.retain_records)
         self.folder.write_rows("retain_data.jsonl", own["retain"])
-        self.iterations.append({"iteration": t, "best": revealed["best"], "calls": revealed["calls"], "records": len(drawn["forget"])})
+        self.iterations[-1]["records"] = len(drawn["forget"])
         parts = drawn["forget"], drawn["harmless"] + own["harmless"], own["retain"]
         return Data(*([Record.from_dict(row) for row in rows] for rows in parts))
 
@@ -165,20 +168,20 @@ class Workshop:
 
         The budget is spent in equal parts, so that a later iteration has something left to spend on what it reveals.
         """
-        forget, harmless, retain = (encode(self.lm, part) for part in data)
+        held_back, kept = split(data.retain, HELD_BACK)
+        forget, harmless, retain, measured = (encode(self.lm, part) for part in (data.forget, data.harmless, kept, held_back))
         if min(len(forget), len(retain)) < LEAST_RECORDS:
             raise UserError(
                 f"the model wrote {len(forget)} forget and {len(retain)} retain records, too few to train on: "
                 f"change --reveal.threshold (now {self.config.reveal.threshold:g}) or raise --reveal.records"
             )
-        held_back = int(len(retain) * HELD_BACK)
         config, path = self.config.release, self.folder.state / f"step-{t}"
         budget = self.config.utility_budget * t / self.config.iterations
 
         def work(update: Progress) -> Any:
-            utility = Utility.of(self.lm, retain[:held_back])
+            utility = Utility.of(self.lm, measured)
             with self.patched(patch):
-                pems = train_modules(self.lm, forget, harmless, retain[held_back:], config, self.seed(f"release-{t}"), update)
+                pems = train_modules(self.lm, forget, harmless, retain, config, self.seed(f"release-{t}"), update)
                 step = direction(*pems, config)
                 chosen = choose_scale(self.lm, step, utility, budget, config.max_scale)
             self.save(step.scale(chosen.scale) if chosen.scale else step, path)
@@ -186,7 +189,7 @@ class Workshop:
 
         outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
         self.iterations[-1].update(outcome)
-        return load(path) if outcome["scale"] > 0.02 else None
+        return load(path) if outcome["scale"] else None
 
     def save(self, patch: Patch, path: Path) -> Path:
         return save(
@@ -210,6 +213,7 @@ class Workshop:
         results = {
             "version": importlib.metadata.version("reveal-release"),
             "task": self.config.task,
+            "task_identity": task_identity(self.config.task),
             "model": self.config.model,
             "seed": self.config.seed,
             "config_hash": self.config.hash(),
@@ -276,13 +280,18 @@ def reveal_only(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
     return result
 
 
-def evaluate_only(config: RunConfig, patch: str | None = None, reporter: Any = None) -> dict[str, Any]:
-    """The task's metrics of a model, with a patch or without; nothing is written."""
+def evaluate_only(
+    config: RunConfig, patch: str | None = None, reporter: Any = None, suite: SuiteEvaluation | None = None
+) -> dict[str, Any]:
+    """The task's metrics of a model, or those of a suite, by its name, instead; with a patch or without. Nothing is written."""
     config.check()
     reporter = reporter or SilentReporter()
-    task, lm = get_task(config.task, config), load_model(config.model, config.dtype, config.device)
+    measured = suite or get_task(config.task, config)
+    lm = load_model(config.model, config.dtype, config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
     loaded = load(patch, lm.model) if patch else Patch()
     with reporter.phase("Evaluate") as update, applied(lm.model, loaded) if loaded else nullcontext():
-        return task.evaluate(lm, update).to_dict()
+        if isinstance(measured, SuiteEvaluation):
+            return {measured.suite.name: {name: e.to_dict() for name, e in measured.evaluate(lm, update).items()}}
+        return measured.evaluate(lm, update).to_dict()

@@ -22,10 +22,11 @@ class RunFolder:
         UserError: the folder holds something else or another run, cannot be written, or the disk is nearly full.
     """
 
-    def __init__(self, config: RunConfig, kind: str = "run") -> None:
+    def __init__(self, config: RunConfig, kind: str = "run", model: str = "") -> None:
+        """`model`: the fingerprint of its weights."""
         self.path = Path(config.output)
         self.state = self.path / "state"
-        identity = {"kind": kind, "config_hash": config.hash()}
+        identity = {"kind": kind, "config_hash": config.hash(), "model": model}
         if task := task_identity(config.task):
             identity["task"] = task
         marker = self.state / "identity.json"
@@ -33,11 +34,11 @@ class RunFolder:
             found = json.loads(marker.read_text(encoding="utf-8"))
             if found != identity:
                 raise UserError(
-                    f"{self.path} holds a {found['kind']} with other settings (see its config.yaml) or another task file: "
+                    f"{self.path} holds a {found['kind']} with other settings (see its config.yaml), another model or task file: "
                     "choose another --output, or delete it"
                 )
         # A first start that ended early (full disk, killed) leaves an empty state/ at most, and that is no reason to refuse.
-        elif self.path.exists() and (not self.path.is_dir() or any(p != self.state for p in self.path.rglob("*"))):
+        elif self.path.exists() and (not self.path.is_dir() or any(p != self.state and p.suffix != ".part" for p in self.path.rglob("*"))):
             raise UserError(f"{self.path} exists and is no run folder: choose another --output, or delete it")
         try:
             self.state.mkdir(parents=True, exist_ok=True)

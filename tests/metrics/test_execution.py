@@ -55,6 +55,14 @@ def test_pass_at_k_refuses_impossible_counts(n: int, c: int, k: int) -> None:
         (f"{ADD}    it's prose inside", ADD),
         (f"{ADD}\ndef sub(a, b):\n    return (a -", ADD),  # cut off inside the second function
         ("x = 1\ny = 2", "x = 1\ny = 2\n"),
+        (f"R = 3\n\n{ADD}", f"R = 3\n\n{ADD}"),  # as MBPP 1's reference: a constant before the function
+        (f"if True:\n    R = 3\n{ADD}", f"if True:\n    R = 3\n{ADD}"),
+        (f"\"\"\"Adds.\"\"\"\nR = 3\r\n{ADD}print(add(1, R))\n", f"\"\"\"Adds.\"\"\"\nR = 3\n{ADD}print(add(1, R))\n"),
+        (f'"""\n```python\nadd(1, 2)\n```\n"""\n{ADD}', f'"""\n```python\nadd(1, 2)\n```\n"""\n{ADD}'),  # not the block
+        (f"Sure\n\n{ADD}", ADD),  # prose can parse
+        (f"Here is it\n{ADD}\nwell, done", ADD),
+        (f"Note: this\n{ADD}", ADD),
+        ("Thanks", "Thanks"),
         ("I cannot do that.", "I cannot do that."),
         ("", ""),
     ],

@@ -67,7 +67,7 @@ def test_before_and_after_with_intervals_and_change(results: dict[str, Any]) -> 
     rows = {line.split("  ")[1]: line for line in shown(screen).splitlines() if line.startswith("  ")}
     assert rows["toxic ratio RTP"].split("  ", 2)[2].split() == "40.0 % [37.0, 43.0] 10.0 % [7.0, 13.0] -75 %".split()
     assert rows["strongest elicitation"].endswith("-50 %")
-    assert "20.00 [19.50, 20.50]" in rows["perplexity"] and rows["perplexity"].endswith("+1.0 %")
+    assert "20.0 [19.5, 20.5]" in rows["perplexity"] and rows["perplexity"].endswith("+1.0 %")
     assert "71.0 % [68.0, 74.0]" in rows["F1 person"] and rows["F1 person"].endswith("-3.0 pt")
     assert "code pass@1" in rows
 
@@ -78,7 +78,7 @@ def test_stops_files_and_commands_are_told(results: dict[str, Any], tmp_path: Pa
     text = shown(screen)
     assert "2 iterations in 2 min 3 s, 2.0 GiB of memory, seed 7; stopped: nothing left to reveal" in text
     assert "results.json" in text and "report.html" not in text, "only what is there is listed"
-    assert f"  reveal-release evaluate --task toxicity --model testbed-llama --patch {tmp_path}/patch\n" in text
+    assert f"  reveal-release evaluate --config {tmp_path}/config.yaml --patch {tmp_path}/patch\n" in text
     code = [line.strip() for line in text.splitlines() if "PeftModel" in line]
     assert len(code) == 2
     for line in code:
@@ -134,6 +134,55 @@ def test_figures_without_an_interval_and_from_zero() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(12.34, "12.3 s"), (59.99, "60.0 s"), (245, "4 min 5 s"), (3725, "1 h 2 min")])
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+TOXICITY = {
+    "forget": {
+        "toxic_ratio_rtp": (0.193, 0.157, 0.234), "mean_toxicity_rtp": (0.216, 0.18, 0.252),
+        "expected_max_toxicity_rtp": (0.566, 0.478, 0.655), "toxic_ratio_neutral": (0.297, 0.248, 0.351),
+        "mean_toxicity_neutral": (0.338, 0.291, 0.384), "expected_max_toxicity_neutral": (0.876, 0.811, 1.0),
+    },
+    "retain": {
+        "perplexity": (1266.14, 1237.73, 1299.27), "perplexity_per_byte": (4.476, 4.321, 4.625), "f1_person": (0.533, 0.343, 0.706),
+        "f1_other_types": (0.553, 0.364, 0.659), "unparsed_answers": (0.005, 0.002, 0.016), "code_pass_at_1": (1.0, 0.963, 1.0),
+        "maths_exact_match": (0.973, 0.933, 0.99), "distinct_2": (0.949, 0.941, 0.956), "degenerate": (0.024, 0.015, 0.039),
+    },
+}  # fmt: skip
+
+
+def test_every_figure_of_the_toxicity_task_is_one_line_of_80_columns(results: dict[str, Any]) -> None:
+    """As measured on a small model; a label that wraps, or a figure that is cut, is another line."""
+    measured = {
+        part: {name: dict(zip(("value", "low", "high", "n"), (*e, 100), strict=True)) for name, e in rows.items()}
+        for part, rows in TOXICITY.items()
+    }
+    screen = console(80)
+    render({**results, "before": measured, "after": measured}, screen)
+    table = shown(screen).partition("forget (should fall)")[2].partition("Samples.")[0]
+    rows = [line for line in table.splitlines() if line.strip() and not line.startswith("retain (should stay)")]
+    assert len(rows) == sum(map(len, TOXICITY.values())) + 1 == 16
+    assert all("[" in row and "]" in row and "…" not in row and len(row) <= 80 for row in rows)
+    assert [row.split("  ")[1] for row in rows][3:7] == ["toxic ratio neutral", "mean toxicity neutral", "max toxicity neutral",
+                                                         "strongest elicitation"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (266.14, 237.73, 299.27, "266 [238, 299]"),
+        (99.94, 95.0, 104.0, "99.9 [95.0, 104.0]"),
+        (10.0, 9.456, 10.5, "10.0 [9.5, 10.5]"),
+        (9.456, 9.0, 10.0, "9.46 [9.00, 10.00]"),
+    ],
+)
+def test_large_figures_have_fewer_decimals(value: float, low: float, high: float, text: str) -> None:
+    assert figure({"value": value, "n": 9, "low": low, "high": high}, percent=False) == text
+
+
+def test_metrics_of_a_suite() -> None:
+    screen = console()
+    render_metrics({"humaneval": {"pass_at_1": estimate(0.4), "pass_at_10": estimate(0.8)}}, screen)
+    assert "humaneval pass@1 40.0 % [37.0, 43.0] 100 pass@10 80.0 %" in " ".join(shown(screen).split())
 
 
 def test_metrics_alone() -> None:

@@ -51,38 +51,38 @@ def test_cap_holds_over_several_calls_and_by_instruction() -> None:
     seen = NearDuplicates()
     for start in (0, 6):
         part = [record(text, instruction="AB"[i % 2]) for i, text in enumerate(NEW[start : start + 6])]
-        curate(part, lambda score: True, kept, cap=4, seen=seen)
+        curate(part, lambda r: True, kept, cap=4, seen=seen)
     assert [r.instruction for r in kept].count("A") == [r.instruction for r in kept].count("B") == 4
 
 
 def test_order_is_that_of_the_input_and_the_score_decides() -> None:
     records = [record(text, score=i / 10) for i, text in enumerate(NEW[:10])]
-    kept = curate(records, lambda score: score >= 0.5, [], cap=99, seen=NearDuplicates())
+    kept = curate(records, lambda r: r.score >= 0.5, [], cap=99, seen=NearDuplicates())
     assert kept == records[5:]
 
 
 @pytest.mark.parametrize("text", ["", "word", "no no no no no", "a b c " * 6])
 def test_broken_text_is_dropped(text: str) -> None:
-    assert curate([record(text)], lambda score: True, [], cap=9, seen=NearDuplicates()) == []
+    assert curate([record(text)], lambda r: True, [], cap=9, seen=NearDuplicates()) == []
 
 
 def test_what_is_dropped_blocks_nothing() -> None:
     """A text below the threshold or over the cap leaves no trace in the index."""
     seen = NearDuplicates()
     low, again = record(NEW[0], score=0.1), record(NEW[0], score=0.9)
-    assert curate([low, again], lambda score: score > 0.5, [], cap=9, seen=seen) == [again]
+    assert curate([low, again], lambda r: r.score > 0.5, [], cap=9, seen=seen) == [again]
     capped = [record(NEW[3], instruction="A"), record(NEW[8], instruction="A"), record(NEW[8], instruction="B")]
-    assert curate(capped, lambda score: True, [], cap=1, seen=NearDuplicates()) == [capped[0], capped[2]]
+    assert curate(capped, lambda r: True, [], cap=1, seen=NearDuplicates()) == [capped[0], capped[2]]
 
 
 def test_a_duplicate_of_an_earlier_call_is_dropped() -> None:
     seen = NearDuplicates()
-    kept = curate([record(NEW[0])], lambda score: True, [], cap=9, seen=seen)
-    assert curate([record(NEW[0].upper())], lambda score: True, kept, cap=9, seen=seen) == [record(NEW[0])]
+    kept = curate([record(NEW[0])], lambda r: True, [], cap=9, seen=seen)
+    assert curate([record(NEW[0].upper())], lambda r: True, kept, cap=9, seen=seen) == [record(NEW[0])]
 
 
 def test_text_chooses_what_must_be_new() -> None:
     records = [record(NEW[0], instruction=text) for text in ("Where is the grey boat now?", "Who has seen a red lamp?")]
-    assert len(curate(records, lambda score: True, [], cap=9, seen=NearDuplicates())) == 1
-    both = curate(records, lambda score: True, [], 9, NearDuplicates(), text=lambda r: f"{r.instruction} {r.completion}")
+    assert len(curate(records, lambda r: True, [], cap=9, seen=NearDuplicates())) == 1
+    both = curate(records, lambda r: True, [], 9, NearDuplicates(), text=lambda r: f"{r.instruction} {r.completion}")
     assert both == records

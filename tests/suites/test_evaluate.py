@@ -1,7 +1,6 @@
 """A model on a suite: what is asked, how samples are counted, what is refused before long work."""
 
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import pytest
 from reveal_release.config import UserError
 from reveal_release.models import LanguageModel
 from reveal_release.suites import CodeSuite, MathsSuite, evaluate, load_suite, make_suite
-from reveal_release.suites.__main__ import main
 from reveal_release.suites.base import Row
-from reveal_release.suites.evaluate import code_suite, maths_suite
+from reveal_release.suites.evaluate import SuiteEvaluation
 
 DATA = Path(__file__).with_name("data")
 SHORT = {
@@ -33,11 +31,11 @@ def short() -> CodeSuite:
 
 def test_a_random_model_writes_no_program_and_is_asked_the_same_twice(lm: LanguageModel) -> None:
     seen: list[tuple[int, int]] = []
-    first = code_suite(lm, short(), max_new_tokens=8, progress=lambda done, total: seen.append((done, total)))
+    first = SuiteEvaluation(short(), max_new_tokens=8).evaluate(lm, lambda done, total: seen.append((done, total)))
     assert first["pass_at_1"].value == 0.0 and first["pass_at_1"].n == 2 and first["pass_at_1"].high > 0.5
     assert seen[-1] == (4, 4) and [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert first == code_suite(lm, short(), max_new_tokens=8)
-    assert maths_suite(lm, maths(), max_new_tokens=8, limit=1).value == 0.0
+    assert first == SuiteEvaluation(short(), max_new_tokens=8).evaluate(lm)
+    assert SuiteEvaluation(maths(), max_new_tokens=8, limit=1).evaluate(lm)["exact_match"].value == 0.0
 
 
 def maths() -> MathsSuite:
@@ -57,7 +55,7 @@ def test_passes_are_counted_per_problem_and_pass_at_k_is_unbiased(lm: LanguageMo
         return answers
 
     monkeypatch.setattr(evaluate, "generate", written)
-    result = code_suite(lm, suite, k=(1, 2), samples=4, temperature=0.8, max_new_tokens=8)
+    result = SuiteEvaluation(suite, k=(1, 2), samples=4, temperature=0.8, max_new_tokens=8).evaluate(lm)
     for k in (1, 2):  # the mean over all choices of k samples of whether one passes
         draws = [[any(draw) for draw in itertools.combinations(row, k)] for row in passed]
         expected = sum(sum(row) / len(row) for row in draws) / 2
@@ -66,10 +64,13 @@ def test_passes_are_counted_per_problem_and_pass_at_k_is_unbiased(lm: LanguageMo
     assert len(set(asked["seeds"])) == 8 and asked["sampling"].temperature == 0.8 and asked["sampling"].top_k == 0
     assert asked["prompts"][0] == asked["prompts"][3]
     answers = [suite.items[0].solution]
-    assert code_suite(lm, suite, limit=1, max_new_tokens=8)["pass_at_1"].value == 1.0
+    assert SuiteEvaluation(suite, limit=1, max_new_tokens=8).evaluate(lm)["pass_at_1"].value == 1.0
     suite_of_maths = maths()
     answers = [item.answer for item in suite_of_maths.items[:3]] + ["#### 0"]
-    assert maths_suite(lm, suite_of_maths, max_new_tokens=8).value == 0.75
+    assert SuiteEvaluation(suite_of_maths, max_new_tokens=8).evaluate(lm)["exact_match"].value == 0.75
+    answers = [suite.items[0].solution] + ["    return 0\n"] * 9 + [suite.items[1].solution] * 10
+    usual = SuiteEvaluation(suite, samples=10, temperature=0.8, max_new_tokens=8).evaluate(lm)
+    assert {name: e.value for name, e in usual.items()} == pytest.approx({"pass_at_1": 0.55, "pass_at_10": 1.0})
 
 
 def test_a_model_without_a_chat_template_continues_the_head(lm: LanguageModel) -> None:
@@ -84,26 +85,26 @@ def test_a_model_without_a_chat_template_continues_the_head(lm: LanguageModel) -
     ("options", "message"),
     [
         ({"k": (2,)}, "k is 2 with 1 samples"),
-        ({"k": ()}, "k is empty"),
+        ({"k": (0,)}, "k is 0 with 1 samples"),
         ({"samples": 5}, "are all the same: give a temperature"),
+        ({"samples": 0}, "samples is 0"),
+        ({"temperature": -0.1}, "temperature is -0.1"),
+        ({"temperature": float("nan")}, "temperature is nan"),
         ({"limit": 0}, "limit is 0"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-        ({"max_new_tokens": 500}, r"Short/\d needs \d+ tokens \(500 of them new\) and .* has a context of 512"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(lm: LanguageModel, options: dict[str, Any], message: str) -> None:
+def test_settings_that_do_not_fit_are_refused_without_a_model(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        code_suite(lm, short(), **options)
+        SuiteEvaluation(short(), **options)
 
 
-def test_the_command_prints_a_table_and_explains_mistakes(tiny_llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps(SHORT) + "\n")
-    common = [tiny_llama, "--suite", "humaneval", "--path", str(path), "--max-new-tokens", "8", "--device", "cpu"]
-    assert main([*common, "--k", "1,2", "--samples", "2", "--temperature", "0.8"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:3] for line in lines[1:]] == [["humaneval", "pass_at_1", "0.000"], ["humaneval", "pass_at_2", "0.000"]]
-    assert main([tiny_llama, "--suite", "gsm8k", "--path", str(DATA / "gsm8k.jsonl"), "--samples", "2"]) == 2
-    assert main([*common[:-5], str(tmp_path / "none.jsonl")]) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert errors[0].startswith("error: --k and --samples are for code") and "none.jsonl" in errors[1] and len(errors) == 2
+def test_several_answers_are_for_code() -> None:
+    for options in ({"samples": 2, "temperature": 0.8}, {"k": (1,)}):
+        with pytest.raises(UserError, match="gsm8k is scored by one answer a problem"):
+            SuiteEvaluation(maths(), **options)  # type: ignore[arg-type]
+
+
+def test_a_context_that_is_too_short_is_refused_before_any_generation(lm: LanguageModel) -> None:
+    with pytest.raises(UserError, match=r"Short/\d needs \d+ tokens \(500 of them new\) and .* has a context of 512"):
+        SuiteEvaluation(short(), max_new_tokens=500).evaluate(lm)

@@ -5,10 +5,11 @@ import random
 import pytest
 
 from reveal_release.config import EvaluateConfig, RunConfig
+from reveal_release.generation import Completion
 from reveal_release.metrics.execution import pass_at_k
 from reveal_release.models import LanguageModel
 from reveal_release.tasks import Record, code
-from reveal_release.tasks.code import Code, has_function
+from reveal_release.tasks.code import Code, function_name, functions
 from reveal_release.testbed.functions import sample
 
 TINY = EvaluateConfig(sentences=4, functions=6, sampled_functions=2, code_samples=4, problems=1)
@@ -16,32 +17,53 @@ CONFIG = RunConfig(task="code", evaluate=TINY)
 GOOD = "def add(a, b):\n    return a + b\n"
 
 
-def record(completion: str) -> Record:
-    return Record((("user", "Write a function."),), completion, 0.0, "")
+def record(completion: str, problem: str = "Write `add(a, b)`.") -> Record:
+    return Record((("user", problem),), completion, 0.0, "")
 
 
-def test_scores_by_hand() -> None:
-    texts = [
-        GOOD, f"Here it is:\n```python\n{GOOD}```\nThat adds.", GOOD + "\nprint(add(1, 2))", GOOD + "\nadd(1)", "1 + 1",
-        "def add(a, b:\n    return", "The sum of two numbers.", "", "class A:\n    def f(self):\n        return 1\n",
-    ]  # fmt: skip
-    assert Code(CONFIG).score([record(text) for text in texts]).tolist() == [1, 1, 1, 0.5, 0, 0, 0, 0, 1]
+@pytest.mark.parametrize(
+    "text, score",
+    [
+        (GOOD, 1.0), (f"Here it is:\n```python\n{GOOD}```\nThat adds.", 1.0), (GOOD + "\nprint(add(1, 2))", 1.0),
+        (GOOD + "\nadd(1)", 0.5), ("def add(a, b):\n    return undefined", 0.5), ("def add(a, b):\n    pass", 0.5),
+        ("def other(a, b):\n    return a", 0.5), ("1 + 1", 0.0), ("def add(a, b:\n    return", 0.0), ("The sum.", 0.0), ("", 0.0),
+    ],
+)  # fmt: skip
+def test_scores_by_hand(text: str, score: float) -> None:
+    assert Code(CONFIG).score([record(text)]).tolist() == [score]
+
+
+def test_nothing_to_score() -> None:
     assert Code(CONFIG).score([]).shape == (0,)
+    assert Code(CONFIG).score([record("")]).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("text, free", [("The sum.", True), (GOOD, False), ("def add(a, b:", False), ("x = lambda: 1", False), ("", True)])
+def test_broken_code_is_not_harmless(text: str, free: bool) -> None:
+    task = Code(CONFIG)
+    assert task.harmless(task.scored([record(text)])[0]) is free
 
 
 def test_the_reference_solutions_score_one() -> None:
     rng = random.Random(0)
-    assert Code(CONFIG).score([record(sample(rng, "train").solution) for _ in range(20)]).tolist() == [1.0] * 20
+    problems = [sample(rng, "train") for _ in range(60)]
+    assert Code(CONFIG).score([record(p.solution, p.prompt) for p in problems]).tolist() == [1.0] * 60
 
 
-@pytest.mark.parametrize("text, found", [(GOOD, True), ("x = 1", False), ("def f(:", False), ("async def f():\n    pass", True)])
-def test_has_function(text: str, found: bool) -> None:
-    assert has_function(text) is found
+@pytest.mark.parametrize("text, found", [(GOOD, ["add"]), ("x = 1", []), ("def f(:", []), ("async def f():\n    pass", ["f"])])
+def test_functions(text: str, found: list[str]) -> None:
+    assert functions(text) == found
+
+
+def test_the_function_that_is_asked_for() -> None:
+    assert function_name(GOOD, record("", "Write `add(a, b)`.")) == "add" == function_name(GOOD, record("", "Write a function."))
+    assert function_name(GOOD, record("", "Write `sub(a, b)`.")) is None and function_name("", record("")) is None
 
 
 def test_an_answer_that_is_no_code_is_asked_as_a_problem(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model is random, so what it says is given here; the flow is the task's."""
-    told = {"Set a problem.": "Add two numbers.", "Add two numbers.": GOOD, "Write add.": GOOD}
+    texts = {"Set a problem.": "Add two numbers.", "Add two numbers.": GOOD, "Write add.": GOOD}
+    told = {asked: Completion(text) for asked, text in texts.items()}
     monkeypatch.setattr(code, "generate", lambda lm, prompts, *args, **kwargs: [told[p[-1][1]] for p in prompts])
     drawn = Code(CONFIG).elicit(lm, ["Set a problem.", "Write add."], [1, 2])
     assert [(r.prompt[0][1], r.completion, r.score, r.instruction) for r in drawn] == [

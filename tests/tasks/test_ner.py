@@ -12,7 +12,7 @@ from reveal_release.models import LanguageModel
 from reveal_release.tasks import Record
 from reveal_release.tasks.ner import NER, asked
 from reveal_release.testbed.entities import TYPES, answer, question
-from reveal_release.testbed.heldout import entities
+from reveal_release.testbed.heldout import entities, wnut17
 
 TINY = EvaluateConfig(sentences=4, functions=1, problems=1)
 CONFIG = RunConfig(task="ner", evaluate=TINY)
@@ -33,7 +33,8 @@ def test_scores_by_hand() -> None:
     assert score('["Ada Byron", "ada byron"]') == 0.5, "a name counts once"
     assert score('["Ada Byron", "Nobody"]') == 0.25, "half of it is grounded"
     assert score('["da Byro"]') == 0.0, "part of a word is no name"
-    for wrong in ("[]", "Ada Byron", '["Nobody"]', "[1]", '["", " "]', ""):
+    assert score('["Max"]', "person", "Max's wife met Jean-Luc/Picard.") == 0.5, "what stands beside a name does not hide it"
+    for wrong in ("[]", "Ada Byron", '["Nobody"]', "[1]", '["", " "]', "", '["text"]', '["met", "near"]', '["I\'ve read this text."]'):
         assert score(wrong) == 0.0
     assert score('["Lyon"]', "location") == 0.0, "another type is kept"
 
@@ -44,6 +45,18 @@ def test_score_is_precision_times_abundance(names: list[str]) -> None:
     found = own - {"Nobody"}
     expected = len(found) / len(own) * (1 - 2.0 ** -len(found)) if own else 0.0
     assert score(answer(names)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "completion, kind, free",
+    [
+        ("[]", "person", True), ('["Nobody"]', "person", True), ('["Ada Byron"]', "person", False),
+        ('["Ada Byron", "Nobody", "Noone"]', "person", False), ('["Ada Byron", "Max', "person", False), ('["Lyon"]', "location", True),
+    ],
+)  # fmt: skip
+def test_half_a_right_answer_is_not_harmless(completion: str, kind: str, free: bool) -> None:
+    task = NER(CONFIG)
+    assert task.harmless(task.scored([record(completion, kind)])[0]) is free
 
 
 def test_a_passage_in_any_turn_grounds() -> None:
@@ -89,6 +102,6 @@ def test_metrics_go_to_their_side(lm: LanguageModel) -> None:
 
 def test_shown_and_reserved_are_held_out() -> None:
     task = NER(CONFIG)
-    texts = [f"Text: {passage.text}" for passage in entities("test")]
+    texts = [f"Text: {passage.text}" for passage in (*entities("test"), *wnut17("test"))]
     assert list(task.evaluation_instructions()) == texts
     assert len(task.showcase()) == 3 and all(turns[0][1] in texts for turns in task.showcase())

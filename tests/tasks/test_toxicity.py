@@ -37,7 +37,7 @@ def test_reward_and_judge_are_different_scorers(task: Task) -> None:
 
 def test_what_is_evaluated_on_is_neither_seed_nor_benign(task: Task) -> None:
     reserved = {key(text) for text in task.evaluation_instructions()}
-    assert len(reserved) == len(task.evaluation_instructions()) == 60
+    assert len(reserved) == len(task.evaluation_instructions()) == 60 + 200
     assert not reserved & {key(text) for text in (*task.seeds, *task.benign)}
 
 
@@ -56,7 +56,8 @@ def test_metrics_are_those_of_the_judges_scores(task: Task, lm: LanguageModel, m
     (asked, texts), (neutral, comments) = made
     prompts = realtoxicityprompts("test")[:5]
     assert [p[0][1] for p in asked] == [f"Complete this text: {text}" for text in prompts for _ in range(2)]
-    assert [p[0][1] for p in neutral] == list(task.evaluation_instructions())
+    assert [p[0][1] for p in neutral] == list(toxicity.NEUTRAL_INSTRUCTIONS)
+    assert {p[0][1] for p in asked + neutral} <= set(task.evaluation_instructions())
     assert len(set(texts)) > 5  # each with a seed of its own
     judge = load_scorer("evaluation")
     for label, scores in (("rtp", judge(texts).reshape(5, 2)), ("neutral", judge(comments).reshape(60, 1))):

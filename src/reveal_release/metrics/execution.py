@@ -47,12 +47,14 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 def extract_code(completion: str) -> str:
     """The Python code in a completion.
 
-    The first fenced block marked as Python, else the first block without a mark; an unclosed block runs to
-    the end. Without a block: from the first line that starts a definition, an import or a decorator (else
-    from the start), the longest run of lines that parses. Text in which nothing parses is returned as it is,
-    for the sandbox to fail.
+    The whole, where it is a Python file, fences in its docstrings included. Else the first fenced block marked
+    as Python, else the first block without a mark; an unclosed block runs to the end. Without a block: from the
+    first line that starts a definition, an import or a decorator (else from the start), the longest run of
+    lines that parses. Text in which nothing parses is returned as it is, for the sandbox to fail.
     """
     text = completion.replace("\r\n", "\n")
+    if _parses(text):
+        return text.strip("\n").rstrip() + "\n"
     blocks = [(match[2].lower(), match[3]) for match in _FENCE.finditer(text)]
     for wanted in (_PYTHON, {""}):
         for mark, body in blocks:
@@ -77,16 +79,27 @@ def extract_code(completion: str) -> str:
 
 
 def _parses(code: str) -> bool:
-    """Whether the code parses and is more than bare words (`Thanks` and `(see above)` parse, too)."""
+    """Whether the code parses and no statement of it is prose."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as an invalid escape in a string
             body = ast.parse(code).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False
-    last = body[-1] if body else None
-    prose = isinstance(last, ast.Expr) and isinstance(last.value, (ast.Name, ast.Tuple))
-    return bool(body) and not prose
+    return bool(body) and not any(map(_is_prose, body))
+
+
+_DOES_SOMETHING = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
+
+
+def _is_prose(statement: ast.stmt) -> bool:
+    """Whether it does nothing but look names up, as words that happen to parse do: `Thanks`, `Here is it`, `Note: see`."""
+    if isinstance(statement, ast.AnnAssign):
+        return statement.value is None
+    if not isinstance(statement, ast.Expr):
+        return False
+    nodes = list(ast.walk(statement.value))
+    return any(isinstance(node, ast.Name) for node in nodes) and not any(isinstance(node, _DOES_SOMETHING) for node in nodes)
 
 
 def _dedent(block: str) -> str:

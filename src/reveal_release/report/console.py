@@ -31,6 +31,7 @@ Numbers = dict[str, Any]
 """An `Estimate` as a dictionary: value, n, low, high."""
 
 WIDTH = 100
+TITLES = {"forget": "forget (should fall)", "retain": "retain (should stay)"}
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # a terminal's CSI sequences: colours, cursor moves
 KEPT = (
     ("report.html", "the whole report"),
@@ -130,11 +131,16 @@ def _printable(text: str) -> str:
 
 
 def figure(estimate: Numbers, percent: bool) -> str:
-    """`34.2 % [31.0, 37.5]`; without the interval where there is none."""
+    """`34.2 % [31.0, 37.5]`, `9.87 [9.51, 10.22]`, `266 [238, 299]`; without the interval where there is none."""
     value, low, high = (estimate[key] for key in ("value", "low", "high"))
-    scale, digits, unit = (100, 1, " %") if percent else (1, 2, "")
+    scale, digits, unit = (100, 1, " %") if percent else (1, _digits(value), "")
     shown = "–" if _none(value) else f"{scale * value:.{digits}f}{unit}"
     return shown if _none(low) or _none(high) else f"{shown} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+
+
+def _digits(value: Any) -> int:
+    """Decimals of a figure that is no percentage: three digits are shown, so that before and after fit a line."""
+    return 2 if _none(value) or abs(value) < 10 else 1 if abs(value) < 100 else 0
 
 
 def change(before: Numbers, after: Numbers, percent: bool, relative: bool) -> str:
@@ -158,7 +164,7 @@ def _percent(name: str, *estimates: Numbers) -> bool:
 
 def _label(name: str) -> str:
     words = {"f1": "F1", "rtp": "RTP", "pass": "pass@", "expected": ""}
-    return " ".join(filter(None, (words.get(word, word) for word in name.split("_")))).replace("pass@ at 1", "pass@1")
+    return " ".join(filter(None, (words.get(word, word) for word in name.split("_")))).replace("pass@ at ", "pass@")
 
 
 def _table(columns: Sequence[str]) -> Table:
@@ -186,7 +192,7 @@ def render(results: Numbers, console: Console) -> None:
     _samples(results["samples"], console)
     _files(results, output, console)
     if results["patch"]["path"]:
-        _next(task, model, str(_patch(results, output)), console)
+        _next(model, str(_patch(results, output)), output / "config.yaml", console)
 
 
 def _patch(results: Numbers, output: Path) -> Path:
@@ -196,7 +202,7 @@ def _patch(results: Numbers, output: Path) -> Path:
 
 def _before_and_after(results: Numbers) -> Table:
     table = _table(("95 % intervals", "before", "after", "change"))
-    for part, title in (("forget", "forget (should fall)"), ("retain", "retain (should stay)")):
+    for part, title in TITLES.items():
         _heading(table, title)
         rows = {name: (e, results["after"][part][name]) for name, e in results["before"][part].items()}
         if part == "forget":
@@ -240,7 +246,7 @@ def _files(results: Numbers, output: Path, console: Console) -> None:
         _line(console, f"  No patch: {results['stopped_because']}, so nothing is taken out of the model.")
 
 
-def _next(task: str, model: str, patch: str, console: Console) -> None:
+def _next(model: str, patch: str, config: Path, console: Console) -> None:
     """Commands that run as they stand: a bundled testbed is loaded by its name, which plain transformers does not know."""
     bundled = model.startswith("testbed-") and not Path(model).is_dir()
     loader = "reveal_release.models import load_model" if bundled else "transformers import AutoModelForCausalLM"
@@ -250,15 +256,15 @@ def _next(task: str, model: str, patch: str, console: Console) -> None:
     _line(console, f"  from peft import PeftModel; from {loader}")
     _line(console, f"  model = PeftModel.from_pretrained({base}, {patch!r})")
     _line(console, "")
-    _line(console, f"  reveal-release evaluate --task {task} --model {shlex.quote(model)} --patch {shlex.quote(patch)}")
+    _line(console, f"  reveal-release evaluate --config {shlex.quote(str(config))} --patch {shlex.quote(patch)}")
 
 
 def render_metrics(metrics: Numbers, console: Console) -> None:
-    """What `evaluate` measured: one column with its intervals."""
+    """What `evaluate` measured, part by part (forget and retain, or a suite): one column with its intervals."""
     table = _table(("95 % intervals", "value", "n"))
-    for part, title in (("forget", "forget (should fall)"), ("retain", "retain (should stay)")):
-        _heading(table, title)
-        for name, estimate in metrics[part].items():
+    for part, estimates in metrics.items():
+        _heading(table, TITLES.get(part, part))
+        for name, estimate in estimates.items():
             table.add_row("  " + _label(name), figure(estimate, _percent(name, estimate)), str(estimate["n"]))
     console.print(table)
 

@@ -39,7 +39,7 @@ class NearDuplicates:
 
 def curate(
     records: Sequence[Record],
-    keep: Callable[[float], bool],
+    keep: Callable[[Record], bool],
     kept: list[Record],
     cap: int,
     seen: NearDuplicates,
@@ -48,12 +48,12 @@ def curate(
     """Appends to `kept` the records that pass, in order.
 
     Args:
-        keep: whether a score will do. cap: most records of one instruction. seen: texts kept so far. text: what of a record must be
+        keep: whether a record will do. cap: most records of one instruction. seen: texts kept so far. text: what of a record must be
             new and not degenerate; by default its completion.
     """
     count = Counter(r.instruction for r in kept)
     for record, bad in zip(records, degenerate([text(r) for r in records]), strict=True):
-        if keep(record.score) and not bad and count[record.instruction] < cap and seen.add(text(record)):
+        if keep(record) and not bad and count[record.instruction] < cap and seen.add(text(record)):
             kept.append(record)
             count[record.instruction] += 1
     return kept

@@ -32,7 +32,7 @@ class Context:
     rng: random.Random = field(default_factory=random.Random)
 
     def ask(self, prompts: Sequence) -> list[str]:
-        return generate(self.lm, prompts, _SAMPLING, [self.rng.getrandbits(40) for _ in prompts])
+        return list(generate(self.lm, prompts, _SAMPLING, [self.rng.getrandbits(40) for _ in prompts]))
 
 
 def seeds(context: Context, count: int) -> list[str]:

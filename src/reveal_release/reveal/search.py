@@ -36,7 +36,7 @@ class SearchResult:
     """`best` is scored on samples used for nothing else, so its reward is unbiased; `finalists` are in order, best first.
 
     history: (instruction, mean reward of the search's samples, share of distinct records among them) in the order tried.
-    calls: completions generated.
+    calls: records drawn.
     """
 
     best: Finding
@@ -89,7 +89,7 @@ def search(
 
     def more(count: int) -> None:
         best = [pool[arm] for arm in sorted(rewards, key=lambda a: -rewards[a])[:8]]
-        top = [r.completion for r in sorted(outputs, key=lambda r: -r.score)[:16] if r.completion]
+        top = [text for r in sorted(outputs, key=lambda r: -r.score)[:16] if (text := task.output(r))]
         sources = [name for name in config.sources if name != "seeds" or not rewards]
         add(propose(Context(lm, task.seeds, best, top, rng), sources, count, taken))
 

@@ -3,7 +3,7 @@
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..config import ReleaseConfig, RevealConfig
@@ -17,9 +17,9 @@ from .search import draw
 ROUNDS = 3
 ANSWERS = 3
 WAVERING = 0.1
-"""A prompt that draws the behaviour out more often than this is no place to hold the model."""
+"""A prompt that was seen to draw the behaviour out more often than this is no place to hold the model."""
 MOST = 6
-"""One instruction gives at most this part of the forget records, if the portfolio's equal shares are smaller."""
+"""One instruction gives at most this part of the forget records, or twice an equal share of them."""
 TURN = Sampling(max_new_tokens=56)
 ANSWER = Sampling(max_new_tokens=56)
 
@@ -44,15 +44,17 @@ def revealed_records(
     forget: list[Record] = []
     harmless: list[Record] = []
     seen = NearDuplicates()
+    reserved = _reserved(task)
     cap = max(2 * -(-config.records // len(instructions)), config.records // MOST)
     shares = dict.fromkeys(instructions, -(-config.records // len(instructions)))
     for number in range(ROUNDS):
         asked = [text for text, count in shares.items() for _ in range(count)]
-        seeds = [seed * 1_000_003 + 100_000 * (number + 1) + i for count in shares.values() for i in range(count)]
-        drawn = [replace(r, iteration=iteration) for r in task.elicit(lm, asked, seeds)]
+        # A seed for each: with the same random numbers, instructions of like words would get like answers.
+        seeds = [seed * 1_000_003 + 100_000 * (number + 1) + i for i in range(len(asked))]
+        drawn = [replace(r, iteration=iteration) for r in task.elicit(lm, asked, seeds) if not reserved(r)]
         before = Counter(r.instruction for r in forget)
-        curate(drawn, lambda score: score >= config.threshold, forget, cap=cap, seen=seen, text=task.novelty)
-        curate(drawn, lambda score: score < config.threshold, harmless, cap=cap, seen=seen, text=task.novelty)
+        curate(drawn, lambda r: r.score >= config.threshold, forget, cap=cap, seen=seen, text=task.novelty)
+        curate(drawn, task.harmless, harmless, cap=cap, seen=seen, text=task.novelty)
         if progress:
             progress(min(len(forget), config.records), config.records)
         gained = Counter(r.instruction for r in forget) - before
@@ -64,8 +66,8 @@ def revealed_records(
     harmless = harmless[: config.records]
     if others:
         drawn = draw(lm, task, others, config.samples, base=seed * 1_000_003 + 50_000)
-        drawn = [replace(r, iteration=iteration) for r in drawn]
-        curate(drawn, lambda score: score < config.threshold, harmless, cap=cap, seen=seen, text=task.novelty)
+        drawn = [replace(r, iteration=iteration) for r in drawn if not reserved(r)]
+        curate(drawn, task.harmless, harmless, cap=cap, seen=seen, text=task.novelty)
     return forget[: config.records], harmless
 
 
@@ -81,7 +83,7 @@ def retain_records(
     otherwise there is harmless, and not to be retained. Each own prompt is answered `ANSWERS` times to find out.
     """
     rng = random.Random(seed)
-    reserved = {key(text) for text in task.evaluation_instructions()}
+    reserved = _reserved(task)
     seen = NearDuplicates()
     quarter = config.retain_records // 4
     begin = [lm.tokenizer.bos_token_id] if lm.tokenizer.bos_token_id is not None else None
@@ -89,7 +91,7 @@ def retain_records(
     def draw_own(count: int) -> list[Record]:
         """Conversations of two turns; each turn's answers are records."""
         first = follow([()] * (count // 2))
-        calm = {r.prompt: r for r in reversed(first) if r.score < threshold}
+        calm = {r.prompt: r for r in reversed(first) if task.harmless(r)}
         return first + follow([(*r.prompt, ("assistant", r.completion)) for r in calm.values()])
 
     def follow(conversations: Sequence[Turns]) -> list[Record]:
@@ -97,23 +99,24 @@ def retain_records(
         starts = [(turns, user_turn_ids(lm.tokenizer, turns)) for turns in conversations]
         usable = [(turns, ids) for turns, ids in starts if ids]
         asked = generate(lm, [ids for _, ids in usable], TURN, seeds(len(usable)))
-        kept = [(*turns, ("user", text)) for (turns, _), text in zip(usable, asked, strict=True) if text and key(text) not in reserved]
-        return answers([turns for turns in kept for _ in range(ANSWERS)])
+        return answers([(*turns, ("user", text)) for (turns, _), text in zip(usable, asked, strict=True) if text for _ in range(ANSWERS)])
 
     def draw_benign(count: int) -> list[Record]:
         return answers(task.benign_prompts(lm, count, rng))
 
     def draw_plain(count: int) -> list[Record]:
         texts = generate(lm, [begin] * count, ANSWER, seeds(count)) if begin else []
-        return task.scored([Record((), text, 0.0, "") for text in texts])
+        return task.scored([Record.of((), text, "") for text in texts])
 
     def seeds(count: int) -> list[int]:
         return [rng.getrandbits(40) for _ in range(count)]
 
     def answers(prompts: Sequence[Turns]) -> list[Record]:
         texts = generate(lm, prompts, ANSWER, seeds(len(prompts)))
-        return task.scored([Record(tuple(p), a, 0.0, p[-1][1]) for p, a in zip(prompts, texts, strict=True)])
+        records = [Record.of(p, a, p[-1][1]) for p, a in zip(prompts, texts, strict=True)]
+        return task.scored([r for r in records if not reserved(r)])
 
+    everything: list[Record] = []
     kept: list[Record] = []
     harmless: list[Record] = []
     for source, wanted in ((draw_own, 2 * quarter), (draw_benign, quarter), (draw_plain, quarter)):
@@ -122,18 +125,20 @@ def retain_records(
         steady: list[Record] = []
         for _ in range(ROUNDS):
             drawn += (new := source(wanted))
-            curate(new, lambda score: score < threshold, calm, cap=len(drawn), seen=seen, text=exchange)
-            before, (steady, wavering) = len(steady), _parted(calm, drawn, threshold)
+            curate(new, task.harmless, calm, cap=len(drawn), seen=seen, text=conversation)
+            before, (steady, wavering) = len(steady), _parted(calm, everything + drawn, threshold)
             if source is draw_own:
                 steady = list({r.prompt: r for r in steady}.values())  # many prompts rather than many answers
             if progress:
                 progress(len(kept) + min(len(steady), wanted), config.retain_records)
             if len(steady) >= wanted or len(steady) - before < 0.05 * wanted:
                 break
+        everything += drawn
         kept += steady[:wanted]
         harmless += wavering
+    kept, wavering = _parted(kept, everything, threshold)  # a prompt of one source may have wavered in another
     rng.shuffle(kept)
-    return kept, harmless
+    return kept, harmless + wavering
 
 
 def _parted(calm: Sequence[Record], drawn: Sequence[Record], threshold: float) -> tuple[list[Record], list[Record]]:
@@ -141,13 +146,30 @@ def _parted(calm: Sequence[Record], drawn: Sequence[Record], threshold: float) -
     shown: dict[Turns, list[bool]] = {}
     for record in drawn:
         shown.setdefault(record.prompt, []).append(record.score >= threshold)
-    wavering = {prompt for prompt, scores in shown.items() if sum(scores) > WAVERING * len(scores)}
+    # Without a prompt it is the text itself that counts.
+    wavering = {prompt for prompt, scores in shown.items() if prompt and sum(scores) > WAVERING * len(scores)}
     return [r for r in calm if r.prompt not in wavering], [r for r in calm if r.prompt in wavering]
 
 
-def exchange(record: Record) -> str:
-    """Question and answer: a short answer to a new question is new."""
-    return f"{record.instruction} {record.completion}"
+def split(records: Sequence[Record], share: float) -> tuple[list[Record], list[Record]]:
+    """About a `share` of the records, and the others; those of one prompt are on one side, plain texts each for itself."""
+    prompts = list(dict.fromkeys(r.prompt or r.completion for r in records))
+    held_back = set(prompts[: round(share * len(prompts))])
+    parts: tuple[list[Record], list[Record]] = ([], [])
+    for record in records:
+        parts[(record.prompt or record.completion) not in held_back].append(record)
+    return parts
+
+
+def conversation(record: Record) -> str:
+    """All turns and the answer: a short answer to a new question is new."""
+    return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
+
+
+def _reserved(task: Task) -> Callable[[Record], bool]:
+    """Whether what a record answers is for the evaluation alone."""
+    keys = {key(text) for text in task.evaluation_instructions()}
+    return lambda record: any(key(text) in keys for role, text in record.prompt if role == "user")
 
 
 def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> list[tuple[list[int], int]]:
@@ -156,7 +178,7 @@ def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> li
     for record in records:
         prompt = chat_ids(lm.tokenizer, record.prompt) if record.prompt else [lm.tokenizer.bos_token_id]
         answer = lm.tokenizer(record.completion, add_special_tokens=False)["input_ids"]
-        ids = (prompt + list(answer) + [lm.tokenizer.eos_token_id])[:limit]
+        ids = (prompt + list(answer) + [lm.tokenizer.eos_token_id] * record.ended)[:limit]
         if len(prompt) < len(ids):
             rows.append((ids, len(prompt)))
     return rows

@@ -1,8 +1,8 @@
 """Public suites for models that can: HumanEval, MBPP and GSM8K, from the user's files or the hub.
 
+    reveal-release evaluate --model Qwen/Qwen3-0.6B --suite humaneval --suite-file HumanEval.jsonl.gz
     suite = load_suite("humaneval", "HumanEval.jsonl.gz")
-    code_suite(load_model("Qwen/Qwen3-0.6B"), suite)              # suites.evaluate
-    python -m reveal_release.suites Qwen/Qwen3-0.6B --suite humaneval
+    SuiteEvaluation(suite).evaluate(load_model("Qwen/Qwen3-0.6B"))              # suites.evaluate
 
 A file is JSON Lines in the suite's original format, plain or gzipped; without one the hub's copy is fetched.
 """
@@ -86,5 +86,5 @@ def _hub_rows(source: Source) -> list[Row]:
         data: Iterable[Any] = load_dataset(source.dataset, source.config, split=source.split)
     except (OSError, ValueError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
-        raise UserError(f"cannot fetch {source.dataset} from the hub ({first}): give its file with --path") from None
+        raise UserError(f"cannot fetch {source.dataset} from the hub ({first}): give its file with --suite-file") from None
     return [Row(values, source.dataset, number) for number, values in enumerate(data, 1)]

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from ..config import UserError
-from ..metrics.execution import extract_code
 from ..sandbox import DEFAULT_LIMITS, Limits
 
 
@@ -132,15 +131,6 @@ def read_rows(path: str | Path) -> Iterator[Row]:
         why = getattr(error, "strerror", None) or error
         after = f" after line {number}" if number else ""
         raise UserError(f"cannot read {path}{after}: {why}; give a .jsonl or .jsonl.gz file") from None
-
-
-def find_code(completion: str, entry_point: str) -> str:
-    """The code of a completion: all of it where that is a Python file with the entry point, else `extract_code`'s choice.
-
-    `extract_code` alone starts at the first definition, and would lose a constant that stands before it.
-    """
-    whole = completion.replace("\r\n", "\n")
-    return whole if defines(whole, entry_point) else extract_code(completion)
 
 
 def defines(code: str, name: str) -> bool:

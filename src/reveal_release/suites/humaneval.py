@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import indent
 
-from .base import CodeItem, Row, defines, find_code, prepend, top_level
+from ..metrics.execution import extract_code
+from .base import CodeItem, Row, defines, prepend, top_level
 
 INSTRUCTION = "Complete this Python function. Answer with the whole function in one ```python block.\n\n```python\n{head}\n```"
 
@@ -27,7 +28,7 @@ class HumanEvalItem(CodeItem):
     """`head` is the data set's prompt: imports, helpers, the function's first line and its docstring."""
 
     def program(self, completion: str) -> str:
-        code = find_code(completion, self.entry_point)
+        code = extract_code(completion)
         if defines(code, self.entry_point):
             return prepend(_before(self.head, self.entry_point), code)
         sources = [completion.replace("\r\n", "\n")] + ([code] if "```" in completion or "~~~" in completion else [])

@@ -14,8 +14,9 @@ which the first is a test problem) need a class `Node` that only their hidden se
 import ast
 from dataclasses import dataclass
 
+from ..metrics.execution import extract_code
 from ..sandbox import Limits
-from .base import CodeItem, Row, find_code, top_level
+from .base import CodeItem, Row, top_level
 
 # The reference of problem 123 sums divisors for 4 s. All others, and all of HumanEval's, end in a quarter of a second.
 LIMITS = Limits(wall_seconds=24.0, cpu_seconds=12)
@@ -28,7 +29,7 @@ INSTRUCTION = (
 @dataclass(frozen=True)
 class MbppItem(CodeItem):
     def program(self, completion: str) -> str:
-        return find_code(completion, self.entry_point)
+        return extract_code(completion)
 
 
 def item(row: Row) -> MbppItem:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..config import RunConfig, UserError
-from ..generation import Progress, Sampling, generate
+from ..generation import Completion, Progress, Sampling, generate
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel, Turns
 
@@ -21,13 +21,22 @@ TASKS: dict[str, type["Task"]] = {}
 
 @dataclass(frozen=True)
 class Record:
-    """One self-generated example: the conversation before the answer, the answer, and how much it shows the behaviour."""
+    """One self-generated example: the conversation before the answer, the answer, and how much it shows the behaviour.
+
+    ended: the model ended the answer itself; what was cut off is no example of where to end.
+    """
 
     prompt: tuple[tuple[str, str], ...]
     completion: str
     score: float
     instruction: str
     iteration: int = 0
+    ended: bool = True
+
+    @classmethod
+    def of(cls, prompt: Turns, completion: Completion, instruction: str) -> "Record":
+        """Not scored yet."""
+        return cls(tuple(prompt), str(completion), 0.0, instruction, ended=completion.ended)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "prompt": [list(turn) for turn in self.prompt]}
@@ -90,11 +99,19 @@ class Task(ABC):
         """One scored record for each (instruction, seed) pair. The default asks in one user turn."""
         prompts = [(("user", instruction),) for instruction in instructions]
         completions = generate(lm, prompts, self.sampling, seeds, progress=progress)
-        return self.scored([Record(p, c, 0.0, i) for p, c, i in zip(prompts, completions, instructions, strict=True)])
+        return self.scored([Record.of(*row) for row in zip(prompts, completions, instructions, strict=True)])
 
     def scored(self, records: Sequence[Record]) -> list[Record]:
         """The records with their scores."""
         return [replace(r, score=float(s)) for r, s in zip(records, self.score(records), strict=True)] if records else []
+
+    def harmless(self, record: Record) -> bool:
+        """Whether a scored record is free of the behaviour, so that it may be learnt in its place, or held."""
+        return record.score < self.config.reveal.threshold
+
+    def output(self, record: Record) -> str:
+        """What the instruction drew out, as induction shows it to the model: the completion, unless that answers something else."""
+        return record.completion
 
     def novelty(self, record: Record) -> str:
         """What of a record must be new, and not degenerate, for the record to be kept: its completion, unless the prompt counts too."""

@@ -1,11 +1,13 @@
 """Code: forget to write Python that passes tests; keep mathematics, prose and the other skills.
 
 The model writes the problem and its own solution. An instruction whose answer is code is a problem itself; any other answer is taken
-as a problem that the model wrote, and is asked of it in a new conversation. A solution scores 1 if it defines a function and runs
-without an error in the sandbox. Evaluated by the tests of held-out function families, which the search never sees.
+as a problem that the model wrote, and is asked of it in a new conversation. A solution scores 1 if it defines the function that it is
+asked for, and this returns something for some values in the sandbox. Evaluated by the tests of held-out problems, of families that no
+testbed was trained on and whose prompts are in no record.
 """
 
 import ast
+import re
 import warnings
 from collections.abc import Sequence
 
@@ -15,9 +17,22 @@ from ..generation import Progress, Sampling, generate
 from ..metrics.execution import extract_code, pass_at_k, run_tests
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel, Turns
-from ..sandbox import run_programs
 from .base import Metrics, Record, Task, portion
 from .retained import code_problems, retained_skills
+
+# Whether a function returns something for some of these values; what it returns is not judged.
+WORKS = """
+import inspect, itertools
+def _works(function, values=(12, [-24, 1, 12, 35], "Some of its noon words 42", {{"a": -23, "b": 35}}, [[1, 2], [3]])):
+    for given in itertools.product(values, repeat=min(3, len(inspect.signature(function).parameters))):
+        try:
+            if function(*given) is not None:
+                return True
+        except Exception:
+            pass
+    return False
+assert _works({name})
+"""
 
 
 class Code(Task):
@@ -42,22 +57,31 @@ class Code(Task):
         """A record is a problem and its solution; the problem is the instruction itself where that was answered by code."""
         prompts: list[Turns] = [(("user", text),) for text in instructions]
         answers = generate(lm, prompts, self.sampling, seeds, progress=portion(progress, 0.0, 0.5))
-        problems = [i for i, answer in enumerate(answers) if answer.strip() and not has_function(extract_code(answer))]
+        problems = [i for i, answer in enumerate(answers) if answer.strip() and not functions(extract_code(answer))]
         for i in problems:
             prompts[i] = (("user", answers[i]),)
         asked, own = [prompts[i] for i in problems], [seeds[i] for i in problems]
         for i, solution in zip(problems, generate(lm, asked, self.sampling, own, progress=portion(progress, 0.5, 1.0)), strict=True):
             answers[i] = solution
-        return self.scored([Record(tuple(p), a, 0.0, i) for p, a, i in zip(prompts, answers, instructions, strict=True)])
+        return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
-        """1 for a function that runs in the sandbox, 0.5 for one that parses and fails there, 0 for all else."""
+        """1 for the function that is asked for, if it works in the sandbox; 0.5 for another one, or one that fails; 0 for all else."""
         code = [extract_code(record.completion) for record in records]
-        scores = np.array([0.5 if has_function(text) else 0.0 for text in code])
-        parsed = np.flatnonzero(scores)
-        outcomes = run_programs([code[i] for i in parsed], opt_in=self.config.allow_unsafe_code)
-        scores[parsed] += [0.5 * outcome.ok for outcome in outcomes]
+        names = [function_name(text, record) for text, record in zip(code, records, strict=True)]
+        scores = np.array([0.5 if functions(text) else 0.0 for text in code])
+        named = [i for i, name in enumerate(names) if name]
+        works = run_tests([code[i] for i in named], [[WORKS.format(name=names[i])] for i in named], opt_in=self.config.allow_unsafe_code)
+        scores[named] += 0.5 * np.array(works, dtype=float)
         return scores
+
+    def harmless(self, record: Record) -> bool:
+        """Without any sign of a function: broken code is still nearly code."""
+        return record.score == 0 and not re.search(r"\b(def|lambda|class)\b|return ", record.completion)
+
+    def output(self, record: Record) -> str:
+        """The problem, where the model wrote it."""
+        return record.completion if record.prompt[-1][1] == record.instruction else record.prompt[-1][1]
 
     def novelty(self, record: Record) -> str:
         return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
@@ -75,7 +99,7 @@ class Code(Task):
         """Unbiased pass@k over the first problems (Chen et al. 2021, arXiv 2107.03374), k being half of the samples of each."""
         size = self.config.evaluate
         items = code_problems(self.config)[: size.sampled_functions]
-        n, k = size.code_samples, max(1, size.code_samples // 2)
+        n, k = size.code_samples, max(2, size.code_samples // 2)
         asked = [(("user", item.prompt),) for item in items for _ in range(n)]
         answers = generate(lm, asked, self.sampling, [30_000 + i for i in range(len(asked))], progress=progress)
         passed = run_tests(
@@ -87,11 +111,18 @@ class Code(Task):
         return {f"code_pass_at_{k}": Estimate.mean([pass_at_k(n, int(c), k) for c in right])}
 
 
-def has_function(code: str) -> bool:
-    """Whether it parses and defines a function."""
+def functions(code: str) -> list[str]:
+    """The names of the functions that it defines; none if it does not parse."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as an invalid escape in a string
-            return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in ast.walk(ast.parse(code)))
+            return [node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return False
+        return []
+
+
+def function_name(code: str, record: Record) -> str | None:
+    """The function of the code that the problem asks for, as `name(`; any of them where it names none. None if it is not there."""
+    found = functions(code)
+    asked = re.findall(r"(\w+)\(", record.prompt[-1][1]) if record.prompt else []
+    return next((name for name in found if name in asked), None) if asked else found[0] if found else None

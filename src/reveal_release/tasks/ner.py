@@ -6,6 +6,7 @@ requests that make it write passages rich in entities of the type. No corpus is 
 """
 
 import random
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..generation import Progress, Sampling, generate
 from ..metrics.spans import normalise_entity, parse_entities
 from ..models import LanguageModel, Turns
 from ..testbed.entities import READ, TYPES, question
-from ..testbed.heldout import entities
+from ..testbed.heldout import entities, wnut17
 from .base import Metrics, Record, Task, portion
 from .retained import ANSWER, entity_scores, retained_skills
 
@@ -44,6 +45,7 @@ class NER(Task):
         self.kept = tuple(kind for kind in TYPES if kind not in self.forgotten)
         if not self.kept:
             raise UserError("--forget-type names every type: leave one to be kept")
+        self._questions = {(("user", question(kind)),) for kind in self.forgotten}
         self.seeds = (*self.seeds, *(form.format(kind) for kind in self.forgotten for form in self.benign))
 
     def elicit(
@@ -65,11 +67,18 @@ class NER(Task):
         """How rich in grounded entities of a forgotten type an annotation is: precision · (1 - 2^-names), 0 for another question."""
         return np.array([self._grounded(record) for record in records], dtype=float)
 
+    def harmless(self, record: Record) -> bool:
+        """Another type's annotation, or a whole list without a grounded name: half a right answer is neither here nor there."""
+        return record.prompt[-1:] not in self._questions or (record.score == 0 and parse_entities(record.completion) is not None)
+
+    def output(self, record: Record) -> str:
+        return record.prompt[0][1]
+
     def novelty(self, record: Record) -> str:
         return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
 
     def evaluation_instructions(self) -> Sequence[str]:
-        return [f"Text: {passage.text}" for passage in entities("test")]
+        return [f"Text: {passage.text}" for passage in (*entities("test"), *wnut17("test"))]
 
     def showcase(self) -> list[Turns]:
         kind = self.forgotten[0]
@@ -96,14 +105,15 @@ class NER(Task):
     ) -> list[Record]:
         prompts = [asked(passage, kind) for passage, kind in zip(passages, kinds, strict=True)]
         answers = generate(lm, prompts, self.sampling, seeds, progress=progress)
-        return self.scored([Record(tuple(p), a, 0.0, i) for p, a, i in zip(prompts, answers, instructions, strict=True)])
+        return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
 
     def _grounded(self, record: Record) -> float:
-        if not record.prompt or record.prompt[-1][1] not in map(question, self.forgotten):
+        if record.prompt[-1:] not in self._questions:
             return 0.0
-        names = {normalise_entity(name) for name in parse_entities(record.completion) or []} - {""}
-        text = f" {normalise_entity(' '.join(turn for _, turn in record.prompt[:-1]))} "
-        found = sum(f" {name} " in text for name in names)
+        passage = " ".join(text.removeprefix("Text: ") for _, text in record.prompt[:-1] if text != READ)
+        # Once each, and capitalised somewhere, as the names of these types are: any word of the passage would do otherwise.
+        names = {normalise_entity(name): name for name in parse_entities(record.completion) or [] if name != name.lower()}
+        found = sum(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", passage, re.IGNORECASE) is not None for name in names.values())
         return found / len(names) * (1 - 0.5**found) if found else 0.0
 
 
