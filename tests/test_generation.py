@@ -166,3 +166,13 @@ def test_progress_and_the_empty_list(lm: LanguageModel) -> None:
     generate(lm, PROMPTS, Sampling(2), [0] * 4, batch_size=3, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(3, 4), (4, 4)]
     assert generate(lm, [], Sampling(2), []) == []
+
+
+def test_a_completion_knows_whether_the_model_ended_it(lm: LanguageModel) -> None:
+    """Where nothing is cut, allowing more tokens changes nothing; where it is, more follows."""
+    prompts = [(("user", f"Write about {i}."),) for i in range(40)]
+    lm.model.generation_config.eos_token_id = list(range(4, 20))  # a model may have several
+    short, long = (generate(lm, prompts, Sampling(max_new_tokens=n, top_k=0), range(40), batch_size=7) for n in (20, 60))
+    assert {text.ended for text in short} == {True, False}
+    for a, b in zip(short, long, strict=True):
+        assert (a == b and b.ended) if a.ended else len(b) >= len(a)

@@ -28,9 +28,9 @@ def test_a_new_folder_holds_its_settings(config: RunConfig) -> None:
 def test_the_same_run_goes_on_and_another_is_refused(config: RunConfig) -> None:
     RunFolder(config)
     RunFolder(replace(config, save_merged=True, threads=1))
-    for other, kind in ((replace(config, seed=1), "run"), (config, "reveal")):
-        with pytest.raises(UserError, match="other settings.*choose another --output"):
-            RunFolder(other, kind)
+    for other, kind, model in ((replace(config, seed=1), "run", ""), (config, "reveal", ""), (config, "run", "trained again")):
+        with pytest.raises(UserError, match="other settings.*another model.*choose another --output"):
+            RunFolder(other, kind, model)
     assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["seed"] == 0
 
 

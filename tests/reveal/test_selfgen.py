@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from reveal_release.metrics.fluency import degenerate
 from reveal_release.models import LanguageModel, chat_ids, user_turn_ids
 from reveal_release.reveal.curation import shingles
 from reveal_release.reveal.proposals import key
-from reveal_release.reveal.selfgen import conversation, encode, retain_records, revealed_records
+from reveal_release.reveal.selfgen import conversation, encode, retain_records, revealed_records, split
 from reveal_release.tasks import Record, Task
 from reveal_release.tasks.base import TASKS, Metrics
 
@@ -178,3 +179,28 @@ def test_rows_are_cut_and_a_prompt_without_answer_is_dropped(lm: LanguageModel) 
     (row,) = encode(lm, [long, short], limit=24)
     assert len(row[0]) == 24 and row[1] == len(chat_ids(lm.tokenizer, short.prompt))
     assert row[0][-1] != lm.tokenizer.eos_token_id  # cut short: the end is not taught there
+
+
+def test_what_was_cut_off_teaches_no_end(lm: LanguageModel) -> None:
+    ended, cut = encode(lm, [Record((("user", "a"),), "The river.", 0.0, "", ended=ended) for ended in (True, False)])
+    assert ended[0] == [*cut[0], lm.tokenizer.eos_token_id] and ended[1] == cut[1]
+
+
+def test_split_keeps_the_records_of_a_prompt_together() -> None:
+    records = [Record((("user", str(i % 7)),), f"t{i}", 0.0, "") for i in range(40)] + [Record((), f"p{i}", 0.0, "") for i in range(13)]
+    first, rest = split(records, 0.25)
+    assert sorted(r.completion for r in first + rest) == sorted(r.completion for r in records)
+    assert not {r.prompt for r in first if r.prompt} & {r.prompt for r in rest if r.prompt}
+    assert len({r.prompt or r.completion for r in first}) == 5 and split(records, 0.0)[0] == []
+
+
+def test_evaluation_prompts_are_in_no_record(lm: LanguageModel, task: Letters) -> None:
+    """A problem that the model writes itself may be one of those that are held out."""
+
+    class Asks(Letters):
+        def elicit(self, lm, instructions, seeds, progress=None):  # type: ignore[no-untyped-def]
+            drawn = super().elicit(lm, instructions, seeds, progress)
+            return [replace(r, prompt=(("user", "keep OUT!"),)) if i % 2 else r for i, r in enumerate(drawn)]
+
+    for records in revealed_records(lm, Asks(RunConfig()), INSTRUCTIONS, replace(CONFIG, records=60), 1, 1, None, ["Sing."]):
+        assert records and all(r.prompt != (("user", "keep OUT!"),) for r in records)
