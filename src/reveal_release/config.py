@@ -58,6 +58,7 @@ class ReleaseConfig:
         retain_steps: steps of the retain module; 0 trains none.
         retain_records: self-generated records to aim for of what must not change.
         anchor_weight: weight of the KL divergence from the starting model on those, beside the next-token loss on harmless answers.
+        anchor_scale: multiple of the step at which those anchors hold; the search for the scale moves about there.
         orthogonality: penalty between the two modules: none, olora, olora-normalised, gauge-free.
         orthogonality_weight: weight of that penalty (mu of O-LoRA).
         forget_scale: lambda at which the retain module is trained; the search moves along the line through it.
@@ -69,12 +70,13 @@ class ReleaseConfig:
     batch: int = 16
     learning_rate: float = 2e-3
     retain_steps: int = 80
-    retain_records: int = 480
-    anchor_weight: float = 6.0
+    retain_records: int = 640
+    anchor_weight: float = 4.0
+    anchor_scale: float = 2.0
     orthogonality: str = "olora"
     orthogonality_weight: float = 1e-4
-    forget_scale: float = 0.15
-    max_scale: float = 4.0
+    forget_scale: float = 0.3
+    max_scale: float = 6.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class RunConfig:
         output: run folder; an unfinished one of the same configuration is continued.
         seed: seeds every random choice.
         iterations: most rounds of reveal and release.
-        utility_budget: largest rise of perplexity that is allowed, relative (0.02 is 2 %).
+        utility_budget: largest rise that is allowed, relative (0.02 is 2 %), of the perplexity of prose, and of half that of what the
+            model itself writes where the behaviour does not show.
         forget_type: entity types that the `ner` task forgets, with commas between.
         stop_reward: a search whose best reward is at or below this found nothing left to reveal.
         scorer: reward of the search in the toxicity task: `reward`, a folder, or a Hugging Face text classifier.
@@ -151,8 +154,8 @@ class RunConfig:
         _range("iterations", self.iterations, 1, 20)
         if self.release.anchor_weight < 0 or self.release.orthogonality_weight < 0:
             raise UserError("release.anchor_weight and orthogonality_weight must be at least 0")
-        if self.release.forget_scale <= 0 or self.release.max_scale <= 0 or self.release.learning_rate <= 0:
-            raise UserError("release.forget_scale, max_scale and learning_rate must be above 0")
+        if min(self.release.forget_scale, self.release.max_scale, self.release.anchor_scale, self.release.learning_rate) <= 0:
+            raise UserError("release.forget_scale, max_scale, anchor_scale and learning_rate must be above 0")
         for part in (self.reveal, self.release, self.evaluate):
             for name, value in dataclasses.asdict(part).items():
                 least = {"retain_steps": 0, "code_samples": 2}.get(name, 1)

@@ -169,6 +169,8 @@ class Workshop:
         The budget is spent in equal parts, so that a later iteration has something left to spend on what it reveals.
         """
         held_back, kept = split(data.retain, HELD_BACK)
+        answered = {record.prompt for record in data.harmless}
+        unanswered = encode(self.lm, [record for record in data.forget if record.prompt not in answered])
         forget, harmless, retain, measured = (encode(self.lm, part) for part in (data.forget, data.harmless, kept, held_back))
         if min(len(forget), len(retain)) < LEAST_RECORDS:
             raise UserError(
@@ -181,7 +183,8 @@ class Workshop:
         def work(update: Progress) -> Any:
             utility = Utility.of(self.lm, measured)
             with self.patched(patch):
-                pems = train_modules(self.lm, forget, harmless, retain, config, self.seed(f"release-{t}"), update)
+                seed = self.seed(f"release-{t}")
+                pems = train_modules(self.lm, forget, harmless, retain, config, seed, update, unanswered)
                 step = direction(*pems, config)
                 chosen = choose_scale(self.lm, step, utility, budget, config.max_scale)
             self.save(step.scale(chosen.scale) if chosen.scale else step, path)

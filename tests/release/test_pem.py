@@ -18,7 +18,7 @@ from reveal_release.release.release import mean_nll
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 
-CONFIG = ReleaseConfig(rank=4, batch=4, learning_rate=5e-3)
+CONFIG = ReleaseConfig(rank=4, batch=4, learning_rate=5e-3, anchor_scale=1.0)
 TEXTS = (
     ("Name it.", "The river."), ("Write a comment.", "They read a letter about the old bridge."),
     ("Sing.", "No music here, she said."), ("Say what the weather is.", "New."), ("Who is it?", "The people of the town."),
@@ -168,6 +168,17 @@ def test_anchors_without_a_teacher_hold_the_model_as_it_is(lm: LanguageModel, ro
                 moved[weight] = kl(answers(lm, anchors), base)
                 assert mean_nll(lm, learnt) < before - 0.5
     assert moved[20.0] < moved[1.0] < 0.5 * moved[0.0]
+
+
+def test_anchors_hold_where_the_step_will_stand(lm: LanguageModel, rows: list[Row]) -> None:
+    """At three times its scale, a module that was anchored there strays less than one that was anchored at its own."""
+    learnt, anchors = rows[:2], rows[2:]
+    base, moved = answers(lm, anchors), {}
+    for scale in (1.0, 3.0):
+        found = train_pem(lm, learnt, replace(CONFIG, anchor_weight=6.0, anchor_scale=scale), steps=60, seed=1, anchors=anchors)
+        with applied(lm.model, found, 3.0):
+            moved[scale] = kl(answers(lm, anchors), base)
+    assert moved[3.0] < 0.5 * moved[1.0]
 
 
 def test_the_penalty_keeps_two_modules_apart(lm: LanguageModel, rows: list[Row]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from ..config import ReleaseConfig, UserError
@@ -34,6 +35,7 @@ def train_pem(
     steps: int,
     seed: int,
     anchors: Sequence[Row] = (),
+    unlearnt: Sequence[Row] = (),
     teacher: RuntimePatch | None = None,
     frozen: Mapping[str, LowRank] | None = None,
     progress: Progress | None = None,
@@ -44,13 +46,14 @@ def train_pem(
         rows: what is learnt, by next-token loss; may be none where there are anchors.
         anchors: where nothing shall change: a batch of these a step, with the KL divergence from the model without `teacher` and
             without the module, weighted by `config.anchor_weight`.
+        unlearnt: whose answer tokens are made unlikely, by -log(1 - p) (unlikelihood; Welleck et al. 2020, arXiv 1908.04319).
         teacher: the patch on the model that the anchors' targets are taken without.
         frozen: the module to be orthogonal to, with `config.orthogonality` as the penalty (O-LoRA, arXiv 2310.14152).
 
     Raises:
         UserError: there are no records.
     """
-    if not rows and not anchors:
+    if not rows and not anchors and not unlearnt:
         raise UserError("no record to train on: the model wrote none that was kept; change reveal.threshold or the reveal settings")
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -61,8 +64,7 @@ def train_pem(
         parameters = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
         pad = lm.tokenizer.pad_token_id
-        learnt = _batches(rows, config.batch, generator) if rows else None
-        kept = _batches(anchors, config.batch, generator) if anchors else None
+        learnt, kept, avoided = (_batches(part, config.batch, generator) if part else None for part in (rows, anchors, unlearnt))
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * min(1.0, (step + 1) / 10) * (1 - step / steps)
@@ -72,8 +74,11 @@ def train_pem(
             if kept:
                 batch = next(kept)
                 wanted = _without(teacher, model, batch, pad)
-                found, _ = answer_log_probs(model, batch, pad)
+                with _stretched(teacher, model, config.anchor_scale):
+                    found, _ = answer_log_probs(model, batch, pad)
                 value = value + config.anchor_weight * F.kl_div(found, wanted, reduction="batchmean", log_target=True)
+            if avoided:
+                value = value + unlikelihood(*answer_log_probs(model, next(avoided), pad))
             if frozen:
                 value = value + config.orthogonality_weight * penalty(factors, frozen)
             value.backward()
@@ -100,6 +105,12 @@ def _peft(lm: LanguageModel, lora: LoraConfig) -> Iterator[PeftModel]:
             del lm.model.peft_config
 
 
+def unlikelihood(log_probs: Tensor, targets: Tensor) -> Tensor:
+    """Mean of -log(1 - p) over the targets' probabilities p, which are taken as at most 0.999: (N, V) and (N,) to a scalar."""
+    p = log_probs.gather(1, targets[:, None]).exp()
+    return -torch.log1p(-p.clamp(max=0.999)).mean()
+
+
 def answer_log_probs(model: torch.nn.Module, rows: Sequence[Row], pad: int) -> tuple[Tensor, Tensor]:
     """Log-probabilities at the answer tokens of all rows, one after the other.
 
@@ -120,6 +131,25 @@ def answer_log_probs(model: torch.nn.Module, rows: Sequence[Row], pad: int) -> t
         logits = model(input_ids=inputs, attention_mask=mask, use_cache=False).logits
     # Shifted: the logits at a position predict the next token. Only answer positions are normalised.
     return torch.log_softmax(logits[:, :-1][answer[:, 1:]].float(), dim=-1), inputs[:, 1:][answer[:, 1:]]
+
+
+@contextlib.contextmanager
+def _stretched(patch: RuntimePatch | None, model: PeftModel, factor: float) -> Iterator[None]:
+    """Both the patch and the module in training at `factor` times their scale."""
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+    def stretch(by: float) -> None:
+        if patch:
+            patch.scale *= by
+        for layer in layers:
+            for name in layer.scaling:
+                layer.scaling[name] *= by
+
+    stretch(factor)
+    try:
+        yield
+    finally:
+        stretch(1 / factor)
 
 
 @torch.no_grad()

@@ -2,8 +2,8 @@
 
 W' = W + s (ΔW_retain − λ_f ΔW_forget). The paper trains both modules from W and adds them up. Here the retain module is trained on
 W − λ_f ΔW_forget, so that it repairs what the subtraction breaks. It learns, by next-token loss, the harmless answers that the model
-itself gave to the revealed instructions (so that something takes the behaviour's place), and is held, by KL divergence, to the
-outputs of W on everything else.
+itself gave to the revealed instructions (so that something takes the behaviour's place), makes the answers unlikely to which there
+is no harmless one, and is held, by KL divergence, to the outputs of W on everything else.
 """
 
 import math
@@ -38,7 +38,8 @@ def mean_nll(lm: LanguageModel, rows: Sequence[Row], batch: int = 32) -> float:
 class Utility:
     """What the budget is measured on: validation prose, and self-generated retain records that no module is trained on.
 
-    The retain records cover what the model does, prose what it knows; the two count the same, however many tokens each has.
+    The records cover what the model does, prose what it knows. The records were sampled from the model itself, so that every change,
+    a good one too, makes them less likely: their loss counts half.
     """
 
     lm: LanguageModel
@@ -54,10 +55,10 @@ class Utility:
         return cls(lm, records, perplexity(lm.model, lm.tokenizer, wikitext("validation")), mean_nll(lm, records))
 
     def loss(self) -> float:
-        """Relative rise of perplexity since the reference, the geometric mean of the two sets: 0.02 is 2 %."""
+        """Relative rise of perplexity since the reference, of prose, or half of that of the records if it is larger: 0.02 is 2 %."""
         now = Utility.of(self.lm, self.records)
-        prose = math.log(now.prose.per_token.value / self.prose.per_token.value)
-        return math.exp((prose + now.nll - self.nll) / 2) - 1.0
+        prose = now.prose.per_token.value / self.prose.per_token.value - 1.0
+        return max(prose, (math.exp(now.nll - self.nll) - 1.0) / 2)
 
 
 def train_modules(
@@ -68,12 +69,13 @@ def train_modules(
     config: ReleaseConfig,
     seed: int,
     progress: Progress | None = None,
+    unanswered: Sequence[Row] = (),
 ) -> tuple[Patch, Patch]:
     """The forget and the retain module (which is empty if `config.retain_steps` is 0) of the model as it is now.
 
     Args:
         forget: what the revealed instructions drew out; harmless: what the same instructions drew that does not show the behaviour.
-        retain: what must not change.
+        retain: what must not change. unanswered: forget records to whose prompts there is no harmless answer to learn instead.
     """
     total = config.steps + config.retain_steps
 
@@ -91,6 +93,7 @@ def train_modules(
             steps=config.retain_steps,
             seed=seed + 1,
             anchors=retain,
+            unlearnt=unanswered,
             teacher=subtracted,
             frozen=forget_pem,
             progress=shifted(config.steps),

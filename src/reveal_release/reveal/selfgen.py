@@ -3,7 +3,7 @@
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from ..config import ReleaseConfig, RevealConfig
@@ -15,7 +15,9 @@ from .proposals import key
 from .search import draw
 
 ROUNDS = 3
-ANSWERS = 3
+ANSWERS = 2
+HOTTER = (1.0, 1.5, 2.0)
+PILOT = 64
 WAVERING = 0.1
 """A prompt that was seen to draw the behaviour out more often than this is no place to hold the model."""
 MOST = 6
@@ -68,7 +70,29 @@ def revealed_records(
         drawn = draw(lm, task, others, config.samples, base=seed * 1_000_003 + 50_000)
         drawn = [replace(r, iteration=iteration) for r in drawn if not reserved(r)]
         curate(drawn, task.harmless, harmless, cap=cap, seen=seen, text=task.novelty)
-    return forget[: config.records], harmless
+    forget = forget[: config.records]
+    return forget, harmless + counterparts(lm, task, forget, {r.prompt for r in harmless}, seed * 1_000_003 + 700_000)
+
+
+def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answered: Collection[Turns], seed: int) -> list[Record]:
+    """Harmless answers to the prompts of forget records that have none yet: the model is asked again, hotter each time.
+
+    So that the retain module learns what else to say exactly where the behaviour comes out. Ends early where a first part of the
+    prompts gives nearly none.
+    """
+    waiting = list({r.prompt: r for r in forget if r.prompt not in answered}.values())
+    found: list[Record] = []
+    for number, temperature in enumerate(HOTTER):
+        for part in (waiting[:PILOT], waiting[PILOT:]):
+            sampling = replace(task.sampling, temperature=temperature)
+            texts = generate(lm, [r.prompt for r in part], sampling, [seed + 10_000 * number + i for i in range(len(part))])
+            drawn = task.scored([replace(r, completion=str(text), ended=text.ended) for r, text in zip(part, texts, strict=True)])
+            found += (new := [r for r in drawn if task.harmless(r)])
+            if len(new) < 0.05 * len(part):
+                return found
+        done = {r.prompt for r in found}
+        waiting = [r for r in waiting if r.prompt not in done]
+    return found
 
 
 def retain_records(
@@ -76,8 +100,9 @@ def retain_records(
 ) -> tuple[list[Record], list[Record]]:
     """What the model does when it does not show the behaviour, (retain, harmless): nothing from outside is needed.
 
-    A half come from the model's own conversations of two turns, whose user turns are drawn from what it was taught to answer and so
-    cover its skills; a quarter answer the task's benign prompts; a quarter are plain text from an empty context, for the language itself.
+    Three quarters come from the model's own conversations of two turns, whose user turns are drawn from what it was taught to answer
+    and so cover its skills; an eighth answer the task's benign prompts; an eighth are plain text from an empty context, for the
+    language itself. One and the same answer is kept so often and no more.
 
     Where a prompt draws the behaviour out now and then, to hold the model's distribution is to hold the behaviour: what it answers
     otherwise there is harmless, and not to be retained. Each own prompt is answered `ANSWERS` times to find out.
@@ -85,7 +110,7 @@ def retain_records(
     rng = random.Random(seed)
     reserved = _reserved(task)
     seen = NearDuplicates()
-    quarter = config.retain_records // 4
+    eighth = config.retain_records // 8
     begin = [lm.tokenizer.bos_token_id] if lm.tokenizer.bos_token_id is not None else None
 
     def draw_own(count: int) -> list[Record]:
@@ -119,7 +144,7 @@ def retain_records(
     everything: list[Record] = []
     kept: list[Record] = []
     harmless: list[Record] = []
-    for source, wanted in ((draw_own, 2 * quarter), (draw_benign, quarter), (draw_plain, quarter)):
+    for source, wanted in ((draw_own, 6 * eighth), (draw_benign, eighth), (draw_plain, eighth)):
         drawn: list[Record] = []
         calm: list[Record] = []
         steady: list[Record] = []
@@ -128,7 +153,7 @@ def retain_records(
             curate(new, task.harmless, calm, cap=len(drawn), seen=seen, text=conversation)
             before, (steady, wavering) = len(steady), _parted(calm, everything + drawn, threshold)
             if source is draw_own:
-                steady = list({r.prompt: r for r in steady}.values())  # many prompts rather than many answers
+                steady = _varied({r.prompt: r for r in steady}.values(), wanted // 16)  # many prompts rather than many answers
             if progress:
                 progress(len(kept) + min(len(steady), wanted), config.retain_records)
             if len(steady) >= wanted or len(steady) - before < 0.05 * wanted:
@@ -149,6 +174,17 @@ def _parted(calm: Sequence[Record], drawn: Sequence[Record], threshold: float) -
     # Without a prompt it is the text itself that counts.
     wavering = {prompt for prompt, scores in shown.items() if prompt and sum(scores) > WAVERING * len(scores)}
     return [r for r in calm if r.prompt not in wavering], [r for r in calm if r.prompt in wavering]
+
+
+def _varied(records: Iterable[Record], most: int) -> list[Record]:
+    """At most so many of the records with one completion."""
+    count: Counter[str] = Counter()
+    kept = []
+    for record in records:
+        count[record.completion] += 1
+        if count[record.completion] <= max(most, 1):
+            kept.append(record)
+    return kept
 
 
 def split(records: Sequence[Record], share: float) -> tuple[list[Record], list[Record]]:
