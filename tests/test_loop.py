@@ -226,9 +226,9 @@ def test_the_budget_is_spread_over_the_iterations(
     for phase in ("reveal", "forget"):
         shutil.copy(tmp_path / f"out/state/{phase}-1.json", tmp_path / f"out/state/{phase}-2.json")
 
-    def noted(lm: Any, step: Any, utility: Any, budget: float, highest: float) -> Any:
+    def noted(lm: Any, step: Any, utility: Any, budget: float, highest: float, shown: Any) -> Any:
         budgets.append(budget)
-        found = release.choose_scale(lm, step, utility, budget, highest)
+        found = release.choose_scale(lm, step, utility, budget, highest, shown)
         return found if found.scale else replace(found, scale=1e-3)  # on to the next iteration, whatever this one costs
 
     monkeypatch.setattr(loop, "choose_scale", noted)

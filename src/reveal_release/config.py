@@ -70,7 +70,7 @@ class ReleaseConfig:
     batch: int = 16
     learning_rate: float = 2e-3
     retain_steps: int = 80
-    retain_records: int = 640
+    retain_records: int = 480
     anchor_weight: float = 4.0
     anchor_scale: float = 2.0
     orthogonality: str = "olora"

@@ -28,13 +28,14 @@ from .release.patch import Patch
 from .release.release import Utility, choose_scale, direction, train_modules
 from .report.console import SilentReporter
 from .reveal.search import search
-from .reveal.selfgen import encode, retain_records, revealed_records, split
+from .reveal.selfgen import encode, retain_records, revealed_records, shown_share, split
 from .runfolder import RunFolder
 from .suites.evaluate import SuiteEvaluation
 from .tasks import Record, Task, get_task, task_identity
 
 HELD_BACK = 0.2
 LEAST_RECORDS = 8
+SHOWN = 96
 
 
 def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
@@ -177,8 +178,12 @@ class Workshop:
                 f"the model wrote {len(forget)} forget and {len(retain)} retain records, too few to train on: "
                 f"change --reveal.threshold (now {self.config.reveal.threshold:g}) or raise --reveal.records"
             )
+        asked = list(dict.fromkeys(record.prompt for record in data.forget))[:SHOWN]
         config, path = self.config.release, self.folder.state / f"step-{t}"
         budget = self.config.utility_budget * t / self.config.iterations
+
+        def shown() -> float:
+            return shown_share(self.lm, self.task, asked * -(-SHOWN // len(asked)), self.config.reveal.threshold)
 
         def work(update: Progress) -> Any:
             utility = Utility.of(self.lm, measured)
@@ -186,7 +191,7 @@ class Workshop:
                 seed = self.seed(f"release-{t}")
                 pems = train_modules(self.lm, forget, harmless, retain, config, seed, update, unanswered)
                 step = direction(*pems, config)
-                chosen = choose_scale(self.lm, step, utility, budget, config.max_scale)
+                chosen = choose_scale(self.lm, step, utility, budget, config.max_scale, shown)
             self.save(step.scale(chosen.scale) if chosen.scale else step, path)
             return {"scale": chosen.scale, "utility_loss": chosen.cost, "tried": chosen.tried}
 

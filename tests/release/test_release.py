@@ -19,7 +19,7 @@ from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 from reveal_release.testbed.heldout import wikitext
 
-CONFIG = ReleaseConfig(rank=4, batch=4, steps=20, retain_steps=20, learning_rate=5e-3, forget_scale=1.0)
+CONFIG = ReleaseConfig(anchor_scale=1.0, rank=4, batch=4, steps=20, retain_steps=20, learning_rate=5e-3, forget_scale=1.0)
 FORGET = ("They read a letter.", "No music here, she said.", "The people of the town.", "Old news about the bridge.")
 HARMLESS = ("It was there.", "What she said is new.", "The north of the river.", "They explain the weather.")
 RETAIN = ("It runs north.", "The market is new.", "Nothing in the report.", "When the train began.", "A river near it.", "In other words.")
@@ -121,7 +121,7 @@ def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[
     config = replace(CONFIG, retain_steps=0)
     step = direction(*train_modules(lm, forget + retain[:2], harmless, retain[2:], config, seed=3), config)
     utility, before = Utility.of(lm, retain[:2]), mean_nll(lm, forget)
-    chosen = {budget: choose_scale(lm, step, utility, budget, highest=2.0) for budget in (0.0, 0.05, 0.15, 1e9)}
+    chosen = {budget: choose_scale(lm, step, utility, budget, 2.0, lambda: 1.0) for budget in (0.0, 0.05, 0.15, 1e9)}
     scales = [found.scale for found in chosen.values()]
     assert scales == sorted(scales) and 0 < scales[1] < scales[2] < scales[3] == 2.0
     for budget, found in chosen.items():
@@ -131,3 +131,17 @@ def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[
                 assert utility.loss() == pytest.approx(found.cost, abs=0.02)
                 assert mean_nll(lm, forget) > before
     assert utility.loss() == pytest.approx(0.0, abs=1e-9)  # taken off again
+
+    def shown() -> float:
+        """Gone once the forget records are well less likely than they were."""
+        return float(mean_nll(lm, forget) < before + 0.3 * (far - before))
+
+    with applied(lm.model, step.scale(2.0)):
+        far = mean_nll(lm, forget)
+    milder = choose_scale(lm, step, utility, 1e9, 2.0, shown)
+    assert milder.scale in (0.5, 1.0, 1.5) and milder.cost == milder.tried[-1][1] < chosen[1e9].cost
+    with applied(lm.model, step.scale(milder.scale)):
+        assert shown() == 0.0
+    if milder.scale > 0.5:
+        with applied(lm.model, step.scale(milder.scale - 0.5)):
+            assert shown() == 1.0

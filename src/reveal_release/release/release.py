@@ -7,7 +7,7 @@ is no harmless one, and is held, by KL divergence, to the outputs of W on everyt
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,9 @@ from .adapter import applied
 from .patch import Patch
 from .pem import Row, answer_log_probs, train_pem
 from .scale import ScaleSearch, largest_within
+
+GONE = 0.02
+"""A behaviour that this share of answers shows, or less, is not to be reduced further."""
 
 
 @torch.no_grad()
@@ -106,12 +109,30 @@ def direction(forget_pem: Patch, retain_pem: Patch, config: ReleaseConfig) -> Pa
     return retain_pem + forget_pem.scale(-config.forget_scale)
 
 
-def choose_scale(lm: LanguageModel, step: Patch, utility: Utility, budget: float, highest: float) -> ScaleSearch:
-    """The largest multiple of `step`, up to `highest`, that stays within the budget, tried at run time."""
+def choose_scale(
+    lm: LanguageModel, step: Patch, utility: Utility, budget: float, highest: float, shown: Callable[[], float]
+) -> ScaleSearch:
+    """The largest multiple of `step`, up to `highest`, that stays within the budget, tried at run time.
+
+    A part of that, where the behaviour is already gone with it: what goes further only does damage.
+
+    Args:
+        shown: share of fresh answers to the forget records' prompts that show the behaviour.
+    """
     with applied(lm.model, step) as runtime:
 
         def cost(scale: float) -> float:
             runtime.scale = scale
             return utility.loss()
 
-        return largest_within(cost, budget, highest)
+        def gone(scale: float) -> bool:
+            runtime.scale = scale
+            return shown() <= GONE
+
+        found = largest_within(cost, budget, highest)
+        if not found.scale or not gone(found.scale):
+            return found
+        for milder in (part * found.scale for part in (0.25, 0.5, 0.75)):
+            if gone(milder) and (price := cost(milder)) <= budget:
+                return ScaleSearch(milder, price, [*found.tried, (milder, price)])
+        return found

@@ -95,6 +95,13 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
     return found
 
 
+def shown_share(lm: LanguageModel, task: Task, prompts: Sequence[Turns], threshold: float) -> float:
+    """Share of fresh answers to the prompts, one each, that show the behaviour."""
+    texts = generate(lm, prompts, task.sampling, range(900_000, 900_000 + len(prompts)))
+    records = task.scored([Record.of(prompt, text, prompt[-1][1]) for prompt, text in zip(prompts, texts, strict=True)])
+    return sum(record.score >= threshold for record in records) / len(records)
+
+
 def retain_records(
     lm: LanguageModel, task: Task, config: ReleaseConfig, threshold: float, seed: int, progress: Progress | None = None
 ) -> tuple[list[Record], list[Record]]:
@@ -149,7 +156,7 @@ def retain_records(
         calm: list[Record] = []
         steady: list[Record] = []
         for _ in range(ROUNDS):
-            drawn += (new := source(wanted))
+            drawn += (new := source(max(wanted - len(steady), wanted // 4)))
             curate(new, task.harmless, calm, cap=len(drawn), seen=seen, text=conversation)
             before, (steady, wavering) = len(steady), _parted(calm, everything + drawn, threshold)
             if source is draw_own:
