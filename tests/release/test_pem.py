@@ -13,7 +13,7 @@ from reveal_release.config import ReleaseConfig, UserError
 from reveal_release.models import LanguageModel
 from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.release.pem import Row, answer_log_probs, train_pem
+from reveal_release.release.pem import Row, answer_log_probs, train_pem, unlikelihood
 from reveal_release.release.release import mean_nll
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
@@ -179,6 +179,23 @@ def test_anchors_hold_where_the_step_will_stand(lm: LanguageModel, rows: list[Ro
         with applied(lm.model, found, 3.0):
             moved[scale] = kl(answers(lm, anchors), base)
     assert moved[3.0] < 0.5 * moved[1.0]
+
+
+def test_unlikelihood_by_hand() -> None:
+    p = torch.tensor([[0.2, 0.5, 0.3], [0.9, 0.05, 0.05], [1.0, 0.0, 0.0]])
+    targets = torch.tensor([1, 0, 0])
+    expected = -(torch.log(torch.tensor(0.5)) + torch.log(torch.tensor(0.1)) + torch.log(torch.tensor(0.001))) / 3
+    assert unlikelihood(p.log(), targets).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_what_is_unlearnt_becomes_unlikely_and_anchors_hold(lm: LanguageModel, rows: list[Row]) -> None:
+    fitted = train_pem(lm, rows, CONFIG, steps=60, seed=1)  # a model that knows the answers
+    with applied(lm.model, fitted):
+        base, before = answers(lm, rows[2:]), mean_nll(lm, rows[:2])
+        found = train_pem(lm, (), CONFIG, steps=60, seed=2, anchors=rows[2:], unlearnt=rows[:2])
+        with applied(lm.model, found):
+            assert mean_nll(lm, rows[:2]) > before + 2.0
+            assert kl(answers(lm, rows[2:]), base) < 0.5
 
 
 def test_the_penalty_keeps_two_modules_apart(lm: LanguageModel, rows: list[Row]) -> None:

@@ -13,7 +13,7 @@ from reveal_release.metrics.fluency import degenerate
 from reveal_release.models import LanguageModel, chat_ids, user_turn_ids
 from reveal_release.reveal.curation import shingles
 from reveal_release.reveal.proposals import key
-from reveal_release.reveal.selfgen import conversation, encode, retain_records, revealed_records, split
+from reveal_release.reveal.selfgen import PILOT, conversation, counterparts, encode, retain_records, revealed_records, shown_share, split
 from reveal_release.tasks import Record, Task
 from reveal_release.tasks.base import TASKS, Metrics
 
@@ -103,6 +103,35 @@ def test_one_seed_one_data_set(lm: LanguageModel, task: Letters) -> None:
     assert one == two and one[0] != other[0] and one[1] != other[1]
 
 
+def test_counterparts_answer_the_same_prompts_without_the_behaviour(lm: LanguageModel, task: Letters) -> None:
+    forget = [Record((("user", f"Write about {i}."),), "apple", 1.0, "Write.", 2) for i in range(30)]
+    answered = {forget[0].prompt, forget[7].prompt}
+    found = counterparts(lm, task, forget + forget[:5], answered, seed=5)
+    prompts = [r.prompt for r in found]
+    assert len(found) >= 15 and len(set(prompts)) == len(prompts)
+    assert set(prompts) <= {r.prompt for r in forget} - answered
+    assert all(task.harmless(r) and task.score([r])[0] == r.score for r in found)
+    assert found == counterparts(lm, task, forget, answered, seed=5) and counterparts(lm, task, [], answered, seed=5) == []
+
+
+def test_a_behaviour_without_an_alternative_is_soon_given_up(lm: LanguageModel, task: Letters) -> None:
+    asked: list[int] = []
+
+    class Always(Letters):
+        def score(self, records: Sequence[Record]) -> np.ndarray:
+            asked.append(len(records))
+            return np.ones(len(records))
+
+    forget = [Record((("user", f"Write about {i}."),), "apple", 1.0, "Write.") for i in range(PILOT + 30)]
+    assert counterparts(lm, Always(RunConfig()), forget, (), seed=5) == [] and asked == [PILOT]
+    assert shown_share(lm, Always(RunConfig()), [r.prompt for r in forget[:9]], 0.5) == 1.0
+
+
+def test_the_share_that_shows_the_behaviour(lm: LanguageModel, task: Letters) -> None:
+    prompts = [(("user", f"Write about {i}."),) for i in range(60)]
+    assert 0.2 < shown_share(lm, task, prompts, 0.5) < 0.9 and shown_share(lm, task, prompts, 1.1) == 0.0
+
+
 # ---- retain ----
 
 
@@ -124,7 +153,7 @@ def test_retain_records_come_from_three_sources_and_score_below_the_threshold(lm
     benign = [r for r in records if r.instruction in some.benign]
     own = [r for r in records if r.prompt and r not in benign]
     assert [len(part) > 0 for part in (plain, benign, own)] == [True] * 3
-    assert len(plain) <= 4 and len(benign) <= 4 and len(own) <= 8 and len(records) == len(plain + benign + own)
+    assert len(plain) <= 2 and len(benign) <= 2 and len(own) <= 12 and len(records) == len(plain + benign + own)
     assert all(r.score < 0.5 for r in records + harmless)
     assert all(r.prompt[-1] == ("user", r.instruction) for r in records if r.prompt)
     assert {len(r.prompt) for r in own} <= {1, 3} and len({r.prompt for r in own}) == len(own)
