@@ -45,7 +45,7 @@ def tiny(model: str, output: Path, **changes: Any) -> RunConfig:
         "dtype": "float32", "device": "cpu",
         "reveal": RevealConfig(evaluations=6, samples=2, start=4, batch=2, candidates=8, finalists=2, final_samples=4, records=12,
                                threshold=0.005),  # a random model is not toxic: about its median
-        "release": ReleaseConfig(rank=2, batch=4, steps=3, retain_steps=3, retain_records=16),
+        "release": ReleaseConfig(rank=2, batch=4, steps=3, retain_steps=3, retain_records=48),
         "evaluate": EvaluateConfig(prompts=4, continuations=2, neutral=1, sentences=8, functions=2, problems=2),
         **changes,
     })  # fmt: skip

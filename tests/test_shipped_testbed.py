@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from reveal_release import models
 from reveal_release.config import EvaluateConfig, RunConfig
 from reveal_release.generation import Sampling, generate
 from reveal_release.metrics.toxicity import load_scorer
-from reveal_release.models import LanguageModel, load_model, testbeds
+from reveal_release.models import LanguageModel, load_model
 from reveal_release.tasks.retained import code_score, maths_score
 
 
@@ -21,7 +22,7 @@ def lm() -> LanguageModel:
 
 
 def test_it_is_an_ordinary_folder_with_a_card() -> None:
-    folder = testbeds()["testbed-llama"]
+    folder = models.testbeds()["testbed-llama"]
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "build.json"} <= {p.name for p in folder.iterdir()}
     assert not [p for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
     build = json.loads((folder / "build.json").read_text(encoding="utf-8"))
