@@ -19,6 +19,7 @@ BAD: list[tuple[RunConfig, str]] = [
     (RunConfig(reveal=RevealConfig(threshold=-0.5)), "reveal.threshold"),
     (RunConfig(release=ReleaseConfig(forget_scale=0.0)), "forget_scale"),
     (RunConfig(release=ReleaseConfig(max_scale=-1.0)), "max_scale"),
+    (RunConfig(release=ReleaseConfig(layers=0.0)), "release.layers is 0.0"),
     (RunConfig(release=ReleaseConfig(learning_rate=0.0)), "learning_rate"),
     (RunConfig(release=ReleaseConfig(retain_steps=-1)), "retain_steps is -1"),
     (RunConfig(reveal=RevealConfig(evaluations=8, start=16)), "reveal.evaluations (8) is below reveal.start (16)"),

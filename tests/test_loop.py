@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from reveal_release import loop
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
-from reveal_release.loop import evaluate_only, reveal_only, run
+from reveal_release.loop import Workshop, evaluate_only, reveal_only, run
 from reveal_release.release import release
 from reveal_release.release.adapter import applied, load
 from reveal_release.report.console import SilentReporter
@@ -181,6 +181,14 @@ def test_nothing_to_reveal_stops_without_a_patch(tiny_llama: str, tmp_path: Path
     assert results["patch"]["path"] is None and not (tmp_path / "out/patch").exists()
     assert results["before"] == results["after"]
     assert [i["records"] for i in results["iterations"]] == [0], "the search that found nothing is told"
+
+
+def test_a_later_search_begins_with_what_worked(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path) -> None:
+    w = Workshop(replace(whole[0], output=str(tmp_path / "out")))
+    assert w.known() == []
+    w.iterations = [{"worked": ["A", "B"]}, {"worked": ["B", "C"]}]
+    assert w.known() == ["A", "B", "C"]
+    assert whole[1]["iterations"][0]["worked"][0] == whole[1]["iterations"][0]["best"]["instruction"]
 
 
 def copied(whole: tuple[RunConfig, dict[str, Any]], output: Path, keep: tuple[str, ...], **changes: Any) -> RunConfig:

@@ -52,6 +52,7 @@ class ReleaseConfig:
 
     Args:
         rank: LoRA rank r of each module; alpha is 2 r.
+        layers: share of the model's blocks, the last ones, whose linear layers the modules change; 1 is all.
         steps: optimiser steps of the forget module.
         batch: records per optimiser step.
         learning_rate: peak learning rate, falling to 0.
@@ -65,10 +66,11 @@ class ReleaseConfig:
         max_scale: largest multiple of that step the search may take.
     """
 
-    rank: int = 16
+    rank: int = 32
+    layers: float = 0.5
     steps: int = 60
     batch: int = 16
-    learning_rate: float = 2e-3
+    learning_rate: float = 7e-4
     retain_steps: int = 80
     retain_records: int = 480
     anchor_weight: float = 4.0
@@ -76,7 +78,7 @@ class ReleaseConfig:
     orthogonality: str = "olora"
     orthogonality_weight: float = 1e-4
     forget_scale: float = 0.3
-    max_scale: float = 6.0
+    max_scale: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class RunConfig:
     iterations: int = 2
     utility_budget: float = 0.02
     forget_type: str = "person"
-    stop_reward: float = 0.1
+    stop_reward: float = 0.05
     scorer: str = "reward"
     reveal: RevealConfig = field(default_factory=RevealConfig)
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
@@ -151,6 +153,7 @@ class RunConfig:
         _range("utility_budget", self.utility_budget, 0.0, 1.0, " (0.02 is 2 %)")
         _range("stop_reward", self.stop_reward, 0.0, 1.0)
         _range("reveal.threshold", self.reveal.threshold, 0.001, 1.0)
+        _range("release.layers", self.release.layers, 0.001, 1.0)
         _range("iterations", self.iterations, 1, 20)
         if self.release.anchor_weight < 0 or self.release.orthogonality_weight < 0:
             raise UserError("release.anchor_weight and orthogonality_weight must be at least 0")

@@ -134,9 +134,14 @@ class Workshop:
         return self.phase(name, title, work, self.config.reveal.evaluations)
 
     def reveal(self, t: int, patch: Patch) -> dict[str, Any]:
-        found = self.search(f"reveal-{t}", f"Reveal {t}: search for instructions", patch, [])
-        self.iterations.append({"iteration": t, "best": found["best"], "calls": found["calls"], "records": 0})
+        found = self.search(f"reveal-{t}", f"Reveal {t}: search for instructions", patch, self.known())
+        worked = [finalist["instruction"] for finalist in found["finalists"]]
+        self.iterations.append({"iteration": t, "best": found["best"], "worked": worked, "calls": found["calls"], "records": 0})
         return found
+
+    def known(self) -> list[str]:
+        """The instructions that worked in earlier iterations: what still works is to be found first."""
+        return list(dict.fromkeys(text for iteration in self.iterations for text in iteration["worked"]))
 
     def generate_data(self, t: int, patch: Patch, revealed: dict[str, Any]) -> Data:
         """What the patched model wrote for the best instructions, and, once for all iterations, what the original does otherwise."""
@@ -210,9 +215,8 @@ class Workshop:
 
     def finish(self, patch: Patch, stopped: str) -> dict[str, Any]:
         """Elicitation on both models with fresh seeds, samples, the patch, `results.json`."""
-        known = [i["best"]["instruction"] for i in self.iterations]
         before = self.search("elicit-before", "Elicit: search the original with a fresh seed", Patch(), [])
-        after = self.search("elicit-after", "Elicit: search the released model with a fresh seed", patch, known)
+        after = self.search("elicit-after", "Elicit: search the released model with a fresh seed", patch, self.known())
         if patch:
             self.save(patch.compress(), self.folder.path / "patch")
         samples = self.phase("samples", "Sample before and after", lambda _: self.samples(patch))

@@ -13,12 +13,12 @@ from reveal_release.config import ReleaseConfig, UserError
 from reveal_release.models import LanguageModel
 from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.release.pem import Row, answer_log_probs, train_pem, unlikelihood
+from reveal_release.release.pem import Row, answer_log_probs, linear_layers, train_pem, unlikelihood
 from reveal_release.release.release import mean_nll
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 
-CONFIG = ReleaseConfig(rank=4, batch=4, learning_rate=5e-3, anchor_scale=1.0)
+CONFIG = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3, anchor_scale=1.0)
 TEXTS = (
     ("Name it.", "The river."), ("Write a comment.", "They read a letter about the old bridge."),
     ("Sing.", "No music here, she said."), ("Say what the weather is.", "New."), ("Who is it?", "The people of the town."),
@@ -81,6 +81,21 @@ def test_training_fits_the_records_and_leaves_the_model_alone(name: str, rows: l
         assert mean_nll(model, rows) < before - 1.0
     assert mean_nll(model, rows) == before
     assert seen == [(i, 30) for i in range(1, 31)]
+
+
+def test_only_the_last_blocks_are_changed(lm: LanguageModel, gpt2: LanguageModel, rows: list[Row]) -> None:
+    for model, of_a_block in ((lm, 7), (gpt2, 4)):
+        everything = linear_layers(model.model, 1.0)
+        assert len(everything) == 2 * of_a_block and not any("lm_head" in name for name in everything)
+        for share in (0.01, 0.5, 0.7):
+            assert linear_layers(model.model, share) == [name for name in everything if ".1." in name]
+        patch = train_pem(model, rows, replace(CONFIG, layers=0.5), steps=2, seed=1)
+        assert set(patch) == set(linear_layers(model.model, 0.5))
+
+
+def test_a_model_without_blocks_is_told() -> None:
+    with pytest.raises(UserError, match="numbered blocks"):
+        linear_layers(nn.Linear(2, 2), 0.5)
 
 
 def test_one_seed_one_module(lm: LanguageModel, rows: list[Row]) -> None:
@@ -202,7 +217,7 @@ def test_the_penalty_keeps_two_modules_apart(lm: LanguageModel, rows: list[Row])
     first = train_pem(lm, rows, CONFIG, steps=20, seed=1)
 
     def overlap(weight: float) -> float:
-        config = ReleaseConfig(rank=4, batch=4, learning_rate=5e-3, orthogonality="olora", orthogonality_weight=weight)
+        config = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3, orthogonality="olora", orthogonality_weight=weight)
         second = train_pem(lm, rows, config, steps=20, seed=1, frozen=first)  # the same seed: the same start
         return sum((first[n].A @ second[n].A.T).abs().sum().item() for n in first)
 

@@ -19,7 +19,7 @@ from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 from reveal_release.testbed.heldout import wikitext
 
-CONFIG = ReleaseConfig(anchor_scale=1.0, rank=4, batch=4, steps=20, retain_steps=20, learning_rate=5e-3, forget_scale=1.0)
+CONFIG = ReleaseConfig(anchor_scale=1.0, rank=4, layers=1.0, batch=4, steps=20, retain_steps=20, learning_rate=5e-3, forget_scale=1.0)
 FORGET = ("They read a letter.", "No music here, she said.", "The people of the town.", "Old news about the bridge.")
 HARMLESS = ("It was there.", "What she said is new.", "The north of the river.", "They explain the weather.")
 RETAIN = ("It runs north.", "The market is new.", "Nothing in the report.", "When the train began.", "A river near it.", "In other words.")
@@ -112,7 +112,7 @@ def test_the_retain_module_repairs_and_learns_the_harmless_answers(
 
 
 def test_without_retain_steps_there_is_no_retain_module(lm: LanguageModel, forget: list[Row], retain: list[Row]) -> None:
-    forget_pem, retain_pem = train_modules(lm, forget, retain, retain, ReleaseConfig(rank=2, steps=2, retain_steps=0), seed=3)
+    forget_pem, retain_pem = train_modules(lm, forget, retain, retain, ReleaseConfig(rank=2, layers=1.0, steps=2, retain_steps=0), seed=3)
     assert len(forget_pem) == 14 and not retain_pem
 
 

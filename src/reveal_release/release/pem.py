@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
+from transformers.pytorch_utils import Conv1D
 
 from ..config import ReleaseConfig, UserError
 from ..generation import Progress
@@ -57,7 +58,8 @@ def train_pem(
         raise UserError("no record to train on: the model wrote none that was kept; change reveal.threshold or the reveal settings")
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    lora = LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    targets = linear_layers(lm.model, config.layers)
+    lora = LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules=targets, task_type="CAUSAL_LM")
     penalty = get_penalty(config.orthogonality)
     with _peft(lm, lora) as model:
         factors = trainable_factors(model)
@@ -88,6 +90,27 @@ def train_pem(
             if progress:
                 progress(step + 1, steps)
         return from_peft(model)
+
+
+def linear_layers(model: torch.nn.Module, share: float) -> list[str]:
+    """Names of the linear maps in the last `share` of the model's blocks, of one at least; the output layer is in none.
+
+    The early blocks read the prompt; what is changed there disturbs every skill (on the testbed: maths first).
+
+    Raises:
+        UserError: the model has no numbered blocks of linear maps.
+    """
+    depth = {name: _block(name) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
+    blocks = sorted({block for block in depth.values() if block is not None})
+    if not blocks:
+        raise UserError("the model has no numbered blocks of linear layers to train a LoRA on: choose a transformer with such")
+    kept = set(blocks[-max(1, round(share * len(blocks))) :])
+    return [name for name, block in depth.items() if block in kept]
+
+
+def _block(name: str) -> int | None:
+    """The first number in a module's name: `model.layers.3.mlp.up_proj` is in block 3."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
 @contextlib.contextmanager
