@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from reveal_release.models import LanguageModel
 from reveal_release.release import release
 from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.release.pem import Row, answer_log_probs
+from reveal_release.release.pem import Row, answer_log_probs, train_pem
 from reveal_release.release.release import Utility, choose_scale, direction, mean_nll, train_modules
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
@@ -145,3 +146,17 @@ def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[
     if milder.scale > 0.5:
         with applied(lm.model, step.scale(milder.scale - 0.5)):
             assert shown() == 1.0
+
+
+def test_unanswered_records_count_as_much_as_they_are_of_the_behaviour(
+    lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]
+) -> None:
+    """The retain module is what `train_pem` makes where half of the forget records are unanswered, and weigh half."""
+    config = replace(CONFIG, steps=2, retain_steps=4)
+    forget_pem, found = train_modules(lm, [*forget, *forget], harmless, retain, config, 3, None, forget)
+    with applied(lm.model, forget_pem.negate(), config.forget_scale) as teacher:
+        common: Any = {"steps": 4, "seed": 4, "anchors": retain, "unlearnt": forget, "teacher": teacher, "frozen": forget_pem}
+        half, whole = (train_pem(lm, harmless, config, **common, unlearnt_weight=weight) for weight in (0.5, 1.0))
+    for name in found:
+        torch.testing.assert_close(found.delta(name), half.delta(name))
+    assert found.inner(whole) < 0.999 * found.norm() * whole.norm()

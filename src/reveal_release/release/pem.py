@@ -37,6 +37,7 @@ def train_pem(
     seed: int,
     anchors: Sequence[Row] = (),
     unlearnt: Sequence[Row] = (),
+    unlearnt_weight: float = 1.0,
     teacher: RuntimePatch | None = None,
     frozen: Mapping[str, LowRank] | None = None,
     progress: Progress | None = None,
@@ -47,7 +48,8 @@ def train_pem(
         rows: what is learnt, by next-token loss; may be none where there are anchors.
         anchors: where nothing shall change: a batch of these a step, with the KL divergence from the model without `teacher` and
             without the module, weighted by `config.anchor_weight`.
-        unlearnt: whose answer tokens are made unlikely, by -log(1 - p) (unlikelihood; Welleck et al. 2020, arXiv 1908.04319).
+        unlearnt: whose answer tokens are made unlikely, by -log(1 - p) (unlikelihood; Welleck et al. 2020, arXiv 1908.04319), with
+            `unlearnt_weight`.
         teacher: the patch on the model that the anchors' targets are taken without.
         frozen: the module to be orthogonal to, with `config.orthogonality` as the penalty (O-LoRA, arXiv 2310.14152).
 
@@ -80,7 +82,7 @@ def train_pem(
                     found, _ = answer_log_probs(model, batch, pad)
                 value = value + config.anchor_weight * F.kl_div(found, wanted, reduction="batchmean", log_target=True)
             if avoided:
-                value = value + unlikelihood(*answer_log_probs(model, next(avoided), pad))
+                value = value + unlearnt_weight * unlikelihood(*answer_log_probs(model, next(avoided), pad))
             if frozen:
                 value = value + config.orthogonality_weight * penalty(factors, frozen)
             value.backward()

@@ -97,6 +97,7 @@ def train_modules(
             seed=seed + 1,
             anchors=retain,
             unlearnt=unanswered,
+            unlearnt_weight=len(unanswered) / len(forget),  # as much as they are of the behaviour
             teacher=subtracted,
             frozen=forget_pem,
             progress=shifted(config.steps),
