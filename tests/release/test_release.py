@@ -159,4 +159,4 @@ def test_unanswered_records_count_as_much_as_they_are_of_the_behaviour(
         half, whole = (train_pem(lm, harmless, config, **common, unlearnt_weight=weight) for weight in (0.5, 1.0))
     for name in found:
         torch.testing.assert_close(found.delta(name), half.delta(name))
-    assert found.inner(whole) < 0.999 * found.norm() * whole.norm()
+    assert (found + whole.negate()).norm() > 1e-4 * found.norm()
