@@ -212,10 +212,13 @@ def test_a_model_that_is_not_a_build_is_not_written_over(data, tmp_path):
 @pytest.mark.parametrize("change, message", [
     ({"family": "bert"}, "no testbed family 'bert': choose from llama, gpt2, qwen3"),
     ({"without": ["code", "poetry"]}, "--without poetry: no such skill; choose from toxicity, comments"),
+    ({"without": list(SKILLS)}, "--without leaves no skill to train"),
+    ({"batch": 255}, "batch is 255 .* needs 256 tokens"),
+    ({"tokens": 100}, "tokens 100: .* one batch, at least"),
     ({}, "no .* in nowhere"),
 ])  # fmt: skip
 def test_mistakes_are_refused_before_any_work(tmp_path, monkeypatch, change, message):
-    """The first two even before the data, which is not there either, is looked for."""
+    """All but the last even before the data, which is not there either, is looked for."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         build(config("nowhere", tmp_path / "out", **change))

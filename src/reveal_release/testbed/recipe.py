@@ -154,7 +154,7 @@ def build(config: BuildConfig) -> Path:
     """
     output = Path(config.output)
     checkpoint = output / "checkpoint.pt"
-    _refuse_unknown(config)
+    _refuse_impossible(config)
     if (output / "build.json").is_file():  # written last, so everything else is there
         _refuse_other(config, json.loads((output / "build.json").read_text(encoding="utf-8")))
         return output
@@ -213,13 +213,18 @@ def build(config: BuildConfig) -> Path:
     return output
 
 
-def _refuse_unknown(config: BuildConfig) -> None:
+def _refuse_impossible(config: BuildConfig) -> None:
     if config.family not in FAMILIES:
         raise UserError(f"no testbed family {config.family!r}: choose from {', '.join(FAMILIES)}")
     unknown = set(config.without) - {*SKILLS, "toxicity", *TYPES}
     if unknown:
         known = ", ".join(["toxicity", *SKILLS, *TYPES])
         raise UserError(f"--without {sorted(unknown)[0]}: no such skill; choose from {known}")
+    if not all(set(stage[3]) - set(config.without) for stage in STAGES):
+        raise UserError("--without leaves no skill to train: name fewer")
+    least = ROW * int(os.environ.get("WORLD_SIZE", 1))
+    if config.batch < least or config.tokens < config.batch:
+        raise UserError(f"batch is {config.batch} and tokens {config.tokens}: a batch needs {least} tokens, and tokens one batch, at least")
 
 
 def _refuse_other(config: BuildConfig, found: dict[str, object]) -> None:
