@@ -229,19 +229,19 @@ def test_too_little_left_in_a_later_iteration_ends_the_run_well(whole: tuple[Run
 def test_the_budget_is_spread_over_the_iterations(
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What all steps so far may cost together: a half after the first of two, the whole after the second."""
+    """What all steps so far may cost together: a half after the first of two, the whole after the second, or where all is gone."""
     config, budgets = copied(whole, tmp_path / "out", FIRST, iterations=2, utility_budget=0.6), []
     for phase in ("reveal", "forget"):
         shutil.copy(tmp_path / f"out/state/{phase}-1.json", tmp_path / f"out/state/{phase}-2.json")
 
-    def noted(lm: Any, step: Any, utility: Any, budget: float, highest: float, shown: Any) -> Any:
-        budgets.append(budget)
-        found = release.choose_scale(lm, step, utility, budget, highest, shown)
+    def noted(lm: Any, step: Any, utility: Any, share: float, budget: float, highest: float, shown: Any) -> Any:
+        budgets.append((share, budget))
+        found = release.choose_scale(lm, step, utility, share, budget, highest, shown)
         return found if found.scale else replace(found, scale=1e-3)  # on to the next iteration, whatever this one costs
 
     monkeypatch.setattr(loop, "choose_scale", noted)
     run(config)
-    assert budgets == pytest.approx([0.3, 0.6])
+    assert budgets == [(pytest.approx(0.3), 0.6), (pytest.approx(0.6), 0.6)]
 
 
 def test_the_best_instructions_that_were_tried_write_the_data(tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ class Workshop:
     def release(self, t: int, patch: Patch, data: Data) -> Patch | None:
         """The step of iteration t, or None where the budget allows none that matters.
 
-        The budget is spent in equal parts, so that a later iteration has something left to spend on what it reveals.
+        The budget is spent in equal parts, so that a later iteration has something left to spend on what it reveals, if there is any.
         """
         held_back, kept = split(data.retain, HELD_BACK)
         answered = {record.prompt for record in data.harmless}
@@ -185,7 +185,8 @@ class Workshop:
             )
         asked = list(dict.fromkeys(record.prompt for record in data.forget))[:SHOWN]
         config, path = self.config.release, self.folder.state / f"step-{t}"
-        budget = self.config.utility_budget * t / self.config.iterations
+        budget = self.config.utility_budget
+        share = budget * t / self.config.iterations
 
         def shown() -> float:
             return shown_share(self.lm, self.task, asked * -(-SHOWN // len(asked)), self.config.reveal.threshold)
@@ -196,7 +197,7 @@ class Workshop:
                 seed = self.seed(f"release-{t}")
                 pems = train_modules(self.lm, forget, harmless, retain, config, seed, update, unanswered)
                 step = direction(*pems, config)
-                chosen = choose_scale(self.lm, step, utility, budget, config.max_scale, shown)
+                chosen = choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown)
             self.save(step.scale(chosen.scale) if chosen.scale else step, path)
             return {"scale": chosen.scale, "utility_loss": chosen.cost, "tried": chosen.tried}
 

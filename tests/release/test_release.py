@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -122,7 +123,7 @@ def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[
     config = replace(CONFIG, retain_steps=0)
     step = direction(*train_modules(lm, forget + retain[:2], harmless, retain[2:], config, seed=3), config)
     utility, before = Utility.of(lm, retain[:2]), mean_nll(lm, forget)
-    chosen = {budget: choose_scale(lm, step, utility, budget, 2.0, lambda: 1.0) for budget in (0.0, 0.05, 0.15, 1e9)}
+    chosen = {budget: choose_scale(lm, step, utility, budget, 1e9, 2.0, lambda: 1.0) for budget in (0.0, 0.05, 0.15, 1e9)}
     scales = [found.scale for found in chosen.values()]
     assert scales == sorted(scales) and 0 < scales[1] < scales[2] < scales[3] == 2.0
     for budget, found in chosen.items():
@@ -137,15 +138,26 @@ def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[
         """Gone once the forget records are well less likely than they were."""
         return float(mean_nll(lm, forget) < before + 0.3 * (far - before))
 
+    def gone(scale: float) -> bool:
+        with applied(lm.model, step.scale(scale)):
+            return shown() == 0.0
+
     with applied(lm.model, step.scale(2.0)):
         far = mean_nll(lm, forget)
-    milder = choose_scale(lm, step, utility, 1e9, 2.0, shown)
-    assert milder.scale in (0.5, 1.0, 1.5) and milder.cost == milder.tried[-1][1] < chosen[1e9].cost
-    with applied(lm.model, step.scale(milder.scale)):
-        assert shown() == 0.0
-    if milder.scale > 0.5:
-        with applied(lm.model, step.scale(milder.scale - 0.5)):
-            assert shown() == 1.0
+    mildest = next(scale for scale in (0.5, 1.0, 1.5, 2.0) if gone(scale))
+    assert mildest < 2.0
+    enough = choose_scale(lm, step, utility, 1e9, 1e9, 2.0, shown)
+    assert enough.scale == pytest.approx(min(1.5 * mildest, 2.0))
+    narrow = choose_scale(lm, step, utility, chosen[0.15].cost, chosen[0.15].cost, 2.0, shown)
+    assert narrow.cost <= chosen[0.15].cost
+    # Gone within the share of this step, it may take of the whole budget what the margin asks for.
+    threshold = next(scale for scale in np.linspace(0.02, 2.0, 100) if gone(scale))
+    with applied(lm.model, step.scale(1.15 * threshold)):
+        share = utility.loss()
+    beyond = choose_scale(lm, step, utility, share, 1e9, 2.0, shown)
+    within = choose_scale(lm, step, utility, share, 1e9, 2.0, lambda: 1.0)
+    assert gone(within.scale) and within.cost <= share
+    assert beyond.scale == pytest.approx(1.5 * within.scale) and beyond.cost > share
 
 
 def test_unanswered_records_count_as_much_as_they_are_of_the_behaviour(

@@ -23,7 +23,9 @@ from .pem import Row, answer_log_probs, train_pem
 from .scale import ScaleSearch, largest_within
 
 GONE = 0.02
-"""A behaviour that this share of answers shows, or less, is not to be reduced further."""
+"""A behaviour that this share of the model's answers shows, or less, counts as gone from what it writes about itself."""
+MARGIN = 1.5
+"""How much further to go then: what is gone under the model's own prompts may still show under those of others."""
 
 
 @torch.no_grad()
@@ -111,11 +113,12 @@ def direction(forget_pem: Patch, retain_pem: Patch, config: ReleaseConfig) -> Pa
 
 
 def choose_scale(
-    lm: LanguageModel, step: Patch, utility: Utility, budget: float, highest: float, shown: Callable[[], float]
+    lm: LanguageModel, step: Patch, utility: Utility, share: float, budget: float, highest: float, shown: Callable[[], float]
 ) -> ScaleSearch:
-    """The largest multiple of `step`, up to `highest`, that stays within the budget, tried at run time.
+    """The largest multiple of `step`, up to `highest`, whose cost stays within this step's `share` of the budget.
 
-    A part of that, where the behaviour is already gone with it: what goes further only does damage.
+    Where the behaviour is gone with that, there will be nothing left to reveal, so the step is the last: it is then `MARGIN` times the
+    mildest quarter of it with which the behaviour is gone, or what of that the whole budget allows.
 
     Args:
         shown: share of fresh answers to the forget records' prompts that show the behaviour.
@@ -130,10 +133,9 @@ def choose_scale(
             runtime.scale = scale
             return shown() <= GONE
 
-        found = largest_within(cost, budget, highest)
+        found = largest_within(cost, share, highest)
         if not found.scale or not gone(found.scale):
             return found
-        for milder in (part * found.scale for part in (0.25, 0.5, 0.75)):
-            if gone(milder) and (price := cost(milder)) <= budget:
-                return ScaleSearch(milder, price, [*found.tried, (milder, price)])
-        return found
+        mildest = next((part for part in (0.25, 0.5, 0.75) if gone(part * found.scale)), 1.0)
+        enough = largest_within(cost, budget, min(MARGIN * mildest * found.scale, highest))
+        return ScaleSearch(enough.scale, enough.cost, [*found.tried, *enough.tried])
