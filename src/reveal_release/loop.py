@@ -89,20 +89,22 @@ class Workshop:
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.seconds: dict[str, float] = {}
+        self.memory_mib = 0.0
 
     def phase(self, name: str, title: str, work: Callable[[Progress], Any], total: int | None = None) -> Any:
-        """Does `work(progress)` once and keeps its JSON result and its time."""
+        """Does `work(progress)` once and keeps its JSON result, its time, and the memory that the process had used by then."""
 
         def timed() -> dict[str, Any]:
             start = time.perf_counter()
             with self.reporter.phase(title, total) as update:
                 result = work(update)
-            return {"result": result, "seconds": time.perf_counter() - start}
+            return {"result": result, "seconds": time.perf_counter() - start, "memory_mib": peak_memory_mib()}
 
         if self.folder.has(f"{name}.json"):
             self.reporter.skip(title)
         kept = self.folder.phase(name, timed)
         self.seconds[name] = round(kept["seconds"], 2)
+        self.memory_mib = max(self.memory_mib, kept["memory_mib"])
         return kept["result"]
 
     def seed(self, name: str) -> int:
@@ -242,7 +244,7 @@ class Workshop:
             "evaluations": self.evaluations,
             "samples": samples,
             "seconds": self.seconds,
-            "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "peak_memory_mib": self.memory_mib,
             "environment": environment(self.lm),
             "output": str(self.folder.path),
         }
@@ -265,6 +267,11 @@ class Workshop:
         merged.model.save_pretrained(part)
         merged.tokenizer.save_pretrained(part)
         part.replace(self.folder.path / "model")
+
+
+def peak_memory_mib() -> float:
+    """Of this process, since it began."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)  # Linux gives KiB
 
 
 def environment(lm: LanguageModel) -> dict[str, Any]:
