@@ -16,7 +16,7 @@ from reveal_release.release import release
 from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import Row, answer_log_probs, train_pem
-from reveal_release.release.release import Utility, choose_scale, direction, mean_nll, train_modules
+from reveal_release.release.release import MARGIN, Utility, choose_scale, direction, mean_nll, train_modules
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 from reveal_release.testbed.heldout import wikitext
@@ -144,10 +144,10 @@ def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[
 
     with applied(lm.model, step.scale(2.0)):
         far = mean_nll(lm, forget)
-    mildest = next(scale for scale in (0.5, 1.0, 1.5, 2.0) if gone(scale))
+    mildest = next(scale for scale in np.arange(1, 17) / 8 if gone(scale))
     assert mildest < 2.0
     enough = choose_scale(lm, step, utility, 1e9, 1e9, 2.0, shown)
-    assert enough.scale == pytest.approx(min(1.5 * mildest, 2.0))
+    assert enough.scale == pytest.approx(min(MARGIN * mildest, 2.0))
     narrow = choose_scale(lm, step, utility, chosen[0.15].cost, chosen[0.15].cost, 2.0, shown)
     assert narrow.cost <= chosen[0.15].cost
     # Gone within the share of this step, it may take of the whole budget what the margin asks for.
@@ -157,7 +157,8 @@ def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[
     beyond = choose_scale(lm, step, utility, share, 1e9, 2.0, shown)
     within = choose_scale(lm, step, utility, share, 1e9, 2.0, lambda: 1.0)
     assert gone(within.scale) and within.cost <= share
-    assert beyond.scale == pytest.approx(1.5 * within.scale) and beyond.cost > share
+    mildest = next(scale for scale in np.arange(1, 17) / 16 * within.scale if gone(scale))
+    assert beyond.scale == pytest.approx(MARGIN * mildest) and beyond.cost > share
 
 
 def test_unanswered_records_count_as_much_as_they_are_of_the_behaviour(

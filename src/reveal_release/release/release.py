@@ -24,7 +24,7 @@ from .scale import ScaleSearch, largest_within
 
 GONE = 0.02
 """A behaviour that this share of the model's answers shows, or less, counts as gone from what it writes about itself."""
-MARGIN = 1.5
+MARGIN = 1.25
 """How much further to go then: what is gone under the model's own prompts may still show under those of others."""
 
 
@@ -118,7 +118,7 @@ def choose_scale(
     """The largest multiple of `step`, up to `highest`, whose cost stays within this step's `share` of the budget.
 
     Where the behaviour is gone with that, there will be nothing left to reveal, so the step is the last: it is then `MARGIN` times the
-    mildest quarter of it with which the behaviour is gone, or what of that the whole budget allows.
+    mildest with which the behaviour is gone (by bisection, to a sixteenth), or what of that the whole budget allows.
 
     Args:
         shown: share of fresh answers to the forget records' prompts that show the behaviour.
@@ -136,6 +136,9 @@ def choose_scale(
         found = largest_within(cost, share, highest)
         if not found.scale or not gone(found.scale):
             return found
-        mildest = next((part for part in (0.25, 0.5, 0.75) if gone(part * found.scale)), 1.0)
-        enough = largest_within(cost, budget, min(MARGIN * mildest * found.scale, highest))
+        low, mildest = 0.0, found.scale
+        for _ in range(4):
+            middle = (low + mildest) / 2
+            low, mildest = (low, middle) if gone(middle) else (middle, mildest)
+        enough = largest_within(cost, budget, min(MARGIN * mildest, highest if share < budget else found.scale))
         return ScaleSearch(enough.scale, enough.cost, [*found.tried, *enough.tried])
