@@ -8,11 +8,6 @@ was killed goes on with the same command and ends in the same figures.
 
 import importlib.metadata
 import json
-import platform
-import resource
-import time
-import zlib
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +16,8 @@ import torch
 
 from .config import RunConfig, UserError
 from .generation import Progress, generate
-from .models import LanguageModel, load_model
+from .models import load_model
+from .phases import Phases, environment
 from .release.adapter import applied, fingerprint, is_fan_in_fan_out, load, merge_, save
 from .release.orthogonality import get_penalty
 from .release.patch import Patch
@@ -73,43 +69,20 @@ class Data(NamedTuple):
     retain: list[Record]
 
 
-class Workshop:
-    """The phases of one run: each takes the patch so far, and is done once, whatever happens in between."""
+class Workshop(Phases):
+    """The phases of one run: each takes the patch so far."""
 
     def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run") -> None:
         config.check()
         get_penalty(config.release.orthogonality)  # refuses an unknown name now, not after the search
-        self.config, self.reporter = config, reporter or SilentReporter()
         if config.threads:
             torch.set_num_threads(config.threads)
+        self.config = config
         self.task: Task = get_task(config.task, config)
-        self.lm: LanguageModel = load_model(config.model, config.dtype, config.device)
-        self.folder = RunFolder(config, kind, fingerprint(self.lm.model))
-        self.reporter.log_to(self.folder.path / "log.txt")
+        self.lm = load_model(config.model, config.dtype, config.device)
+        super().__init__(RunFolder(config, kind, fingerprint(self.lm.model)), reporter or SilentReporter(), config.seed)
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
-        self.seconds: dict[str, float] = {}
-        self.memory_mib = 0.0
-
-    def phase(self, name: str, title: str, work: Callable[[Progress], Any], total: int | None = None) -> Any:
-        """Does `work(progress)` once and keeps its JSON result, its time, and the memory that the process had used by then."""
-
-        def timed() -> dict[str, Any]:
-            start = time.perf_counter()
-            with self.reporter.phase(title, total) as update:
-                result = work(update)
-            return {"result": result, "seconds": time.perf_counter() - start, "memory_mib": peak_memory_mib()}
-
-        if self.folder.has(f"{name}.json"):
-            self.reporter.skip(title)
-        kept = self.folder.phase(name, timed)
-        self.seconds[name] = round(kept["seconds"], 2)
-        self.memory_mib = max(self.memory_mib, kept["memory_mib"])
-        return kept["result"]
-
-    def seed(self, name: str) -> int:
-        """A seed of its own for each phase of each run."""
-        return zlib.crc32(f"{self.config.seed}/{name}".encode())
 
     def patched(self, patch: Patch) -> Any:
         return applied(self.lm.model, patch) if patch else nullcontext()
@@ -125,13 +98,7 @@ class Workshop:
     def search(self, name: str, title: str, patch: Patch, known: list[str]) -> dict[str, Any]:
         def work(update: Progress) -> Any:
             with self.patched(patch):
-                found = search(self.lm, self.task, self.config.reveal, self.seed(name), known, update)
-            return {
-                "best": found.best.to_dict(),
-                "finalists": [f.to_dict() for f in found.finalists],
-                "history": found.history,
-                "calls": found.calls,
-            }
+                return search(self.lm, self.task, self.config.reveal, self.seed(name), known, update).to_dict()
 
         return self.phase(name, title, work, self.config.reveal.evaluations)
 
@@ -267,22 +234,6 @@ class Workshop:
         merged.model.save_pretrained(part)
         merged.tokenizer.save_pretrained(part)
         part.replace(self.folder.path / "model")
-
-
-def peak_memory_mib() -> float:
-    """Of this process, since it began."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)  # Linux gives KiB
-
-
-def environment(lm: LanguageModel) -> dict[str, Any]:
-    names = ("torch", "transformers", "peft", "accelerate")
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in names},
-        "threads": torch.get_num_threads(),
-        "dtype": str(lm.model.dtype).removeprefix("torch."),
-        "device": str(lm.device),
-    }
 
 
 def reveal_only(config: RunConfig, reporter: Any = None) -> dict[str, Any]:

@@ -22,11 +22,11 @@ class RunFolder:
         UserError: the folder holds something else or another run, cannot be written, or the disk is nearly full.
     """
 
-    def __init__(self, config: RunConfig, kind: str = "run", model: str = "") -> None:
-        """`model`: the fingerprint of its weights."""
+    def __init__(self, config: RunConfig, kind: str = "run", model: str = "", **others: Any) -> None:
+        """`model`: the fingerprint of its weights. `others`: what else must stay the same for the work to go on."""
         self.path = Path(config.output)
         self.state = self.path / "state"
-        identity = {"kind": kind, "config_hash": config.hash(), "model": model}
+        identity = {"kind": kind, "config_hash": config.hash(), "model": model, **others}
         if task := task_identity(config.task):
             identity["task"] = task
         marker = self.state / "identity.json"
@@ -34,8 +34,8 @@ class RunFolder:
             found = json.loads(marker.read_text(encoding="utf-8"))
             if found != identity:
                 raise UserError(
-                    f"{self.path} holds a {found['kind']} with other settings (see its config.yaml), another model or task file: "
-                    "choose another --output, or delete it"
+                    f"{self.path} holds what `{found['kind']}` wrote with other settings (see its config.yaml), another model, patch or "
+                    "task file: choose another --output, or delete it"
                 )
         # A first start that ended early (full disk, killed) leaves an empty state/ at most, and that is no reason to refuse.
         elif self.path.exists() and (not self.path.is_dir() or any(p != self.state and p.suffix != ".part" for p in self.path.rglob("*"))):

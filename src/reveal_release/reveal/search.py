@@ -44,6 +44,14 @@ class SearchResult:
     history: list[tuple[str, float, float]]
     calls: int
 
+    def to_dict(self) -> dict:
+        return {
+            "best": self.best.to_dict(),
+            "finalists": [f.to_dict() for f in self.finalists],
+            "history": self.history,
+            "calls": self.calls,
+        }
+
 
 def search(
     lm: LanguageModel,
@@ -129,10 +137,12 @@ def _finish(
     return SearchResult(best, finalists, history, calls)
 
 
-def draw(lm: LanguageModel, task: Task, instructions: Sequence[str], samples: int, base: int) -> list[Record]:
+def draw(
+    lm: LanguageModel, task: Task, instructions: Sequence[str], samples: int, base: int, progress: Progress | None = None
+) -> list[Record]:
     """`samples` records of each instruction, in order; the i-th sample of each has the same random numbers."""
     asked = [text for text in instructions for _ in range(samples)]
-    return task.elicit(lm, asked, [base + i % samples for i in range(len(asked))])
+    return task.elicit(lm, asked, [base + i % samples for i in range(len(asked))], progress)
 
 
 @torch.inference_mode()

@@ -1,0 +1,63 @@
+"""Phases of long work: each is done once, whatever happens in between, and draws its random numbers from a seed of its own."""
+
+import importlib.metadata
+import platform
+import resource
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .generation import Progress
+from .models import LanguageModel
+from .report.console import Reporting
+from .runfolder import RunFolder
+
+
+class Phases:
+    """Does work by phases and keeps each result in a run folder. `seconds` and `memory_mib` are those of all phases so far."""
+
+    def __init__(self, folder: RunFolder, reporter: Reporting, seed: int) -> None:
+        self.folder, self.reporter, self.first_seed = folder, reporter, seed
+        self.seconds: dict[str, float] = {}
+        self.memory_mib = 0.0
+        reporter.log_to(folder.path / "log.txt")
+
+    def phase(self, name: str, title: str, work: Callable[[Progress], Any], total: int | None = None) -> Any:
+        """Does `work(progress)` once and keeps its JSON result, its time, and the memory that the process had used by then."""
+
+        def timed() -> dict[str, Any]:
+            start = time.perf_counter()
+            with self.reporter.phase(title, total) as update:
+                result = work(update)
+            return {"result": result, "seconds": time.perf_counter() - start, "memory_mib": peak_memory_mib()}
+
+        if self.folder.has(f"{name}.json"):
+            self.reporter.skip(title)
+        kept = self.folder.phase(name, timed)
+        self.seconds[name] = round(kept["seconds"], 2)
+        self.memory_mib = max(self.memory_mib, kept["memory_mib"])
+        return kept["result"]
+
+    def seed(self, name: str) -> int:
+        """A seed of its own for each phase of each run."""
+        return zlib.crc32(f"{self.first_seed}/{name}".encode())
+
+
+def peak_memory_mib() -> float:
+    """Of this process, since it began."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)  # Linux gives KiB
+
+
+def environment(lm: LanguageModel) -> dict[str, Any]:
+    """The versions and settings that figures depend on."""
+    names = ("torch", "transformers", "peft", "accelerate")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+        "threads": torch.get_num_threads(),
+        "dtype": str(lm.model.dtype).removeprefix("torch."),
+        "device": str(lm.device),
+    }
