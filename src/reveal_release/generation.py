@@ -74,6 +74,7 @@ def generate(
     seeds: Sequence[int],
     batch_size: int | None = None,
     progress: Progress | None = None,
+    starts: Sequence[list[int]] = (),
 ) -> list[Completion]:
     """One completion a prompt, without special tokens.
 
@@ -82,8 +83,11 @@ def generate(
         seeds: one a prompt; equal (prompt, seed, sampling) gives the equal completion, up to float rounding between batch shapes.
         batch_size: rows at once; by default the model's.
         progress: called with (done, total) after each batch.
+        starts: token ids that each answer is made to begin with; its completion holds them. By default none.
     """
     ids = [list(p) if p and isinstance(p[0], int) else chat_ids(lm.tokenizer, p) for p in prompts]  # type: ignore[arg-type]
+    if starts:
+        ids = [prompt + start for prompt, start in zip(ids, starts, strict=True)]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     texts = [Completion()] * len(ids)
     ends = torch.tensor(lm.model.generation_config.eos_token_id, device=lm.device).reshape(-1)  # one, or several
@@ -114,7 +118,8 @@ def generate(
             logits_processor=processors,
         )
         for i, row in zip(rows, output[:, length:], strict=True):
-            texts[i] = Completion(str(lm.tokenizer.decode(row, skip_special_tokens=True)).strip())
+            given = starts[i] if starts else []
+            texts[i] = Completion(str(lm.tokenizer.decode([*given, *row.tolist()], skip_special_tokens=True)).strip())
             texts[i].ended = bool(torch.isin(row, ends).any())
         if progress:
             progress(min(start + batch_size, len(order)), len(order))
