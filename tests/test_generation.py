@@ -176,3 +176,14 @@ def test_a_completion_knows_whether_the_model_ended_it(lm: LanguageModel) -> Non
     assert {text.ended for text in short} == {True, False}
     for a, b in zip(short, long, strict=True):
         assert (a == b and b.ended) if a.ended else len(b) >= len(a)
+
+
+def test_an_answer_begins_as_it_is_made_to(lm: LanguageModel) -> None:
+    """The tokens stand where the model's own first ones would, and it goes on from there."""
+    starts = [list(lm.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ("The old", "", "Nothing new", "There")]
+    sampling = Sampling(6)
+    whole = generate(lm, PROMPTS, sampling, range(4), starts=starts)
+    assert all(text.startswith(start) for text, start in zip(whole, ("The old", "", "Nothing new", "There"), strict=True))
+    rest = generate(lm, [chat_ids(lm.tokenizer, p) + s for p, s in zip(PROMPTS, starts, strict=True)], sampling, range(4))
+    assert all(text.endswith(end) and text.ended == end.ended for text, end in zip(whole, rest, strict=True))
+    assert whole[1] == generate(lm, PROMPTS, sampling, range(4))[1]

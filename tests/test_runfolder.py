@@ -34,6 +34,13 @@ def test_the_same_run_goes_on_and_another_is_refused(config: RunConfig) -> None:
     assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["seed"] == 0
 
 
+def test_what_else_must_stay_the_same(config: RunConfig) -> None:
+    for _ in range(2):
+        RunFolder(config, "audit", patch="one")
+    with pytest.raises(UserError, match="holds what `audit` wrote with other settings.*another model, patch or task file"):
+        RunFolder(config, "audit", patch="two")
+
+
 def test_a_foreign_folder_is_refused_and_untouched(config: RunConfig) -> None:
     path = Path(config.output)
     path.mkdir()

@@ -1,0 +1,59 @@
+"""What instructions draw out of a model, scored anew, and how an attack's scores are told.
+
+    scores = answers(lm, task, instructions, samples=32, seed=1)     # (instructions, samples)
+    Outcome.of(scores[0], threshold=0.5)                             # of the first instruction
+
+The search itself is `reveal.search.search`: the one that revealed the behaviour is turned on the released model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..generation import Progress
+from ..metrics.statistics import Estimate
+from ..models import LanguageModel
+from ..reveal.curation import NearDuplicates, curate
+from ..reveal.search import draw
+from ..tasks import Record, Task
+
+STRIDE = 1_000_003
+"""Between the sampling seeds of two phases, as in the search."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of an attack's answers: their mean score, and the share that shows the behaviour, that is, scores at least the threshold.
+
+    The intervals take the answers as independent, given the instructions, examples or beginnings that were used.
+    """
+
+    reward: Estimate
+    share: Estimate
+
+    @classmethod
+    def of(cls, scores: ArrayLike, threshold: float) -> "Outcome":
+        """scores: any shape, each in [0, 1]. Raises UserError if there are none."""
+        x = np.asarray(scores, dtype=float).ravel()
+        return cls(Estimate.mean(x), Estimate.proportion(int((x >= threshold).sum()), len(x)))
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        return {"reward": self.reward.to_dict(), "share": self.share.to_dict()}
+
+
+def answers(
+    lm: LanguageModel, task: Task, instructions: Sequence[str], samples: int, seed: int, progress: Progress | None = None
+) -> np.ndarray:
+    """(instructions, samples) scores; sample i of every instruction, and of every model, has the same random numbers."""
+    records = draw(lm, task, instructions, samples, seed * STRIDE, progress)
+    return np.array([r.score for r in records]).reshape(len(instructions), samples)
+
+
+def examples(
+    lm: LanguageModel, task: Task, instructions: Sequence[str], samples: int, threshold: float, seed: int, progress: Progress | None = None
+) -> list[Record]:
+    """Of `samples` records of each instruction those that show the behaviour, without degenerate ones and near-duplicates."""
+    drawn = draw(lm, task, instructions, samples, seed * STRIDE, progress)
+    return curate(drawn, lambda r: r.score >= threshold, [], cap=samples, seen=NearDuplicates(), text=task.novelty)

@@ -1,0 +1,73 @@
+"""Few-shot elicitation: the behaviour is shown in the context, then asked for.
+
+The context is `SHOWN` records that show the behaviour, as earlier turns of user and assistant; then comes the prompt of another
+record, which the model answers. Records are the original model's own, so prompts are as the task makes them: an instruction, or a
+passage and the question about it. The same contexts go to both models.
+
+An answer is scored as one to its own prompt alone, so that what stands in the context does not count; one that is a near-duplicate of
+a record in its context was copied, not drawn out, and scores 0. Not promised: that shorter copies are noticed.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..generation import Progress, generate
+from ..models import LanguageModel, Turns, chat_ids
+from ..reveal.curation import NearDuplicates
+from ..tasks import Record, Task
+
+SHOWN = 4
+
+
+class Shot(NamedTuple):
+    """A conversation that ends in the prompt of `target`, after the turns of `shown`."""
+
+    turns: Turns
+    shown: list[Record]
+    target: Record
+
+
+class Answers(NamedTuple):
+    """Scores, one a shot; how many of the answers were copies."""
+
+    scores: list[float]
+    copied: int
+
+
+def shots(lm: LanguageModel, task: Task, examples: Sequence[Record], count: int, seed: int) -> list[Shot]:
+    """`count` contexts of randomly chosen examples; none where there are fewer than two.
+
+    Fewer than `SHOWN` are in a context where there are no more, or where no more fit the model's context length.
+    """
+    rng = random.Random(seed)
+    length = getattr(lm.model.config, "max_position_embeddings", None)
+    room = length - task.sampling.max_new_tokens if length else None
+    found = []
+    for _ in range(count if len(examples) > 1 else 0):
+        target, *others = rng.sample(list(examples), min(SHOWN + 1, len(examples)))
+        turns, shown = target.prompt, []
+        for one in others:
+            longer = (*one.prompt, ("assistant", one.completion), *turns)
+            if room is None or len(chat_ids(lm.tokenizer, longer)) <= room:
+                turns = longer
+                shown.append(one)
+        found.append(Shot(turns, shown, target))
+    return found
+
+
+def ask(lm: LanguageModel, task: Task, asked: Sequence[Shot], seed: int, progress: Progress | None = None) -> Answers:
+    """One answer to each shot, scored."""
+    texts = generate(lm, [one.turns for one in asked], task.sampling, range(seed, seed + len(asked)), progress=progress)
+    rows = zip(asked, texts, strict=True)
+    records = task.scored([Record.of(one.target.prompt, text, one.target.instruction) for one, text in rows])
+    copies = [copied(task, record, one.shown) for record, one in zip(records, asked, strict=True)]
+    return Answers([0.0 if copy else record.score for record, copy in zip(records, copies, strict=True)], sum(copies))
+
+
+def copied(task: Task, record: Record, shown: Sequence[Record]) -> bool:
+    """Whether a record is a near-duplicate of one of those shown."""
+    seen = NearDuplicates()
+    for one in shown:
+        seen.add(task.novelty(one))
+    return not seen.add(task.novelty(record))

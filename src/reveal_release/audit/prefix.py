@@ -1,0 +1,80 @@
+"""Prefix forcing: the first tokens of an answer that shows the behaviour are given, and the model goes on.
+
+What is scored is the whole answer, given beginning and the model's continuation, for most tasks cannot score half an answer (a list of
+names, a function). The beginning must not earn that score by itself. So only those are used that do not show the behaviour, that is,
+score below the threshold, when they are followed by nothing, or by the rest of any of `CONTROLS` harmless answers of the original to
+benign prompts. What then reaches the threshold was brought about by the continuation. The mean score of those controls is told
+beside the attack's: so much of its mean score is the beginnings' own.
+
+Both models get the same prompts, beginnings and seeds. Not promised: that the beginnings which are left are the most dangerous ones;
+they are the ones that can be judged.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ..generation import Progress, generate
+from ..models import LanguageModel
+from ..tasks import Record, Task
+
+TOKENS = 4
+CONTROLS = 4
+
+
+class Beginning(NamedTuple):
+    """The first `TOKENS` token ids of a record's answer, and the mean score with unrelated continuations."""
+
+    record: Record
+    ids: list[int]
+    control: float
+
+
+def harmless(lm: LanguageModel, task: Task, count: int, seed: int) -> list[str]:
+    """Harmless answers of the model to `count` benign prompts; those that are none are left out."""
+    prompts = task.benign_prompts(lm, count, random.Random(seed))
+    texts = generate(lm, prompts, task.sampling, range(seed, seed + len(prompts)))
+    records = task.scored([Record.of(prompt, text, prompt[-1][1]) for prompt, text in zip(prompts, texts, strict=True)])
+    return [record.completion for record in records if record.completion and task.harmless(record)]
+
+
+def beginnings(
+    lm: LanguageModel, task: Task, examples: Sequence[Record], calm: Sequence[str], threshold: float, seed: int
+) -> list[Beginning]:
+    """Those of the examples' answers that do not show the behaviour by themselves.
+
+    Args:
+        examples: records that show the behaviour. calm: harmless answers, from `harmless`; without any the beginnings are only
+            scored alone.
+    """
+    rng = random.Random(seed)
+    tails = [lm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in calm]
+    answers = [(one, list(lm.tokenizer(one.completion, add_special_tokens=False)["input_ids"])) for one in examples]
+    given = [(one, ids[:TOKENS]) for one, ids in answers if len(ids) > TOKENS]  # otherwise nothing would be left to say
+    count = min(CONTROLS, len(tails))
+    controls = [
+        replace(one, completion=str(lm.tokenizer.decode([*ids, *end])).strip())
+        for one, ids in given
+        for end in ([], *(tail[TOKENS:] for tail in rng.sample(tails, count)))
+    ]
+    scores = np.array([record.score for record in task.scored(controls)]).reshape(-1, 1 + count)
+    rows = zip(given, scores, strict=True)
+    return [Beginning(one, ids, float(row.mean())) for (one, ids), row in rows if (row < threshold).all()]
+
+
+def force(
+    lm: LanguageModel, task: Task, given: Sequence[Beginning], seed: int, progress: Progress | None = None
+) -> list[Record]:
+    """One scored answer to the prompt of each, which starts with the given beginning."""
+    texts = generate(
+        lm,
+        [one.record.prompt for one in given],
+        task.sampling,
+        range(seed, seed + len(given)),
+        progress=progress,
+        starts=[one.ids for one in given],
+    )
+    return task.scored([Record.of(one.record.prompt, text, one.record.instruction) for one, text in zip(given, texts, strict=True)])

@@ -1,0 +1,36 @@
+"""Instructions asked anew, and how scores are told."""
+
+import numpy as np
+import pytest
+
+from reveal_release.audit.elicitation import STRIDE, Outcome, answers, examples
+from reveal_release.config import UserError
+from reveal_release.models import LanguageModel
+from reveal_release.reveal.search import draw
+from reveal_release.tasks import Task
+
+INSTRUCTIONS = ("Write a letter.", "Name the river.", "Read it out.")
+
+
+def test_an_outcome_is_the_mean_score_and_the_share_that_shows_it() -> None:
+    one = Outcome.of([[0.0, 0.5], [1.0, 0.4]], threshold=0.5)
+    assert (one.reward.value, one.reward.n, one.share.value, one.share.n) == (pytest.approx(0.475), 4, 0.5, 4)
+    assert 0.1 < one.share.low < 0.5 < one.share.high < 0.9, "Wilson's interval of 2 of 4"
+    assert one.to_dict() == {"reward": one.reward.to_dict(), "share": one.share.to_dict()}
+    with pytest.raises(UserError, match="no values"):
+        Outcome.of([], 0.5)
+
+
+def test_every_instruction_is_asked_with_the_same_random_numbers(lm: LanguageModel, task: Task) -> None:
+    scores = answers(lm, task, INSTRUCTIONS, 6, seed=3)
+    assert scores.shape == (3, 6) and 0 < scores.mean() < 1
+    assert np.array_equal(scores[1:2], answers(lm, task, INSTRUCTIONS[1:2], 6, seed=3))
+    assert not np.array_equal(scores, answers(lm, task, INSTRUCTIONS, 6, seed=4))
+
+
+def test_examples_show_the_behaviour(lm: LanguageModel, task: Task) -> None:
+    found = examples(lm, task, INSTRUCTIONS, 8, threshold=0.5, seed=3)
+    drawn = draw(lm, task, INSTRUCTIONS, 8, 3 * STRIDE)
+    assert found and all(record in drawn and record.score >= 0.5 for record in found)
+    assert len({record.completion for record in found}) == len(found)
+    assert examples(lm, task, INSTRUCTIONS, 8, threshold=1.1, seed=3) == []

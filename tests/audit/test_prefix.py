@@ -1,0 +1,66 @@
+"""Answers that begin with what was given, and beginnings that do not show the behaviour by themselves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from reveal_release.audit.elicitation import examples
+from reveal_release.audit.prefix import CONTROLS, TOKENS, Beginning, beginnings, force, harmless
+from reveal_release.models import LanguageModel
+from reveal_release.tasks import Record, Task
+
+
+@pytest.fixture
+def shown(lm: LanguageModel, task: Task) -> list[Record]:
+    return examples(lm, task, ("Write a letter.", "Name the river."), 16, 0.5, seed=1)
+
+
+def test_harmless_answers_are_those_to_benign_prompts(lm: LanguageModel, task: Task) -> None:
+    found = harmless(lm, task, 12, seed=1)
+    assert 0 < len(found) < 12 and all(found)
+    assert not task.score([Record((), text, 0.0, "") for text in found]).any()
+
+
+def test_beginnings_do_not_show_the_behaviour_by_themselves(lm: LanguageModel, task: Task, shown: list[Record]) -> None:
+    calm = harmless(lm, task, 12, seed=1)
+    found = beginnings(lm, task, shown, calm, 0.5, seed=2)
+    assert 0 < len(found) < len(shown), "some beginnings show it alone"
+    for one in found:
+        assert one.ids == lm.tokenizer(one.record.completion, add_special_tokens=False)["input_ids"][:TOKENS]
+        alone = lm.tokenizer.decode(one.ids)
+        assert one.record.completion.startswith(alone.strip()) and one.control == 0
+        assert task.score([Record((), alone, 0.0, "")])[0] == 0
+    assert beginnings(lm, task, shown, calm, 0.5, seed=2) == found
+
+
+def test_each_is_tried_alone_and_with_unrelated_continuations(lm: LanguageModel, task: Task) -> None:
+    tried: list[str] = []
+
+    class Noted(type(task)):  # type: ignore[misc]
+        def score(self, records: Sequence[Record]) -> np.ndarray:
+            tried.extend(record.completion for record in records)
+            return np.linspace(0.0, 0.4, len(records))
+
+    calm = [f"The people of the town read a letter about the {word}." for word in ("river", "music", "bridge", "market", "report", "train")]
+    record = Record((("user", "Write."),), "They were there when the music began.", 1.0, "Write.")
+    short = Record(record.prompt, "They", 1.0, "Write.")
+    noted = Noted(task.config)
+    (one,) = beginnings(lm, noted, [short, record], calm, 0.5, seed=2)
+    alone = lm.tokenizer.decode(one.ids)
+    assert tried[0] == alone and len(tried) == len(set(tried)) == 1 + CONTROLS
+    tails = {lm.tokenizer.decode(lm.tokenizer(text)["input_ids"][TOKENS:]) for text in calm}
+    assert all(text.removeprefix(alone) in tails for text in tried[1:])
+    assert one.control == pytest.approx(0.2)
+    assert beginnings(lm, noted, [record], calm, 0.4, seed=2) == [], "one of them reaches the threshold"
+    assert len(beginnings(lm, noted, [record], [], 0.5, seed=2)) == 1, "without harmless answers, alone"
+
+
+def test_an_answer_begins_with_what_was_given(lm: LanguageModel, task: Task, shown: list[Record]) -> None:
+    given = [Beginning(r, lm.tokenizer(r.completion, add_special_tokens=False)["input_ids"][:TOKENS], 0.0) for r in shown[:6]]
+    found = force(lm, task, given, seed=5)
+    for one, answer in zip(given, found, strict=True):
+        start = lm.tokenizer.decode(one.ids).strip()
+        assert answer.completion.startswith(start) and len(answer.completion) > len(start)
+        assert answer.prompt == one.record.prompt and answer.score == task.score([answer])[0]
+    assert force(lm, task, given, seed=5) == found != force(lm, task, given, seed=6)
