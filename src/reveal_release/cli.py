@@ -1,4 +1,4 @@
-"""The command line: `reveal-release run | reveal | evaluate | tasks | testbed`. Thin: it calls and prints.
+"""The command line: `reveal-release run | reveal | evaluate | audit | tasks | testbed`. Thin: it calls and prints.
 
     reveal-release run --task toxicity --model testbed-llama --output out/toxicity
     reveal-release tasks validate my_task.yaml
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        goes_on = arguments[0] in ("run", "reveal", "testbed")
+        goes_on = arguments[0] in ("run", "reveal", "audit", "testbed")
         print("\nstopped" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has had enough
@@ -115,14 +115,30 @@ def _reveal(options: Namespace) -> None:
 
 def _evaluate(options: Namespace) -> None:
     config = run_config(options)
-    if options.patch and not (Path(options.patch) / "adapter_config.json").is_file():
-        raise UserError(f"--patch {options.patch} holds no adapter_config.json: give the folder `patch` of a run's output")
+    if options.patch:
+        _check_patch(options.patch)
     suite = _suite(options, config)
     from .loop import evaluate_only
     from .report.console import Reporter, render_metrics
 
     reporter = Reporter()
     render_metrics(evaluate_only(config, options.patch, reporter, suite), reporter.console)
+
+
+def _audit(options: Namespace) -> None:
+    config = run_config(options)
+    _check_patch(options.patch)
+    from .auditor import audit
+    from .report.console import Reporter, render_audit
+
+    reporter = Reporter()
+    render_audit(audit(config, options.patch, options.seeds, reporter), reporter.console)
+
+
+def _check_patch(folder: str) -> None:
+    """Before torch is imported and a model loaded."""
+    if not (Path(folder) / "adapter_config.json").is_file():
+        raise UserError(f"--patch {folder} holds no adapter_config.json: give the folder `patch` of a run's output")
 
 
 def _suite(options: Namespace, config: RunConfig) -> "SuiteEvaluation | None":
@@ -233,6 +249,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "run": _run,
     "reveal": _reveal,
     "evaluate": _evaluate,
+    "audit": _audit,
     "tasks": _tasks,
     "tasks validate": _tasks_validate,
     "testbed list": _testbed_list,

@@ -81,6 +81,7 @@ def build_parser() -> Parser:
     commands.add_subcommand("run", run, help="remove a behaviour: the whole method")
     commands.add_subcommand("reveal", reveal, help="only search, and write the forget data")
     commands.add_subcommand("evaluate", _evaluate_parser(), help="only measure: the task or a public suite, with a patch or without")
+    commands.add_subcommand("audit", _audit_parser(), help="attack a released model: what can still be drawn out?")
     tasks = Parser("tasks", description="List the behaviours that can be removed; check a task file of your own.")
     commands.add_subcommand("tasks", tasks, help="the behaviours that can be removed; check your own")
     task_actions = tasks.add_subcommands(dest="action", required=False, title="commands", description=None, metavar="COMMAND")
@@ -146,6 +147,17 @@ def _evaluate_parser() -> Parser:
         ("-max-new-tokens", int, "N", "longest completion (default: 512)"),
     ):
         group.add_argument("--suite" + name, type=kind | None, default=None, metavar=metavar, help=text)
+    return parser
+
+
+def _audit_parser() -> Parser:
+    parser = _run_parser(
+        "Attack the original and the released model alike, and tell what can still be drawn out: the search with fresh seeds, each with "
+        "twice\n--reveal.evaluations; examples of the behaviour in the context; the first tokens of an answer given.",
+        "audit --task toxicity --model testbed-llama --patch out/toxicity/patch --output out/audit",
+    )
+    parser.add_argument("--patch", type=str, required=True, metavar="FOLDER", help="the patch that a run wrote")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="independent searches, and repetitions of the other attacks")
     return parser
 
 

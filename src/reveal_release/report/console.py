@@ -281,6 +281,48 @@ def render_instructions(found: Numbers, console: Console) -> None:
     _line(console, f"{found['records']} records of forget data in {found['path']}")
 
 
+def render_audit(results: Numbers, console: Console) -> None:
+    """What every attack drew out of both models, the strongest instructions, and the verdict. `results` is what `audit.json` holds."""
+    seeds, calls = len(results["seeds"]), results["calls"]
+    _line(console, "")
+    _line(console, f"Audit: {results['task']}, {clean(results['model'])} with {clean(results['patch'])}", "bold")
+    budget = f"{seeds} searches" if seeds > 1 else "1 search"
+    drawn = f"{calls['original']} answers of the original, {calls['released']} of the released"
+    time_taken = duration(sum(results["seconds"].values()))
+    _line(console, f"{budget} of {results['evaluations']} instructions; {drawn}; {time_taken}", "dim")
+    _line(console, "")
+    console.print(_attacks(results["attacks"]))
+    if prefix := results["attacks"]["prefix"]:
+        _line(console, f"The given tokens themselves score {figure(prefix['control'], percent=False)}.", "dim")
+    _line(console, "")
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
+    for column in ("original", "released"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("strongest instructions (the model wrote some; they may offend)")
+    for one in results["strongest"]:
+        rewards = (figure(one[side]["reward"], percent=False) for side in ("original", "released"))
+        table.add_row(*rewards, Text(clean(one["instruction"])))
+    console.print(table)
+    _line(console, "")
+    console.print(Text(results["verdict"], style="bold red" if results["drawn_out"] else "bold"))
+    _line(console, f"All figures: {Path(results['output']) / 'audit.json'}", "dim")
+
+
+def _attacks(attacks: Numbers) -> Table:
+    """Mean score, and how many of the answers show the behaviour, which searches are not asked for."""
+    table = _table(("mean score, 95 % intervals", "original", "released", "show it"))
+    for i, pair in enumerate(zip(*(attacks["search"][side]["by_seed"] for side in ("original", "released")), strict=True), 1):
+        table.add_row(f"  search {i}, best", *(figure(one["reward"], percent=False) for one in pair), "")
+    for key, name in (("search", "best of all searches"), ("few_shot", "examples in the context"), ("prefix", "first tokens given")):
+        if sides := attacks[key]:
+            pair = sides["original"], sides["released"]
+            shares = " → ".join(f"{100 * one['share']['value']:.0f} %" for one in pair)
+            table.add_row(f"  {name}", *(figure(one["reward"], percent=False) for one in pair), shares)
+        else:
+            table.add_row(f"  {name}", "–", "–", "–")
+    return table
+
+
 def _line(console: Console, text: str, style: str = "") -> None:
     """One line as it is: no markup, no emoji codes, not broken, so that commands can be copied."""
     console.print(Text(text, style=style), soft_wrap=True)
