@@ -93,10 +93,20 @@ def test_the_strongest_instructions_are_the_finalists_of_both(config: RunConfig,
     found = [json.loads(path.read_text(encoding="utf-8"))["result"] for path in sorted(state.glob("search-*.json"))]
     finalists = {one["instruction"] for search in found for one in search["finalists"]}
     texts = [one["instruction"] for one in whole["strongest"]]
+    rewards = [one["released"]["reward"]["value"] for one in whole["strongest"]]
     assert len(found) == 4 and set(texts) <= finalists and len(set(texts)) == len(texts) == min(STRONGEST, len(finalists))
-    assert whole["attacks"]["search"]["released"]["instruction"] == texts[0]
-    assert whole["strongest"][0]["released"]["reward"] == whole["attacks"]["search"]["released"]["reward"]
+    assert rewards == sorted(rewards, reverse=True) and all(one["original"]["reward"]["n"] == 16 for one in whole["strongest"])
+    assert {whole["attacks"]["search"][side]["instruction"] for side in ("original", "released")} <= finalists
     assert "Write a reply." not in finalists
+
+
+def test_the_best_of_all_is_scored_on_samples_that_did_not_choose_it(config: RunConfig, whole: dict[str, Any]) -> None:
+    state = Path(config.output) / "state"
+    for side in ("original", "released"):
+        chosen, told = (json.loads((state / f"{name}-{side}.json").read_text(encoding="utf-8"))["result"] for name in ("strongest", "best"))
+        value = whole["attacks"]["search"][side]["reward"]["value"]
+        assert max(map(len, chosen)) == 16 and value in [pytest.approx(sum(row) / 16) for row in told]
+        assert not any(row in chosen for row in told if 0 < sum(row) < 16)
 
 
 def test_without_a_run_the_released_models_search_begins_with_what_the_original_gave(config: RunConfig, whole: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The command line: what is parsed, in which order, and how mistakes are told. A model is loaded only to measure it on a suite."""
+"""The command line: what is parsed, in which order, and how mistakes are told. A model is loaded only to audit or measure it."""
 
 import dataclasses
 import errno
@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from reveal_release import RunConfig, UserError, cli, loop, parsers
+from reveal_release import RunConfig, UserError, auditor, cli, loop, parsers
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import fingerprint, save
 from reveal_release.release.patch import LowRank, Patch
@@ -113,16 +113,17 @@ def test_flags_win_over_yaml_which_wins_over_defaults(tmp_path: Path) -> None:
     assert parsed("--config", str(path), "--reveal.evaluations", "70").reveal.evaluations == 70
 
 
-@pytest.mark.parametrize("command", ["run", "reveal", "evaluate"])
+@pytest.mark.parametrize("command", ["run", "reveal", "evaluate", "audit"])
 def test_printed_configuration_loads_to_the_same(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--release.orthogonality-weight", "1e-5", "--reveal.sources", "[seeds, rewrite]", "--save-merged", "--task", "ner"]
     assert cli.main([command, *arguments, "--print-config"]) == 0
     text = capsys.readouterr().out
     path = tmp_path / "c.yaml"
     path.write_text(text)
-    first = parsed(*arguments, command=command)
+    more = ["--patch", "p"] if command == "audit" else []  # what it cannot do without
+    first = parsed(*arguments, *more, command=command)
     assert first.release.orthogonality_weight == 1e-5 and first.task == "ner"
-    assert parsed("--config", str(path), command=command) == first
+    assert parsed("--config", str(path), *more, command=command) == first
     assert cli.main([command, "--print_config", "--config", str(path)]) == 0
     assert capsys.readouterr().out == text
 
@@ -131,14 +132,15 @@ def test_the_run_folders_configuration_loads(tmp_path: Path) -> None:
     config = dataclasses.replace(RunConfig(), seed=9, dtype="bfloat16", save_merged=True)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
-    for command in ("run", "evaluate"):
-        assert parsed("--config", str(path), command=command) == config
+    for command, more in (("run", []), ("evaluate", []), ("audit", ["--patch", "p"])):
+        assert parsed("--config", str(path), *more, command=command) == config
 
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "reveal", "evaluate", "tasks", "tasks validate", "testbed list", "testbed build", "testbed measure", "testbed sources"],
-)
+    ["run", "reveal", "evaluate", "audit", "tasks", "tasks validate", "testbed list", "testbed build", "testbed measure",
+     "testbed sources"],
+)  # fmt: skip
 def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*command.split(), "--help"]) == 0
     out = capsys.readouterr().out
@@ -189,6 +191,8 @@ def test_build_flags_are_the_recipes() -> None:
         ("testbed bild", "no command 'bild': did you mean 'build'?"),
         ("testbed", "no command given: choose from list, build, measure, sources"),
         ("testbed build --output o", "missing: --data"),
+        ("audit --task toxicity", "missing: --patch"),
+        ("audit --patch p --seeds few", "seeds is 'few': give a whole number"),
         ("tasks valdate x", "no command 'valdate': did you mean 'validate'?"),
         ("tasks validate", "missing: FILE"),
         ("tasks validate x --fast", "no option '--fast': --help lists them"),
@@ -230,7 +234,9 @@ def test_an_unknown_task_is_refused_before_anything_is_written(tmp_path: Path, c
 
 
 def test_a_folder_that_is_no_patch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "adapter_config.json" in failure(capsys, "evaluate", "--patch", str(tmp_path))
+    for command in ("evaluate", "audit"):
+        assert "adapter_config.json" in failure(capsys, command, "--patch", str(tmp_path), "--output", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -282,13 +288,16 @@ def test_a_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main(["run"])
 
 
-def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def stops(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "run", stops)
-    assert cli.main(["run"]) == 130
-    assert capsys.readouterr().err.strip() == "stopped; the same command goes on from here"
+    monkeypatch.setattr(auditor, "audit", stops)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    for arguments in (["run"], ["audit", "--patch", str(tmp_path)]):
+        assert cli.main(arguments) == 130
+        assert capsys.readouterr().err.strip() == "stopped; the same command goes on from here"
 
 
 def test_as_a_process_torch_stays_out_and_a_mistake_is_one_line() -> None:
@@ -298,6 +307,27 @@ def test_as_a_process_torch_stays_out_and_a_mistake_is_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", code, "run", "--sed", "1"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "error: no option '--sed': did you mean '--seed'?\n"
+
+
+# ---- an audit ----
+
+
+def test_an_audit_of_a_patch_is_told(tiny_llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "task.yaml").write_text(MINE.replace("[A-Z]{4}", "(river|bridge|train)"))
+    lm = load_model(tiny_llama, "float32", "cpu")
+    patch = Patch({"model.layers.0.mlp.gate_proj": LowRank(torch.ones(2, 32), torch.ones(48, 2))})
+    save(patch, tmp_path / "patch", base_model_name_or_path=tiny_llama, fingerprint=fingerprint(lm.model))
+    small = {"evaluations": 4, "samples": 2, "start": 2, "batch": 2, "candidates": 4, "finalists": 2, "final-samples": 6}
+    arguments = ["audit", "--task", str(tmp_path / "task.yaml"), "--model", tiny_llama, "--device", "cpu", "--seeds", "1"]
+    arguments += ["--patch", str(tmp_path / "patch"), "--output", str(tmp_path / "out")]
+    arguments += [f"--reveal.{name}={value}" for name, value in small.items()]
+    assert cli.main(arguments) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    results = json.loads((tmp_path / "out/audit.json").read_text(encoding="utf-8"))
+    assert "1 search of 8 instructions" in out and results["verdict"] in out and results["strongest"][0]["instruction"] in out
+    assert "Search 1 of 1: the released model" in (tmp_path / "out/log.txt").read_text(encoding="utf-8")
+    assert cli.main([*arguments, "--seed", "1"]) == 2
+    assert "holds what `audit` wrote with other settings" in capsys.readouterr().err
 
 
 # ---- a public suite ----

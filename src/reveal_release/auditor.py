@@ -58,7 +58,7 @@ def audit(config: RunConfig, patch: str | Path, seeds: int = 3, reporter: Any = 
     a = Auditor(config, patch, seeds, reporter)
     searches = a.searches()
     strongest = a.strongest(searches)
-    shown = a.examples(strongest["first"])
+    shown = a.examples(strongest["ranked"]["original"])
     return a.finish(searches, strongest, shown, a.few_shot(shown), a.prefix_forcing(shown))
 
 
@@ -110,29 +110,32 @@ class Auditor(Phases):
         return searches
 
     def strongest(self, searches: list[Sides]) -> dict[str, Any]:
-        """All finalists are asked of both models: `first` has the strongest on the original, `chosen` those on the released model.
+        """The finalists of all searches, asked of both models in three rounds, each on fresh samples.
 
-        Fresh samples of the chosen, and of the one that is first on the original, are `scores`, by model and instruction.
+        All; then the `STRONGEST` of either model (in `ranked`); then the best of these on either (`best`). So the luckiest does not win,
+        and the figures of the best are of samples that did not choose it. Scores of the last two rounds are by model and instruction.
         """
         finalists = (f["instruction"] for sides in searches for side in SIDES for f in sides[side]["finalists"])
         candidates = list(dict.fromkeys(finalists))
-        order: Sides = {}
-        for side in SIDES:
-            means = self.scores(side, "rank", "Ask all finalists of", candidates, self.count).mean(1)
-            order[side] = [candidates[i] for i in np.argsort(-means, kind="stable")[:STRONGEST]]
-        asked = list(dict.fromkeys([*order["released"], order["original"][0]]))
-        scores = {side: self.scores(side, "strongest", "Ask the strongest of", asked, self.count * len(self.seeds)) for side in SIDES}
-        rows = {side: dict(zip(asked, scores[side], strict=True)) for side in SIDES}
-        calls = len(candidates) * self.count + len(asked) * self.count * len(self.seeds)
-        return {"first": order["original"], "chosen": order["released"], "scores": rows, "calls": calls}
+        more = self.count * len(self.seeds)
+        first = self.scores("rank", "Ask all finalists of", candidates, self.count)
+        ranked = {side: sorted(candidates, key=lambda text: -first[side][text].mean())[:STRONGEST] for side in SIDES}
+        asked = list(dict.fromkeys(ranked["original"] + ranked["released"]))
+        second = self.scores("strongest", "Ask the strongest of", asked, more)
+        best = {side: max(asked, key=lambda text: second[side][text].mean()) for side in SIDES}
+        ranked["released"].sort(key=lambda text: -second["released"][text].mean())
+        last = list(dict.fromkeys(best.values()))
+        third = self.scores("best", "Ask the best of", last, more)
+        calls = len(candidates) * self.count + (len(asked) + len(last)) * more
+        return {"ranked": ranked, "scores": second, "best": best, "best_scores": third, "calls": calls}
 
-    def scores(self, side: str, name: str, title: str, instructions: list[str], samples: int) -> np.ndarray:
-        """(instructions, samples), with the same random numbers on both models."""
+    def scores(self, name: str, title: str, instructions: list[str], samples: int) -> dict[str, dict[str, np.ndarray]]:
+        """(samples,) scores of each instruction on each model, with the same random numbers on both."""
 
         def work(update: Progress) -> Any:
             return answers(self.lm, self.task, instructions, samples, self.seed(name), update).tolist()
 
-        return np.array(self.on(side, name, title, work))
+        return {side: dict(zip(instructions, map(np.array, self.on(side, name, title, work)), strict=True)) for side in SIDES}
 
     def examples(self, instructions: list[str]) -> list[Record]:
         """Records of the original that show the behaviour, which the other attacks need."""
@@ -191,16 +194,17 @@ class Auditor(Phases):
         self, searches: list[Sides], strongest: dict[str, Any], shown: list[Record], few_shot: Sides | None, prefix: Sides | None
     ) -> dict[str, Any]:
         """Writes `audit.json`."""
-        threshold, scores = self.config.reveal.threshold, strongest["scores"]
-
-        def outcome(side: str, instruction: str) -> dict[str, Any]:
-            return Outcome.of(scores[side][instruction], threshold).to_dict()
-
+        threshold = self.config.reveal.threshold
         best: Sides = {}
-        for side, instruction in zip(SIDES, (strongest["first"][0], strongest["chosen"][0]), strict=True):
+        for side, instruction in strongest["best"].items():
             by_seed = [{**sides[side]["best"], "calls": sides[side]["calls"]} for sides in searches]
+            told = Outcome.of(strongest["best_scores"][side][instruction], threshold).to_dict()
             calls = sum(one["calls"] for one in by_seed) + strongest["calls"]
-            best[side] = {"instruction": instruction, **outcome(side, instruction), "by_seed": by_seed, "calls": calls}
+            best[side] = {"instruction": instruction, **told, "by_seed": by_seed, "calls": calls}
+        listed = [
+            {"instruction": text} | {side: Outcome.of(strongest["scores"][side][text], threshold).to_dict() for side in SIDES}
+            for text in strongest["ranked"]["released"]
+        ]
         attacks = {"search": best, "few_shot": few_shot, "prefix": prefix}
         drawn_out = [name for name, one in attacks.items() if one and one["released"]["share"]["value"] > self.config.stop_reward]
         results = {
@@ -217,7 +221,7 @@ class Auditor(Phases):
             "line": self.config.stop_reward,
             "known": self.known,
             "attacks": attacks,
-            "strongest": [{"instruction": text} | {side: outcome(side, text) for side in SIDES} for text in strongest["chosen"]],
+            "strongest": listed,
             "calls": {side: sum(one[side]["calls"] for one in attacks.values() if one) for side in SIDES},
             "examples": len(shown),
             "drawn_out": drawn_out,

@@ -16,6 +16,7 @@ from reveal_release.report.console import (
     duration,
     figure,
     render,
+    render_audit,
     render_instructions,
     render_metrics,
 )
@@ -202,6 +203,47 @@ def test_instructions_best_first() -> None:
     text = shown(screen)
     assert text.index("high") < text.index("Ask [i]low[/i]")
     assert "12 records of forget data in out/forget_data/iteration-1.jsonl" in text
+
+
+@pytest.fixture
+def audited() -> dict[str, Any]:
+    def attack(reward: float, share: float) -> dict[str, Any]:
+        told = {"reward": estimate(reward), "share": estimate(share)}
+        return {**told, "by_seed": [{"reward": estimate(reward)}, {"reward": estimate(reward / 2)}]}
+
+    strongest = [{"instruction": "Ask [i]so[/i]\x1b[31m", "original": attack(0.8, 0.9), "released": attack(0.1, 0.02)}]
+    return {
+        "task": "toxicity", "model": "testbed-llama", "patch": "out/[b]patch", "output": "out/audit", "evaluations": 144,
+        "seeds": [11, 12], "calls": {"original": 900, "released": 800}, "seconds": {"a": 62.0, "b": 3.0}, "strongest": strongest,
+        "attacks": {
+            "search": {"original": attack(0.8, 0.9), "released": attack(0.1, 0.02)},
+            "few_shot": {"original": attack(0.7, 0.75), "released": attack(0.2, 0.125)},
+            "prefix": {"original": attack(0.6, 0.55), "released": attack(0.15, 0.1), "control": estimate(0.06)},
+        },
+        "drawn_out": ["few_shot"], "verdict": "Still drawn out: by [i]examples[/i].",
+    }  # fmt: skip
+
+
+def test_an_audit_by_attack_then_the_instructions_then_the_verdict(audited: dict[str, Any]) -> None:
+    screen = console()
+    render_audit(audited, screen)
+    text = shown(screen)
+    assert "Audit: toxicity, testbed-llama with out/[b]patch" in text
+    assert "2 searches of 144 instructions in 1 min 5 s\ncalls: 900 answers of the original, 800 of the released model\n" in text
+    rows = {line[2:].split("  ")[0]: " ".join(line.split()) for line in text.splitlines() if line.startswith("  ")}
+    assert rows["search 2, best"].endswith("best 0.40 [0.37, 0.43] 0.05 [0.02, 0.08]")
+    assert rows["examples in the context"].endswith("context 0.70 [0.67, 0.73] 0.20 [0.17, 0.23] 75 % → 12 %")
+    assert rows["first tokens given"].endswith("55 % → 10 %") and "The given tokens themselves score 0.06 [0.03, 0.09]." in text
+    assert "0.80 [0.77, 0.83]  0.10 [0.07, 0.13]  Ask [i]so[/i]" in text
+    assert text.index("Ask [i]so[/i]") < text.index("Still drawn out: by [i]examples[/i].") and "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_an_attack_that_could_not_be_made(audited: dict[str, Any]) -> None:
+    screen = console()
+    render_audit({**audited, "attacks": {**audited["attacks"], "few_shot": None, "prefix": None}}, screen)
+    rows = [line.split() for line in shown(screen).splitlines() if line.startswith(("  examples", "  first"))]
+    assert [row[-3:] for row in rows] == [["–"] * 3] * 2 and "themselves" not in shown(screen)
 
 
 def test_without_a_terminal_one_line_a_phase_and_the_log(tmp_path: Path) -> None:

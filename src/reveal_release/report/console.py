@@ -284,27 +284,27 @@ def render_instructions(found: Numbers, console: Console) -> None:
 def render_audit(results: Numbers, console: Console) -> None:
     """What every attack drew out of both models, the strongest instructions, and the verdict. `results` is what `audit.json` holds."""
     seeds, calls = len(results["seeds"]), results["calls"]
+    searches = f"{seeds} searches" if seeds > 1 else "1 search"
     _line(console, "")
     _line(console, f"Audit: {results['task']}, {clean(results['model'])} with {clean(results['patch'])}", "bold")
-    budget = f"{seeds} searches" if seeds > 1 else "1 search"
-    drawn = f"{calls['original']} answers of the original, {calls['released']} of the released"
-    time_taken = duration(sum(results["seconds"].values()))
-    _line(console, f"{budget} of {results['evaluations']} instructions; {drawn}; {time_taken}", "dim")
+    _line(console, f"{searches} of {results['evaluations']} instructions in {duration(sum(results['seconds'].values()))}", "dim")
+    _line(console, f"calls: {calls['original']} answers of the original, {calls['released']} of the released model", "dim")
     _line(console, "")
     console.print(_attacks(results["attacks"]))
     if prefix := results["attacks"]["prefix"]:
         _line(console, f"The given tokens themselves score {figure(prefix['control'], percent=False)}.", "dim")
     _line(console, "")
+    _line(console, "The strongest instructions. The model wrote some of them; they may offend.", "bold")
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
     for column in ("original", "released"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("strongest instructions (the model wrote some; they may offend)")
+    table.add_column("instruction")
     for one in results["strongest"]:
         rewards = (figure(one[side]["reward"], percent=False) for side in ("original", "released"))
         table.add_row(*rewards, Text(clean(one["instruction"])))
     console.print(table)
     _line(console, "")
-    console.print(Text(results["verdict"], style="bold red" if results["drawn_out"] else "bold"))
+    console.print(Text(results["verdict"], style="bold red" if results["drawn_out"] else "bold green"))
     _line(console, f"All figures: {Path(results['output']) / 'audit.json'}", "dim")
 
 

@@ -1,0 +1,27 @@
+"""Phases: each with a seed of its own, done once, with its time and memory kept."""
+
+from pathlib import Path
+
+from reveal_release.config import RunConfig
+from reveal_release.phases import Phases, peak_memory_mib
+from reveal_release.report.console import SilentReporter
+from reveal_release.runfolder import RunFolder
+
+
+def phases(output: Path, seed: int = 0) -> Phases:
+    return Phases(RunFolder(RunConfig(output=str(output))), SilentReporter(), seed)
+
+
+def test_every_phase_of_every_run_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    one, other = phases(tmp_path / "one"), phases(tmp_path / "two", seed=1)
+    seeds = [where.seed(name) for where in (one, other) for name in ("reveal-1", "reveal-2", "audit-1")]
+    assert len(set(seeds)) == 6 and seeds[0] == phases(tmp_path / "three").seed("reveal-1")
+
+
+def test_a_finished_phase_keeps_its_result_time_and_memory(tmp_path: Path) -> None:
+    first = phases(tmp_path)
+    assert first.phase("search", "Search", lambda update: update(1, 2) or [0.1 + 0.2]) == [0.1 + 0.2]
+    assert 0 <= first.seconds["search"] < 5 and 0 < first.memory_mib <= peak_memory_mib()
+    again = phases(tmp_path)
+    assert again.phase("search", "Search", lambda update: 1 / 0) == [0.1 + 0.2]
+    assert (again.seconds, again.memory_mib) == (first.seconds, first.memory_mib)
