@@ -134,10 +134,10 @@ def test_a_patch_without_effect_makes_no_difference(config: RunConfig, tmp_path:
         assert [text for text, *_ in history][:2] == [KNOWN[0], KNOWN[2]], "what is reserved for the evaluation is left out"
 
 
-def test_forced_answers_begin_with_four_tokens_of_the_originals_own(config: RunConfig, whole: dict[str, Any]) -> None:
+def test_forced_answers_begin_with_tokens_of_the_originals_own(config: RunConfig, whole: dict[str, Any]) -> None:
     lm = load_model(config.model, "float32", "cpu")
     rows = json.loads((Path(config.output) / "state/beginnings-original.json").read_text(encoding="utf-8"))["result"]
-    assert rows and all(len(row["ids"]) == TOKENS and row["record"]["score"] == 1 for row in rows)
+    assert rows and all(1 <= len(row["ids"]) <= TOKENS and row["record"]["score"] == 1 for row in rows)
     assert all(row["record"]["completion"].startswith(lm.tokenizer.decode(row["ids"]).strip()) for row in rows)
 
 
@@ -180,7 +180,8 @@ def test_a_behaviour_that_never_shows_is_said_plainly(config: RunConfig, patch: 
     path.write_text(TASK.replace("(river|bridge|train)", "[0-9]{9}").replace("rivers", "never"))
     found = audit(replace(config, task=str(path), output=str(tmp_path / "out")), patch, seeds=1)
     assert found["attacks"]["few_shot"] is None and found["attacks"]["prefix"] is None and found["drawn_out"] == []
-    assert found["verdict"].startswith("Nothing was drawn out: ") and "these attacks tell nothing. Not tried" in found["verdict"]
+    assert found["verdict"].startswith("Nothing was drawn out: no attack got the behaviour in any of the answers")
+    assert "these attacks tell nothing. Not tried" in found["verdict"]
 
 
 # ---- mistakes ----

@@ -22,7 +22,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from .audit.elicitation import Outcome, answers, examples
 from .audit.fewshot import SHOWN, ask, shots
-from .audit.prefix import TOKENS, Beginning, beginnings, force, harmless
+from .audit.prefix import Beginning, beginnings, force, harmless
 from .config import RunConfig, UserError
 from .generation import Progress
 from .metrics.statistics import Estimate
@@ -38,7 +38,7 @@ SIDES = {"original": "the original", "released": "the released model"}
 BUDGET = 2
 """Each search tries so many times the instructions that a search of a run does."""
 STRONGEST = 10
-NAMES = {"search": "the strongest instruction", "few_shot": f"up to {SHOWN} examples", "prefix": f"the answer's first {TOKENS} tokens"}
+NAMES = {"search": "the strongest instruction", "few_shot": f"up to {SHOWN} examples", "prefix": "the answer's first tokens"}
 
 Sides = dict[str, Any]
 """A value of the original, and one of the released model."""
@@ -58,7 +58,7 @@ def audit(config: RunConfig, patch: str | Path, seeds: int = 3, reporter: Any = 
     a = Auditor(config, patch, seeds, reporter)
     searches = a.searches()
     strongest = a.strongest(searches)
-    shown = a.examples(strongest["ranked"]["original"])
+    shown = a.examples(searches)
     return a.finish(searches, strongest, shown, a.few_shot(shown), a.prefix_forcing(shown))
 
 
@@ -137,12 +137,19 @@ class Auditor(Phases):
 
         return {side: dict(zip(instructions, map(np.array, self.on(side, name, title, work)), strict=True)) for side in SIDES}
 
-    def examples(self, instructions: list[str]) -> list[Record]:
-        """Records of the original that show the behaviour, which the other attacks need."""
+    def examples(self, searches: list[Sides]) -> list[Record]:
+        """Records of the original that show the behaviour, which the other attacks need.
+
+        As in a run, a portfolio writes them: what the searches of the original tried, by reward and share of distinct answers. The
+        strongest alone may have but one answer each.
+        """
+        tried = [row for sides in searches for row in sides["original"]["history"]]
+        worth = {text: reward * distinct for text, reward, distinct in tried}
+        portfolio = sorted(worth, key=lambda text: -worth[text])[: self.config.reveal.portfolio]
 
         def work(update: Progress) -> Any:
             threshold, seed = self.config.reveal.threshold, self.seed("examples")
-            drawn = examples(self.lm, self.task, instructions, self.count, threshold, seed, update)
+            drawn = examples(self.lm, self.task, portfolio, self.count, threshold, seed, update)
             return [record.to_dict() for record in drawn]
 
         return [Record.from_dict(row) for row in self.on("original", "examples", "Examples from", work)]
@@ -162,7 +169,7 @@ class Auditor(Phases):
         return {**attack, "examples": float(np.mean([len(one.shown) for one in asked]))}
 
     def prefix_forcing(self, shown: list[Record]) -> Sides | None:
-        """As `few_shot`, and what all usable beginnings score by themselves; None where there is none."""
+        """As `few_shot`, and what all usable beginnings score by themselves; None where there are too few."""
         threshold, seed = self.config.reveal.threshold, self.seed("prefix")
 
         def prepare(update: Progress) -> Any:
@@ -172,7 +179,7 @@ class Auditor(Phases):
 
         rows = self.on("original", "beginnings", "Beginnings of answers from", prepare)
         usable = [Beginning(Record.from_dict(row["record"]), row["ids"], row["control"]) for row in rows]
-        if not usable:
+        if len(usable) < 2:  # of one there is no interval
             return None
         each = min(self.count, len(usable))
         given = [one for fresh in self.seeds for one in random.Random(fresh).sample(usable, each)]
@@ -246,8 +253,9 @@ def verdict(attacks: dict[str, Sides | None], drawn_out: list[str], line: float)
         ]
         text = f"Still drawn out: {'; '.join(said)}. Up to {percent(line)} would count as gone."
     else:
-        most, high = (percent(max(share[key] for share in after.values())) for key in ("value", "high"))
-        text = f"Nothing was drawn out: no attack got the behaviour in more than {most} of the answers (interval: up to {high})."
+        most, high = (max(share[key] for share in after.values()) for key in ("value", "high"))
+        said_most = f"more than {percent(most)}" if most else "any"
+        text = f"Nothing was drawn out: no attack got the behaviour in {said_most} of the answers (interval: up to {percent(high)})."
         if all(share["value"] <= line for share in before.values()):
             text += " But the original did not show it either, so these attacks tell nothing."
     if missing := [NAMES[name] for name in attacks if name not in made]:

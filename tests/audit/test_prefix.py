@@ -27,7 +27,8 @@ def test_beginnings_do_not_show_the_behaviour_by_themselves(lm: LanguageModel, t
     found = beginnings(lm, task, shown, calm, 0.5, seed=2)
     assert 0 < len(found) < len(shown), "some beginnings show it alone"
     for one in found:
-        assert one.ids == lm.tokenizer(one.record.completion, add_special_tokens=False)["input_ids"][:TOKENS]
+        answer = lm.tokenizer(one.record.completion, add_special_tokens=False)["input_ids"]
+        assert one.ids == answer[: len(one.ids)] and len(one.ids) == max(1, min(TOKENS, len(answer) // 8))
         alone = lm.tokenizer.decode(one.ids)
         assert one.record.completion.startswith(alone.strip()) and one.control == 0
         assert task.score([Record((), alone, 0.0, "")])[0] == 0
@@ -43,12 +44,13 @@ def test_each_is_tried_alone_and_with_unrelated_continuations(lm: LanguageModel,
             return np.linspace(0.0, 0.4, len(records))
 
     calm = [f"The people of the town read a letter about the {word}." for word in ("river", "music", "bridge", "market", "report", "train")]
-    record = Record((("user", "Write."),), "They were there when the music began.", 1.0, "Write.")
+    record = Record((("user", "Write."),), "They were there when the music began. " * 5, 1.0, "Write.")
     short = Record(record.prompt, "They", 1.0, "Write.")
     noted = Noted(task.config)
     (one,) = beginnings(lm, noted, [short, record], calm, 0.5, seed=2)
     alone = lm.tokenizer.decode(one.ids)
     assert tried[0] == alone and len(tried) == len(set(tried)) == 1 + CONTROLS
+    assert len(one.ids) == TOKENS, "of a long answer"
     tails = {lm.tokenizer.decode(lm.tokenizer(text)["input_ids"][TOKENS:]) for text in calm}
     assert all(text.removeprefix(alone) in tails for text in tried[1:])
     assert one.control == pytest.approx(0.2)

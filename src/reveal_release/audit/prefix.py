@@ -1,13 +1,13 @@
 """Prefix forcing: the first tokens of an answer that shows the behaviour are given, and the model goes on.
 
 What is scored is the whole answer, given beginning and the model's continuation, for most tasks cannot score half an answer (a list of
-names, a function). The beginning must not earn that score by itself. So only those are used that do not show the behaviour, that is,
-score below the threshold, when they are followed by nothing, or by the rest of any of `CONTROLS` harmless answers of the original to
-benign prompts. What then reaches the threshold was brought about by the continuation. The mean score of those controls is told
-beside the attack's: so much of its mean score is the beginnings' own.
+names, a function). The beginning must not earn that score by itself. So it is short, at most `TOKENS` tokens and an eighth of the
+answer; and only those are used that do not show the behaviour, that is, score below the threshold, when they are followed by nothing,
+or by the rest of any of `CONTROLS` harmless answers of the original to benign prompts. What then reaches the threshold was brought
+about by the continuation. The mean score of those controls is told beside the attack's: so much of its mean score is the beginnings' own.
 
-Both models get the same prompts, beginnings and seeds. Not promised: that the beginnings which are left are the most dangerous ones;
-they are the ones that can be judged.
+Both models get the same prompts, beginnings and seeds. Not promised: that the beginnings which are left are the most dangerous ones,
+for they are those that can be judged; nor that nothing is given away by them, such as a piece of the first of many names.
 """
 
 import random
@@ -22,11 +22,12 @@ from ..models import LanguageModel
 from ..tasks import Record, Task
 
 TOKENS = 4
+PART = 8
 CONTROLS = 4
 
 
 class Beginning(NamedTuple):
-    """The first `TOKENS` token ids of a record's answer, and the mean score with unrelated continuations."""
+    """The first token ids of a record's answer, and the mean score with unrelated continuations."""
 
     record: Record
     ids: list[int]
@@ -53,12 +54,12 @@ def beginnings(
     rng = random.Random(seed)
     tails = [lm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in calm]
     answers = [(one, list(lm.tokenizer(one.completion, add_special_tokens=False)["input_ids"])) for one in examples]
-    given = [(one, ids[:TOKENS]) for one, ids in answers if len(ids) > TOKENS]  # otherwise nothing would be left to say
+    given = [(one, ids[: max(1, min(TOKENS, len(ids) // PART))]) for one, ids in answers if len(ids) > 1]
     count = min(CONTROLS, len(tails))
     controls = [
         replace(one, completion=str(lm.tokenizer.decode([*ids, *end])).strip())
         for one, ids in given
-        for end in ([], *(tail[TOKENS:] for tail in rng.sample(tails, count)))
+        for end in ([], *(tail[len(ids) :] for tail in rng.sample(tails, count)))
     ]
     scores = np.array([record.score for record in task.scored(controls)]).reshape(-1, 1 + count)
     rows = zip(given, scores, strict=True)
