@@ -313,7 +313,8 @@ def test_reveal_exports_its_records_and_later_without_new_work(tiny_llama: str, 
         exported = [json.loads(line) for line in Path(one["path"]).read_text(encoding="utf-8").split("\n") if line]
         assert len(exported) == one["records"] == len(rows[one["set"]]) - one["left_out"] > 0
         if one["format"] == "trl":
-            assert [row["completion"][0]["content"] for row in exported] == [r["completion"] for r in rows[one["set"]] if r["prompt"]]
+            answers = [row["completion"] for row in rows[one["set"]] if row["prompt"]]
+            assert [row["completion"][0]["content"] for row in exported] == answers
 
 
 def test_an_unknown_format_is_refused_before_anything_is_written(tiny_llama: str, tmp_path: Path) -> None:

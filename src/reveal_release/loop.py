@@ -286,7 +286,7 @@ def environment(lm: LanguageModel) -> dict[str, Any]:
     }
 
 
-def reveal_only(config: RunConfig, reporter: Any = None, formats: Sequence[str] = ()) -> dict[str, Any]:
+def reveal_only(config: RunConfig, reporter: Any = None, formats: str | Sequence[str] = ()) -> dict[str, Any]:
     """Search and self-generation alone, for those who want only the forget set, also in `formats` of other tools.
 
     Raises:

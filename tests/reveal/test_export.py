@@ -60,6 +60,7 @@ def test_a_record_in_both_formats() -> None:
 
 def test_names_with_commas_and_repeated() -> None:
     assert wanted([]) == wanted(["jsonl"]) == []
+    assert wanted("trl, jsonl") == wanted(["trl"]) == ["trl"], "as YAML may give it"
     assert wanted(["trl, jsonl", "openunlearning,trl"]) == ["trl", "openunlearning"]
     for bad in ("TRL", "", "trl,", "csv"):
         with pytest.raises(UserError, match="choose from openunlearning, trl, jsonl"):

@@ -52,13 +52,13 @@ FORMATS = {
 NAMES = (*FORMATS, "jsonl")
 
 
-def wanted(names: Iterable[str]) -> list[str]:
-    """The formats to convert to, each once: of names, some perhaps with commas between.
+def wanted(names: str | Iterable[str]) -> list[str]:
+    """The formats to convert to, each once: of one or several texts, perhaps with commas between names.
 
     Raises:
         UserError: an unknown name.
     """
-    given = [name.strip() for text in names for name in text.split(",")]
+    given = [name.strip() for text in ([names] if isinstance(names, str) else names) for name in text.split(",")]
     if unknown := [name for name in given if name not in NAMES]:
         raise UserError(f"--format {unknown[0]!r}: choose from {', '.join(NAMES)}")
     return [name for name in dict.fromkeys(given) if name in FORMATS]
