@@ -81,7 +81,7 @@ def test_help_texts_of_fields_that_share_a_line() -> None:
     }  # fmt: skip
     texts = {key: text for key, _, _, text in parsers.settings()}
     assert texts["device"] == "auto, cpu or cuda"
-    assert texts["reveal.sources"] == "where candidates come from: seeds, rewrite, user_turn, induction"
+    assert texts["reveal.sources"] == "where candidates come from: seeds, rewrite, user_turn, induction, endpoint"
     assert ";" not in texts["release.steps"]
 
 
@@ -154,6 +154,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("reveal-release ")
 
 
+def test_formats_may_be_repeated_and_are_no_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    options = parsers.build_parser().parse_args(["reveal", "--format", "trl,jsonl", "--format=openunlearning"]).reveal
+    assert options.format == ["trl,jsonl", "openunlearning"] and parsers.run_config(options) == RunConfig()
+    assert cli.main(["reveal", "--print-config"]) == 0
+    assert "format" not in yaml.safe_load(capsys.readouterr().out), "so that `run` takes it too"
+
+
 def test_build_flags_are_the_recipes() -> None:
     options = parsers.build_parser().parse_args(["testbed", "build", "--data", "d", "--output", "o"]).testbed.build.as_dict()
     assert options.pop("processes") == 1 and options.pop("without") is None
@@ -183,6 +190,9 @@ def test_build_flags_are_the_recipes() -> None:
         ("evaluate --suite-limit few", "suite_limit is 'few': give a whole number"),
         ("evaluate --suite-temperature hot", "suite_temperature is 'hot': give a number"),
         ("evaluate --suite-max-new-tokens 9", "--suite-max-new-tokens without a suite: give --suite too, or leave it out"),
+        ("reveal --format trl,csv", "--format 'csv': choose from openunlearning, trl, jsonl"),
+        ("reveal --format", "--format needs a value"),
+        ("run --format trl", "no option '--format': --help lists them"),
         ("evaluate --suite humanevil", "no suite 'humanevil': choose from humaneval, mbpp, mbpp-all, gsm8k"),
         ("run --utility-budget 7", "utility_budget is 7.0: give a number from 0 to 1 (0.02 is 2 %)"),
         ("rum", "no command 'rum': did you mean 'run'?"),
