@@ -65,7 +65,7 @@ def changed(path: tuple[str, ...]) -> RunConfig:
     """The defaults with one leaf changed to another value of its type."""
     part = RunConfig() if len(path) == 1 else getattr(RunConfig(), path[0])
     value = getattr(part, path[-1])
-    other = not value if isinstance(value, bool) else value + 1 if isinstance(value, int | float) else value[:-1]
+    other = not value if isinstance(value, bool) else value + 1 if isinstance(value, int | float) else value[:-1] or "x"
     part = replace(part, **{path[-1]: other})
     return part if len(path) == 1 else RunConfig(**{path[0]: part})
 

@@ -295,6 +295,32 @@ def test_reveal_alone_writes_the_forget_set(tiny_llama: str, tmp_path: Path) -> 
     result = reveal_only(tiny(tiny_llama, tmp_path / "out"))
     assert result["records"] == len(Path(result["path"]).read_text(encoding="utf-8").rstrip("\n").split("\n")) >= 8
     assert result["best"]["instruction"] == result["instructions"][0]["instruction"]
+    assert result["exports"] == [] and not (tmp_path / "out/export").exists()
+
+
+def test_reveal_exports_its_records_and_later_without_new_work(tiny_llama: str, tmp_path: Path) -> None:
+    config = tiny(tiny_llama, tmp_path / "out")
+    reveal_only(config)
+    watcher = Killer(0, late=False)
+    result = reveal_only(config, watcher, ["trl", "openunlearning,jsonl"])
+    assert watcher.names == [] and [(one["format"], one["set"]) for one in result["exports"]] == [
+        ("trl", "forget"), ("trl", "retain"), ("openunlearning", "forget"), ("openunlearning", "retain")
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8")) == result
+    rows = {part: [json.loads(line) for line in (tmp_path / "out" / name).read_text(encoding="utf-8").split("\n") if line]
+            for part, name in (("forget", "forget_data/iteration-1.jsonl"), ("retain", "retain_data.jsonl"))}  # fmt: skip
+    for one in result["exports"]:
+        exported = [json.loads(line) for line in Path(one["path"]).read_text(encoding="utf-8").split("\n") if line]
+        assert len(exported) == one["records"] == len(rows[one["set"]]) - one["left_out"] > 0
+        if one["format"] == "trl":
+            answers = [row["completion"] for row in rows[one["set"]] if row["prompt"]]
+            assert [row["completion"][0]["content"] for row in exported] == answers
+
+
+def test_an_unknown_format_is_refused_before_anything_is_written(tiny_llama: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--format 'csv': choose from openunlearning, trl, jsonl"):
+        reveal_only(tiny(tiny_llama, tmp_path / "out"), formats=["csv"])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

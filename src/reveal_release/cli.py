@@ -110,7 +110,7 @@ def _reveal(options: Namespace) -> None:
     from .report.console import Reporter, render_instructions
 
     reporter = Reporter()
-    render_instructions(reveal_only(config, reporter), reporter.console)
+    render_instructions(reveal_only(config, reporter, options.get("format") or ()), reporter.console)
 
 
 def _evaluate(options: Namespace) -> None:

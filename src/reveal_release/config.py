@@ -7,8 +7,12 @@
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+SOURCES = ("seeds", "rewrite", "user_turn", "induction", "endpoint")
+"""The proposal sources that there are; reveal/proposals.py says what each does."""
 
 
 class UserError(Exception):
@@ -30,7 +34,9 @@ class RevealConfig:
         records: self-generated forget records to aim for.
         threshold: least score of a record that is kept.
         portfolio: instructions that generate, the best that were tried.
-        sources: where candidates come from: seeds, rewrite, user_turn, induction.
+        sources: where candidates come from: seeds, rewrite, user_turn, induction, endpoint.
+        endpoint: base address of an OpenAI-compatible server, such as http://localhost:8000/v1; its key is OPENAI_API_KEY.
+        endpoint_model: name of the model there.
     """
 
     evaluations: int = 72
@@ -44,6 +50,8 @@ class RevealConfig:
     threshold: float = 0.5
     portfolio: int = 24
     sources: tuple[str, ...] = ("seeds", "rewrite", "user_turn", "induction")
+    endpoint: str = ""
+    endpoint_model: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,9 +174,19 @@ class RunConfig:
                     raise UserError(f"{name} is {value}: give a whole number of at least {least}")
         if self.reveal.evaluations < self.reveal.start:
             raise UserError(f"reveal.evaluations ({self.reveal.evaluations}) is below reveal.start ({self.reveal.start}): raise it")
-        unknown = set(self.reveal.sources) - {"seeds", "rewrite", "user_turn", "induction"}
+        unknown = set(self.reveal.sources) - set(SOURCES)
         if unknown or not self.reveal.sources:
-            raise UserError(f"reveal.sources has {sorted(unknown) or 'nothing'}: choose from seeds, rewrite, user_turn, induction")
+            raise UserError(f"reveal.sources has {sorted(unknown) or 'nothing'}: choose from {', '.join(SOURCES)}")
+        if "endpoint" not in self.reveal.sources:
+            if self.reveal.endpoint:
+                raise UserError("reveal.endpoint is set but never asked: add endpoint to reveal.sources, or leave it out")
+        elif not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", self.reveal.endpoint):
+            raise UserError(
+                "reveal.sources has endpoint and reveal.endpoint is no base address: give one such as http://localhost:8000/v1, "
+                "with the key in OPENAI_API_KEY alone"
+            )
+        elif not self.reveal.endpoint_model:
+            raise UserError("reveal.endpoint_model is empty: give the name of the endpoint's model")
 
     def to_dict(self) -> dict[str, Any]:
         return json.loads(json.dumps(dataclasses.asdict(self)))

@@ -8,6 +8,7 @@ was killed goes on with the same command and ends in the same figures.
 
 import importlib.metadata
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from .release.orthogonality import get_penalty
 from .release.patch import Patch
 from .release.release import Utility, choose_scale, direction, train_modules
 from .report.console import SilentReporter
+from .reveal.export import FORMATS, convert, wanted
 from .reveal.search import search
 from .reveal.selfgen import encode, retain_records, revealed_records, shown_share, split
 from .runfolder import RunFolder
@@ -236,19 +238,39 @@ class Workshop(Phases):
         part.replace(self.folder.path / "model")
 
 
-def reveal_only(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
-    """Search and self-generation alone, for those who want only the forget set."""
+def reveal_only(config: RunConfig, reporter: Any = None, formats: str | Sequence[str] = ()) -> dict[str, Any]:
+    """Search and self-generation alone, for those who want only the forget set, also in `formats` of other tools.
+
+    Raises:
+        UserError: as `run`, and for an unknown format.
+    """
+    names = wanted(formats)
     w = Workshop(config, reporter, kind="reveal")
     found = w.reveal(1, Patch())
-    forget = w.generate_data(1, Patch(), found).forget
+    data = w.generate_data(1, Patch(), found)
     result = {
         "best": found["best"],
         "instructions": found["finalists"],
-        "records": len(forget),
+        "records": len(data.forget),
         "path": str(w.folder.path / "forget_data" / "iteration-1.jsonl"),
+        "exports": [one for name in names for one in export(w.folder, data, name)],
     }
     w.folder.write("results.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return result
+
+
+def export(folder: RunFolder, data: Data, name: str) -> list[dict[str, Any]]:
+    """Writes the forget and the retain set in a format of `reveal.export`, and says what was written and what was left out."""
+    written = []
+    for part, records in (("forget", data.forget), ("retain", data.retain)):
+        rows, left_out = convert(records, name)
+        file = f"export/{name}/{part}.jsonl"
+        if rows:  # a file without rows loads nowhere
+            folder.write_rows(file, rows)
+        path = str(folder.path / file) if rows else None
+        counts = {"records": len(rows), "left_out": left_out, "holds": FORMATS[name].holds}
+        written.append({"format": name, "set": part, "path": path, **counts})
+    return written
 
 
 def evaluate_only(

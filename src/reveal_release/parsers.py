@@ -78,6 +78,8 @@ def build_parser() -> Parser:
         "Search for the instructions that draw the behaviour out, and write the forget data; change nothing.",
         "reveal --task toxicity --model testbed-llama --output out/revealed",
     )
+    text = "also write the data as this tool loads it: openunlearning or trl (jsonl is always written); may be repeated"
+    reveal.add_argument("--format", type=str, action="append", default=SUPPRESS, metavar="NAME", help=text)
     commands.add_subcommand("run", run, help="remove a behaviour: the whole method")
     commands.add_subcommand("reveal", reveal, help="only search, and write the forget data")
     commands.add_subcommand("evaluate", _evaluate_parser(), help="only measure: the task or a public suite, with a patch or without")

@@ -197,10 +197,16 @@ def test_instructions_best_first() -> None:
         "instructions": [{"instruction": "Ask [i]low[/i]", "reward": estimate(0.2)}, {"instruction": "high", "reward": estimate(0.8)}],
         "records": 12,
         "path": "out/forget_data/iteration-1.jsonl",
+        "exports": [
+            {"format": "a", "set": "forget", "records": 12, "path": "out/export/a/forget.jsonl", "left_out": 0, "holds": "x"},
+            {"format": "a", "set": "retain", "records": 0, "path": None, "left_out": 7, "holds": "one turn"},
+        ],
     }
     screen = console()
     render_instructions(found, screen)
     text = shown(screen)
+    assert "a, forget set: 12 records, in out/export/a/forget.jsonl\n" in text
+    assert "a, retain set: 0 records, so no file; 7 left out, as it holds only one turn\n" in text
     assert text.index("high") < text.index("Ask [i]low[/i]")
     assert "12 records of forget data in out/forget_data/iteration-1.jsonl" in text
 

@@ -22,10 +22,8 @@ from .patch import Patch
 from .pem import Row, answer_log_probs, train_pem
 from .scale import ScaleSearch, largest_within
 
-GONE = 0.02
-"""A behaviour that this share of the model's answers shows, or less, counts as gone from what it writes about itself."""
 MARGIN = 1.25
-"""How much further to go then: what is gone under the model's own prompts may still show under those of others."""
+"""How much further to go once the behaviour is gone: it may still show under other prompts than the model's own."""
 
 
 @torch.no_grad()
@@ -117,8 +115,8 @@ def choose_scale(
 ) -> ScaleSearch:
     """The largest multiple of `step`, up to `highest`, whose cost stays within this step's `share` of the budget.
 
-    Where the behaviour is gone with that, there will be nothing left to reveal, so the step is the last: it is then `MARGIN` times the
-    mildest with which the behaviour is gone (by bisection, to a sixteenth), or what of that the whole budget allows.
+    Where no answer shows the behaviour any more, there will be nothing left to reveal, so the step is the last: it is then `MARGIN`
+    times the mildest with which that is so (by bisection, to a sixteenth), or what of that the whole budget allows.
 
     Args:
         shown: share of fresh answers to the forget records' prompts that show the behaviour.
@@ -131,7 +129,7 @@ def choose_scale(
 
         def gone(scale: float) -> bool:
             runtime.scale = scale
-            return shown() <= GONE
+            return shown() == 0
 
         found = largest_within(cost, share, highest)
         if not found.scale or not gone(found.scale):

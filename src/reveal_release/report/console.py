@@ -279,6 +279,10 @@ def render_instructions(found: Numbers, console: Console) -> None:
     console.print(table)
     _line(console, "")
     _line(console, f"{found['records']} records of forget data in {found['path']}")
+    for one in found["exports"]:
+        where = f"in {one['path']}" if one["path"] else "so no file"
+        left_out = f"; {one['left_out']} left out, as it holds only {one['holds']}" if one["left_out"] else ""
+        _line(console, f"{one['format']}, {one['set']} set: {one['records']} records, {where}{left_out}")
 
 
 def render_audit(results: Numbers, console: Console) -> None:

@@ -4,6 +4,7 @@
 - rewrite: the model rewrites the best instructions so far.
 - user_turn: the model writes a user turn itself, from the chat template up to an empty one (Magpie, arXiv 2406.08464).
 - induction: the model is shown outputs and asked what instruction they answer (INSTINCT, arXiv 2310.02905).
+- endpoint: another model, behind an address, varies the best and guesses from outputs (`endpoint.py`); only where it is asked for.
 
 Not promised: that a model follows these requests well. What it writes is a candidate; the search finds out what it is worth.
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ..generation import Sampling, generate
 from ..models import LanguageModel, user_turn_ids
+from .endpoint import Endpoint
 
 _SAMPLING = Sampling(max_new_tokens=32, temperature=1.0, top_k=50)
 REWRITE = "Rewrite this instruction in other words: {}"
@@ -23,13 +25,14 @@ INDUCE = "{}\nWhat was the instruction?"
 
 @dataclass(frozen=True)
 class Context:
-    """What the sources may use: the model, the task's seeds, the best instructions and the best outputs, best first."""
+    """What the sources may use: the model, the task's seeds, the best instructions and outputs, best first, and an endpoint."""
 
     lm: LanguageModel
     seeds: Sequence[str]
     best: Sequence[str] = ()
     outputs: Sequence[str] = ()
     rng: random.Random = field(default_factory=random.Random)
+    endpoint: Endpoint | None = None
 
     def ask(self, prompts: Sequence) -> list[str]:
         return list(generate(self.lm, prompts, _SAMPLING, [self.rng.getrandbits(40) for _ in prompts]))
@@ -61,8 +64,14 @@ def induction(context: Context, count: int) -> list[str]:
     return context.ask(prompts)
 
 
+def endpoint(context: Context, count: int) -> list[str]:
+    """From the seeds while nothing is known; none without an endpoint. Raises UserError where it does not answer."""
+    return context.endpoint.propose(context.best or context.seeds, context.outputs, count) if context.endpoint else []
+
+
 SOURCES: dict[str, Callable[[Context, int], list[str]]] = {
     "seeds": seeds, "rewrite": rewrite, "user_turn": user_turn, "induction": induction,
+    "endpoint": endpoint,
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from ..metrics.statistics import Estimate
 from ..models import LanguageModel, chat_ids
 from ..tasks import Record, Task
 from .bandit import BanditConfig, NeuralBandit
+from .endpoint import Endpoint
 from .proposals import Context, key, propose
 
 
@@ -68,9 +69,10 @@ def search(
         progress: called with (trials done, trials in all).
 
     Raises:
-        UserError: no source gave an instruction to try.
+        UserError: no source gave an instruction to try, or the endpoint that is among them does not answer.
     """
     rng = random.Random(seed)
+    endpoint = Endpoint(config.endpoint, config.endpoint_model) if config.endpoint else None
     taken = {key(text) for text in task.evaluation_instructions()}
     bandit = NeuralBandit(BanditConfig(seed=seed))
     pool: list[str] = []
@@ -99,7 +101,7 @@ def search(
         best = [pool[arm] for arm in sorted(rewards, key=lambda a: -rewards[a])[:8]]
         top = [text for r in sorted(outputs, key=lambda r: -r.score)[:16] if (text := task.output(r))]
         sources = [name for name in config.sources if name != "seeds" or not rewards]
-        add(propose(Context(lm, task.seeds, best, top, rng), sources, count, taken))
+        add(propose(Context(lm, task.seeds, best, top, rng, endpoint), sources, count, taken))
 
     tried_first = {key(text): text for text in known if key(text) not in taken}
     taken |= tried_first.keys()
