@@ -80,6 +80,7 @@ def test_stops_files_and_commands_are_told(results: dict[str, Any], tmp_path: Pa
     assert "2 iterations in 2 min 3 s, 2.0 GiB of memory, seed 7; stopped: nothing left to reveal" in text
     assert "results.json" in text and "report.html" not in text, "only what is there is listed"
     assert f"  reveal-release evaluate --config {tmp_path}/config.yaml --patch {tmp_path}/patch\n" in text
+    assert f"  reveal-release audit --config {tmp_path}/config.yaml --patch {tmp_path}/patch --output {tmp_path}-audit\n" in text
     code = [line.strip() for line in text.splitlines() if "PeftModel" in line]
     assert len(code) == 2
     for line in code:

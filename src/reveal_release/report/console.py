@@ -252,11 +252,13 @@ def _next(model: str, patch: str, config: Path, console: Console) -> None:
     loader = "reveal_release.models import load_model" if bundled else "transformers import AutoModelForCausalLM"
     base = f"load_model({model!r}).model" if bundled else f"AutoModelForCausalLM.from_pretrained({model!r})"
     _line(console, "")
-    _line(console, "Use the patch in Python, or measure it again", "bold")
+    _line(console, "Use the patch in Python, measure it again, or attack it", "bold")
     _line(console, f"  from peft import PeftModel; from {loader}")
     _line(console, f"  model = PeftModel.from_pretrained({base}, {patch!r})")
     _line(console, "")
-    _line(console, f"  reveal-release evaluate --config {shlex.quote(str(config))} --patch {shlex.quote(patch)}")
+    given = f"--config {shlex.quote(str(config))} --patch {shlex.quote(patch)}"
+    _line(console, f"  reveal-release evaluate {given}")
+    _line(console, f"  reveal-release audit {given} --output {shlex.quote(f'{config.parent}-audit')}")
 
 
 def render_metrics(metrics: Numbers, console: Console) -> None:
