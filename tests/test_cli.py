@@ -116,14 +116,14 @@ def test_flags_win_over_yaml_which_wins_over_defaults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["run", "reveal", "evaluate", "audit"])
 def test_printed_configuration_loads_to_the_same(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--release.orthogonality-weight", "1e-5", "--reveal.sources", "[seeds, rewrite]", "--save-merged", "--task", "ner"]
+    arguments = ["--release.keep", "{kl: 2, gauge-free: 1e-5}", "--reveal.sources", "[seeds, rewrite]", "--save-merged", "--task", "ner"]
     assert cli.main([command, *arguments, "--print-config"]) == 0
     text = capsys.readouterr().out
     path = tmp_path / "c.yaml"
     path.write_text(text)
     more = ["--patch", "p"] if command == "audit" else []  # what it cannot do without
     first = parsed(*arguments, *more, command=command)
-    assert first.release.orthogonality_weight == 1e-5 and first.task == "ner"
+    assert first.release.keep == {"kl": 2.0, "gauge-free": 1e-5} and first.task == "ner"
     assert parsed("--config", str(path), *more, command=command) == first
     assert cli.main([command, "--print_config", "--config", str(path)]) == 0
     assert capsys.readouterr().out == text

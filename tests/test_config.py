@@ -57,7 +57,7 @@ def test_counts_are_at_least_one(part: str, name: str) -> None:
 def leaves(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return [
         path for key, value in tree.items()
-        for path in (leaves(value, (*prefix, key)) if isinstance(value, dict) else [(*prefix, key)])
+        for path in (leaves(value, (*prefix, key)) if isinstance(value, dict) and not prefix else [(*prefix, key)])
     ]  # fmt: skip
 
 
@@ -65,7 +65,8 @@ def changed(path: tuple[str, ...]) -> RunConfig:
     """The defaults with one leaf changed to another value of its type."""
     part = RunConfig() if len(path) == 1 else getattr(RunConfig(), path[0])
     value = getattr(part, path[-1])
-    other = not value if isinstance(value, bool) else value + 1 if isinstance(value, int | float) else value[:-1] or "x"
+    number = isinstance(value, int | float)
+    other = not value if isinstance(value, bool) else value + 1 if number else {} if isinstance(value, dict) else value[:-1] or "x"
     part = replace(part, **{path[-1]: other})
     return part if len(path) == 1 else RunConfig(**{path[0]: part})
 

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import re
@@ -13,6 +14,9 @@ from typing import Any, Literal
 
 SOURCES = ("seeds", "rewrite", "user_turn", "induction", "endpoint")
 """The proposal sources that there are; reveal/proposals.py says what each does."""
+
+KEEP = ("kl", "l2", "olora", "olora-normalised", "gauge-free", "null-space", "activation-null-space")
+"""The ways to keep what must stay that there are; release/keep/ has one file each."""
 
 
 class UserError(Exception):
@@ -66,10 +70,11 @@ class ReleaseConfig:
         learning_rate: peak learning rate, falling to 0.
         retain_steps: steps of the retain module; 0 trains none.
         retain_records: self-generated records to aim for of what must not change.
-        anchor_weight: weight of the KL divergence from the starting model on those, beside the next-token loss on harmless answers.
-        anchor_scale: multiple of the step at which those anchors hold; the search for the scale moves about there.
-        orthogonality: penalty between the two modules: none, olora, olora-normalised, gauge-free.
-        orthogonality_weight: weight of that penalty (mu of O-LoRA).
+        keep: ways to keep what must stay, each with its weight: kl (divergence from the starting model on those records), olora,
+            olora-normalised, gauge-free (penalties on what the two modules share), l2 (of the change), null-space (the retain module
+            reads nothing that the forget module reads; any weight), activation-null-space (the share, below 1, of those records'
+            input energy whose directions no module reads). They combine; none is {}.
+        anchor_scale: multiple of the step at which kl holds; the search for the scale moves about there.
         forget_scale: lambda at which the retain module is trained; the search moves along the line through it.
         max_scale: largest multiple of that step the search may take.
     """
@@ -81,10 +86,8 @@ class ReleaseConfig:
     learning_rate: float = 7e-4
     retain_steps: int = 80
     retain_records: int = 480
-    anchor_weight: float = 4.0
+    keep: dict[str, float] = field(default_factory=lambda: {"kl": 4.0, "olora": 1e-4})
     anchor_scale: float = 2.0
-    orthogonality: str = "olora"
-    orthogonality_weight: float = 1e-4
     forget_scale: float = 0.3
     max_scale: float = 8.0
 
@@ -163,8 +166,12 @@ class RunConfig:
         _range("reveal.threshold", self.reveal.threshold, 0.001, 1.0)
         _range("release.layers", self.release.layers, 0.001, 1.0)
         _range("iterations", self.iterations, 1, 20)
-        if self.release.anchor_weight < 0 or self.release.orthogonality_weight < 0:
-            raise UserError("release.anchor_weight and orthogonality_weight must be at least 0")
+        for name, weight in self.release.keep.items():
+            if name not in KEEP:
+                near = difflib.get_close_matches(name, KEEP, n=1, cutoff=0.4)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise UserError(f"release.keep has {name!r}: {hint}choose from {', '.join(KEEP)}")
+            _range(f"release.keep of {name}", weight, 0.0, 0.999 if name == "activation-null-space" else 1e9)
         if min(self.release.forget_scale, self.release.max_scale, self.release.anchor_scale, self.release.learning_rate) <= 0:
             raise UserError("release.forget_scale, max_scale, anchor_scale and learning_rate must be above 0")
         for part in (self.reveal, self.release, self.evaluate):

@@ -20,7 +20,6 @@ from .generation import Progress, generate
 from .models import load_model
 from .phases import Phases, environment
 from .release.adapter import applied, fingerprint, is_fan_in_fan_out, load, merge_, save
-from .release.orthogonality import get_penalty
 from .release.patch import Patch
 from .release.release import Utility, choose_scale, direction, train_modules
 from .report.console import SilentReporter
@@ -76,7 +75,6 @@ class Workshop(Phases):
 
     def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run") -> None:
         config.check()
-        get_penalty(config.release.orthogonality)  # refuses an unknown name now, not after the search
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config = config

@@ -14,7 +14,7 @@ from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from types import NoneType
-from typing import Any, Literal, NoReturn, get_args, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse import DefaultHelpFormatter as TypedHelpFormatter
@@ -58,7 +58,8 @@ def settings(cls: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, Any
         if dataclasses.is_dataclass(hints[field.name]):
             yield from settings(hints[field.name], f"{prefix}{field.name}.")
         else:
-            yield prefix + field.name, hints[field.name], field.default, texts.get(field.name, "")
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            yield prefix + field.name, hints[field.name], default, texts.get(field.name, "")
 
 
 def build_parser() -> Parser:
@@ -272,4 +273,6 @@ def _expected(action: Action | None) -> str:
         return names[kind]
     if choices := [one for one in get_args(kind) if isinstance(one, str)]:
         return "one of " + ", ".join(choices)
+    if get_origin(kind) is dict:
+        return "names with numbers such as '{kl: 4, olora: 1e-4}'"
     return "a list such as '[seeds, rewrite]'" if get_args(kind) else "a value of another type"

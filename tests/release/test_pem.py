@@ -13,8 +13,9 @@ from reveal_release.config import ReleaseConfig, UserError
 from reveal_release.models import LanguageModel
 from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.release.pem import Row, answer_log_probs, linear_layers, train_pem, unlikelihood
+from reveal_release.release.pem import linear_layers, train_pem, unlikelihood
 from reveal_release.release.release import mean_nll
+from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 
@@ -104,36 +105,6 @@ def test_one_seed_one_module(lm: LanguageModel, rows: list[Row]) -> None:
     assert not any(torch.equal(one[n].A, other[n].A) for n in one)
 
 
-def test_log_probabilities_are_those_of_the_answer_tokens_alone(lm: LanguageModel, rows: list[Row]) -> None:
-    """Against each row by itself, unpadded, in float32."""
-    log_probs, targets = answer_log_probs(lm.model, rows, pad=1)
-    assert targets.tolist() == [token for ids, prompt in rows for token in ids[prompt:]]
-    with torch.no_grad():
-        alone = [F.log_softmax(lm.model(torch.tensor([ids])).logits[0, prompt - 1 : -1], -1) for ids, prompt in rows]
-    expected = torch.cat(alone)
-    assert log_probs.dtype == torch.float32
-    difference = (log_probs - expected).abs()  # of bfloat16 arithmetic
-    assert difference.mean() < 0.03 * expected.std() and torch.allclose(log_probs.exp().sum(-1), torch.ones(len(targets)), atol=1e-4)
-    nll = F.nll_loss(log_probs, targets).item()
-    by_hand = -sum(a[i, t].item() for a, (ids, p) in zip(alone, rows, strict=True) for i, t in enumerate(ids[p:])) / len(targets)
-    assert nll == pytest.approx(by_hand, abs=0.05) == mean_nll(lm, rows)
-
-
-def test_only_predictions_of_answer_tokens_have_a_gradient(lm: LanguageModel, rows: list[Row]) -> None:
-    kept: list[torch.Tensor] = []
-
-    def keep(module: nn.Module, args: tuple, out: torch.Tensor) -> torch.Tensor:
-        kept.append(out.detach().requires_grad_())
-        return kept[0]
-
-    handle = lm.model.get_output_embeddings().register_forward_hook(keep)
-    F.nll_loss(*answer_log_probs(lm.model, rows, pad=1)).backward()
-    handle.remove()
-    graded = kept[0].grad.abs().sum(-1) > 0
-    for row, (ids, prompt) in zip(graded, rows, strict=True):
-        assert row.nonzero().ravel().tolist() == list(range(prompt - 1, len(ids) - 1))
-
-
 def test_a_module_on_a_patched_model_is_trained_for_that_model(lm: LanguageModel, rows: list[Row]) -> None:
     patch = random_patch(lm.model, 0.5)
     plain = train_pem(lm, rows, CONFIG, steps=25, seed=1)
@@ -156,7 +127,7 @@ def test_anchors_are_held_to_the_unpatched_model_while_rows_are_learnt(name: str
     model: LanguageModel = request.getfixturevalue(name)
     learnt, anchors = rows[:2], rows[2:]
     base, patch = answers(model, anchors), random_patch(model.model, 0.3)
-    config = replace(CONFIG, anchor_weight=6.0)
+    config = replace(CONFIG, keep={"kl": 6.0})
     with applied(model.model, patch) as runtime:
         away, before = kl(answers(model, anchors), base), mean_nll(model, learnt)
         with untouched(model):  # the patch is still on
@@ -178,7 +149,7 @@ def test_anchors_without_a_teacher_hold_the_model_as_it_is(lm: LanguageModel, ro
         base, before = answers(lm, anchors), mean_nll(lm, learnt)
         moved = {}
         for weight in (0.0, 1.0, 20.0):
-            found = train_pem(lm, learnt, replace(CONFIG, anchor_weight=weight), steps=40, seed=1, anchors=anchors)
+            found = train_pem(lm, learnt, replace(CONFIG, keep={"kl": weight}), steps=40, seed=1, anchors=anchors)
             with applied(lm.model, found):
                 moved[weight] = kl(answers(lm, anchors), base)
                 assert mean_nll(lm, learnt) < before - 0.5
@@ -190,7 +161,7 @@ def test_anchors_hold_where_the_step_will_stand(lm: LanguageModel, rows: list[Ro
     learnt, anchors = rows[:2], rows[2:]
     base, moved = answers(lm, anchors), {}
     for scale in (1.0, 3.0):
-        found = train_pem(lm, learnt, replace(CONFIG, anchor_weight=6.0, anchor_scale=scale), steps=60, seed=1, anchors=anchors)
+        found = train_pem(lm, learnt, replace(CONFIG, keep={"kl": 6.0}, anchor_scale=scale), steps=60, seed=1, anchors=anchors)
         with applied(lm.model, found, 3.0):
             moved[scale] = kl(answers(lm, anchors), base)
     assert moved[3.0] < 0.5 * moved[1.0]
@@ -217,7 +188,7 @@ def test_the_penalty_keeps_two_modules_apart(lm: LanguageModel, rows: list[Row])
     first = train_pem(lm, rows, CONFIG, steps=20, seed=1)
 
     def overlap(weight: float) -> float:
-        config = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3, orthogonality="olora", orthogonality_weight=weight)
+        config = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3, keep={"olora": weight})
         second = train_pem(lm, rows, config, steps=20, seed=1, frozen=first)  # the same seed: the same start
         return sum((first[n].A @ second[n].A.T).abs().sum().item() for n in first)
 

@@ -15,8 +15,9 @@ from reveal_release.models import LanguageModel
 from reveal_release.release import release
 from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.release.pem import Row, answer_log_probs, train_pem
+from reveal_release.release.pem import train_pem
 from reveal_release.release.release import MARGIN, Utility, choose_scale, direction, mean_nll, train_modules
+from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 from reveal_release.testbed.heldout import wikitext

@@ -4,21 +4,20 @@ The forget PEM ΔW_f = B_f A_f is trained first and frozen; the retain PEM ΔW_r
 Where the two act on the same directions, taking one out also moves the other. A penalty is added to the
 second PEM's loss,
 
-    loss + μ · get_penalty("olora")(trainable, frozen)
+    loss + μ · olora(trainable, frozen)
 
 where both arguments map module names to anything with `.A` (r, in) and `.B` (out, r): the live parameters,
 from `release.adapter.trainable_factors(peft_model)`, and a `Patch`.
 
 | name               | for one module                | over modules | what lowers it too                     |
 | ------------------ | ----------------------------- | ------------ | -------------------------------------- |
-| `none`             | 0                             |              |                                        |
 | `olora`            | Σ_ij abs(A_f A_rᵀ)_ij         | sum          | shrinking A_r while B_r grows          |
-| `olora-normalised` | mean_ij abs(cos) of rows of A | mean         | a change of basis (A -> GA, B -> BG⁻¹) |
-| `gauge-free`       | cos² between ΔW_f and ΔW_r    | mean         | nothing; but rows of A may be shared   |
+| `olora_normalised` | mean_ij abs(cos) of rows of A | mean         | a change of basis (A -> GA, B -> BG⁻¹) |
+| `gauge_free`       | cos² between ΔW_f and ΔW_r    | mean         | nothing; but rows of A may be shared   |
 
 `olora` is what the published code of O-LoRA computes (Wang et al., arXiv 2310.14152; the paper's equation
 squares the entries, with the same zeros): not normalised by rank, width or the number of modules, so its μ
-does not carry over between models. The other two lie in [0, 1]. `gauge-free` asks for less than the others:
+does not carry over between models. The other two lie in [0, 1]. `gauge_free` asks for less than the others:
 ΔW_f and ΔW_r may read the same inputs, as long as their B's keep the products apart.
 
 All compute in float32 (call them outside autocast), on the trainable side's device; keep the frozen patch
@@ -30,8 +29,7 @@ the nonlinearities and in the layers above.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import torch
@@ -52,47 +50,6 @@ class Factors(Protocol):
     def B(self) -> Tensor: ...
 
 
-Penalty = Callable[[Mapping[str, Factors], Mapping[str, LowRank]], Tensor]
-"""penalty(trainable, frozen) -> scalar tensor, differentiable in the trainable factors."""
-
-_PENALTIES: dict[str, Penalty] = {}
-
-
-def register_penalty(name: str) -> Callable[[Penalty], Penalty]:
-    """Decorator that makes a penalty known under `name`.
-
-    Raises:
-        ValueError: if the name is taken.
-    """
-
-    def add(penalty: Penalty) -> Penalty:
-        if name in _PENALTIES:
-            raise ValueError(f"a penalty named {name!r} is already registered")
-        _PENALTIES[name] = penalty
-        return penalty
-
-    return add
-
-
-def penalty_names() -> list[str]:
-    """The registered names, sorted."""
-    return sorted(_PENALTIES)
-
-
-def get_penalty(name: str) -> Penalty:
-    """The penalty registered under `name`.
-
-    Raises:
-        UserError: if there is none; the message offers the nearest name.
-    """
-    if name in _PENALTIES:
-        return _PENALTIES[name]
-    near = difflib.get_close_matches(name, _PENALTIES, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(
-        f"there is no orthogonality penalty {name!r}; {hint}choose one of: {', '.join(penalty_names())}"
-    )
-
 
 def _pairs(
     trainable: Mapping[str, Factors], frozen: Mapping[str, LowRank]
@@ -102,27 +59,18 @@ def _pairs(
     if not shared:
         raise UserError(
             "the two PEMs have no module in common, so there is no orthogonality penalty between them; "
-            "train both on overlapping target modules of one base model, or choose the penalty 'none'"
+            "train both on overlapping target modules of one base model, or leave the penalty out of release.keep"
         )
     for name in shared:
         A, B = trainable[name].A, trainable[name].B
         yield A.float(), B.float(), frozen[name].A.to(A.device), frozen[name].B.to(B.device)
 
 
-@register_penalty("none")
-def no_penalty(trainable: Mapping[str, Factors], frozen: Mapping[str, LowRank]) -> Tensor:
-    """Zero."""
-    factors = next(iter(trainable.values()), None)
-    return torch.zeros((), device=None if factors is None else factors.A.device)
-
-
-@register_penalty("olora")
 def olora(trainable: Mapping[str, Factors], frozen: Mapping[str, LowRank]) -> Tensor:
     """O-LoRA as its code has it: Σ over modules and entries of |A_f A_rᵀ|. In [0, ∞)."""
     return torch.stack([(A_f @ A_r.T).abs().sum() for A_r, _, A_f, _ in _pairs(trainable, frozen)]).sum()
 
 
-@register_penalty("olora-normalised")
 def olora_normalised(trainable: Mapping[str, Factors], frozen: Mapping[str, LowRank]) -> Tensor:
     """Mean |cosine| between a row of A_f and a row of A_r, over pairs of rows, then over modules. In [0, 1].
 
@@ -131,7 +79,6 @@ def olora_normalised(trainable: Mapping[str, Factors], frozen: Mapping[str, LowR
     return torch.stack([_row_cosine(A_f, A_r) for A_r, _, A_f, _ in _pairs(trainable, frozen)]).mean()
 
 
-@register_penalty("gauge-free")
 def gauge_free(trainable: Mapping[str, Factors], frozen: Mapping[str, LowRank]) -> Tensor:
     """Mean over modules of cos²(ΔW_f, ΔW_r) = ⟨ΔW_f, ΔW_r⟩² / (‖ΔW_f‖² ‖ΔW_r‖²). In [0, 1].
 
@@ -194,7 +141,7 @@ def _project(A: Tensor, basis: Tensor) -> Tensor:
     if basis.shape[1] >= basis.shape[0]:
         raise UserError(
             f"the frozen PEM uses all {basis.shape[0]} input dimensions of a module, which leaves no null "
-            "space for the second one; lower its rank, truncate the frozen patch, or use a penalty instead"
+            "space for the second one; lower its rank, truncate the frozen patch, or use a penalty of release.keep instead"
         )
     q = basis.to(A.device, A.dtype if A.dtype == torch.float64 else torch.float32)
     out = A.detach().to(q.dtype)
@@ -234,7 +181,7 @@ def overlap(patch_f: Patch, patch_r: Patch) -> dict[str, float]:
     """How much two finished patches overlap, for reports.
 
     Returns:
-        `row_cosine`: mean |cosine| of the rows of A_f and A_r (what `olora-normalised` penalises), in [0, 1].
+        `row_cosine`: mean |cosine| of the rows of A_f and A_r (what `olora_normalised` penalises), in [0, 1].
         `subspace_cosine`: mean cosine of the principal angles between the two row spaces, averaged over
             modules, in [0, 1]: 0 for orthogonal spaces, 1 where one holds the other. Does not depend on the
             basis.

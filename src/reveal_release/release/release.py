@@ -19,7 +19,8 @@ from ..models import LanguageModel
 from ..testbed.heldout import wikitext
 from .adapter import applied
 from .patch import Patch
-from .pem import Row, answer_log_probs, train_pem
+from .pem import train_pem
+from .rows import Row, answer_log_probs
 from .scale import ScaleSearch, largest_within
 
 MARGIN = 1.25
@@ -85,7 +86,7 @@ def train_modules(
     def shifted(offset: int) -> Progress:
         return lambda done, _: progress(offset + done, total) if progress else None
 
-    forget_pem = train_pem(lm, forget, config, steps=config.steps, seed=seed, progress=shifted(0))
+    forget_pem = train_pem(lm, forget, config, steps=config.steps, seed=seed, role="forget", anchors=retain, progress=shifted(0))
     if not config.retain_steps:
         return forget_pem, Patch()
     with applied(lm.model, forget_pem.negate(), config.forget_scale) as subtracted:

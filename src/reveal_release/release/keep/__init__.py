@@ -1,0 +1,20 @@
+"""Ways to keep what must stay, one a file, by the names that `release.keep` gives weights to. They combine."""
+
+from collections.abc import Mapping
+
+from .activations import ActivationNullSpace
+from .base import Keeper, Role, Training
+from .kl import KL
+from .l2 import L2
+from .null_space import HardNullSpace
+from .penalties import GaugeFree, OLoRA, OLoRANormalised
+
+KEEPERS: dict[str, type[Keeper]] = {
+    "kl": KL, "l2": L2, "olora": OLoRA, "olora-normalised": OLoRANormalised, "gauge-free": GaugeFree,
+    "null-space": HardNullSpace, "activation-null-space": ActivationNullSpace,
+}  # fmt: skip
+
+
+def keepers(weights: Mapping[str, float], role: Role, training: Training) -> list[Keeper]:
+    """Those of `weights` that are for a module of this role. Names are checked by `RunConfig.check`."""
+    return [KEEPERS[name](weight, training) for name, weight in weights.items() if role in KEEPERS[name].roles]

@@ -1,0 +1,51 @@
+"""Rows that modules are trained on: batches of them, and the log-probabilities of their answers."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+WINDOW = 8
+"""Most batches whose rows are sorted by length together."""
+
+Row = tuple[list[int], int]
+"""Token ids and the length of the prompt among them."""
+
+
+def batches(rows: Sequence[Row], size: int, generator: torch.Generator) -> Iterator[list[Row]]:
+    """Batches without end, each epoch in a new order. Rows of a batch are of like length, so that little of it is padding."""
+    queue: list[int] = []
+    count = max(1, min(WINDOW, len(rows) // size))  # of an epoch at most, or a batch would hold one row many times
+    while True:
+        while len(queue) < count * size:
+            queue += torch.randperm(len(rows), generator=generator).tolist()
+        window, queue = sorted(queue[: count * size], key=lambda i: len(rows[i][0])), queue[count * size :]
+        for start in torch.randperm(count, generator=generator).tolist():
+            yield [rows[i] for i in window[start * size : (start + 1) * size]]
+
+
+def padded(rows: Sequence[Row], pad: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids, attention mask, and whether a token belongs to an answer: each (rows, longest), padded on the right."""
+    length = max(len(ids) for ids, _ in rows)
+    inputs = torch.full((len(rows), length), pad, dtype=torch.long)
+    mask = torch.zeros_like(inputs)
+    answer = torch.zeros(len(rows), length, dtype=torch.bool)
+    for i, (ids, prompt) in enumerate(rows):
+        inputs[i, : len(ids)] = torch.tensor(ids)
+        mask[i, : len(ids)] = 1
+        answer[i, prompt : len(ids)] = True
+    return inputs.to(device), mask.to(device), answer.to(device)
+
+
+def answer_log_probs(model: torch.nn.Module, rows: Sequence[Row], pad: int) -> tuple[Tensor, Tensor]:
+    """Log-probabilities at the answer tokens of all rows, one after the other.
+
+    Returns:
+        (N, V) float32 log-probabilities and (N,) target ids, N being the number of answer tokens in the batch.
+    """
+    device = next(model.parameters()).device
+    inputs, mask, answer = padded(rows, pad, device)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        logits = model(input_ids=inputs, attention_mask=mask, use_cache=False).logits
+    # Shifted: the logits at a position predict the next token. Only answer positions are normalised.
+    return torch.log_softmax(logits[:, :-1][answer[:, 1:]].float(), dim=-1), inputs[:, 1:][answer[:, 1:]]

@@ -1,0 +1,67 @@
+"""Batches of rows, and the log-probabilities of their answers against each row by itself."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from reveal_release.models import LanguageModel
+from reveal_release.release.release import mean_nll
+from reveal_release.release.rows import Row, answer_log_probs, batches, padded
+from reveal_release.reveal.selfgen import encode
+from reveal_release.tasks import Record
+
+TEXTS = (
+    ("Name it.", "The river."), ("Write a comment.", "They read a letter about the old bridge."),
+    ("Sing.", "No music here, she said."), ("Say what the weather is.", "New."),
+)  # fmt: skip
+
+
+@pytest.fixture
+def rows(lm: LanguageModel) -> list[Row]:
+    return encode(lm, [Record((("user", question),), answer, 0.0, question) for question, answer in TEXTS])
+
+
+def test_log_probabilities_are_those_of_the_answer_tokens_alone(lm: LanguageModel, rows: list[Row]) -> None:
+    """Against each row by itself, unpadded, in float32."""
+    log_probs, targets = answer_log_probs(lm.model, rows, pad=1)
+    assert targets.tolist() == [token for ids, prompt in rows for token in ids[prompt:]]
+    with torch.no_grad():
+        alone = [F.log_softmax(lm.model(torch.tensor([ids])).logits[0, prompt - 1 : -1], -1) for ids, prompt in rows]
+    expected = torch.cat(alone)
+    assert log_probs.dtype == torch.float32
+    difference = (log_probs - expected).abs()  # of bfloat16 arithmetic
+    assert difference.mean() < 0.03 * expected.std() and torch.allclose(log_probs.exp().sum(-1), torch.ones(len(targets)), atol=1e-4)
+    nll = F.nll_loss(log_probs, targets).item()
+    by_hand = -sum(a[i, t].item() for a, (ids, p) in zip(alone, rows, strict=True) for i, t in enumerate(ids[p:])) / len(targets)
+    assert nll == pytest.approx(by_hand, abs=0.05) == mean_nll(lm, rows)
+
+
+def test_only_predictions_of_answer_tokens_have_a_gradient(lm: LanguageModel, rows: list[Row]) -> None:
+    kept: list[torch.Tensor] = []
+
+    def keep(module: nn.Module, args: tuple, out: torch.Tensor) -> torch.Tensor:
+        kept.append(out.detach().requires_grad_())
+        return kept[0]
+
+    handle = lm.model.get_output_embeddings().register_forward_hook(keep)
+    F.nll_loss(*answer_log_probs(lm.model, rows, pad=1)).backward()
+    handle.remove()
+    graded = kept[0].grad.abs().sum(-1) > 0
+    for row, (ids, prompt) in zip(graded, rows, strict=True):
+        assert row.nonzero().ravel().tolist() == list(range(prompt - 1, len(ids) - 1))
+
+
+def test_every_row_comes_once_an_epoch_and_a_batch_has_like_lengths() -> None:
+    rows = [([0] * n, 0) for n in range(1, 65)]
+    found = batches(rows, 8, torch.Generator().manual_seed(0))
+    for _ in range(2):
+        epoch = [next(found) for _ in range(8)]
+        assert sorted(len(ids) for batch in epoch for ids, _ in batch) == list(range(1, 65))
+        assert all(max(len(ids) for ids, _ in batch) - min(len(ids) for ids, _ in batch) == 7 for batch in epoch)
+
+
+def test_padding_is_masked_and_answers_are_marked() -> None:
+    inputs, mask, answer = padded([([5, 6, 7], 1), ([8], 0)], 9, torch.device("cpu"))
+    assert inputs.tolist() == [[5, 6, 7], [8, 9, 9]] and mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert answer.tolist() == [[False, True, True], [True, False, False]]
