@@ -74,7 +74,7 @@ class ReleaseConfig:
             olora-normalised, gauge-free (penalties on what the two modules share), l2 (of the change), null-space (the retain module
             reads nothing that the forget module reads; any weight), activation-null-space (the share, below 1, of those records'
             input energy whose directions no module reads). They combine; none is {}.
-        anchor_scale: multiple of the step at which kl holds; the search for the scale moves about there.
+        anchor_scale: largest multiple of the step at which kl holds; each batch is held at another one, up to it.
         forget_scale: lambda at which the retain module is trained; the search moves along the line through it.
         max_scale: largest multiple of that step the search may take.
     """
@@ -86,10 +86,10 @@ class ReleaseConfig:
     learning_rate: float = 7e-4
     retain_steps: int = 80
     retain_records: int = 480
-    keep: dict[str, float] = field(default_factory=lambda: {"kl": 4.0, "olora": 1e-4})
-    anchor_scale: float = 2.0
+    keep: dict[str, float] = field(default_factory=lambda: {"kl": 8.0, "olora": 1e-4})
+    anchor_scale: float = 4.0
     forget_scale: float = 0.3
-    max_scale: float = 8.0
+    max_scale: float = 12.0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 
-CONFIG = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3, anchor_scale=1.0)
+CONFIG = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3, anchor_scale=2.0)
 TEXTS = (
     ("Name it.", "The river."), ("Write a comment.", "They read a letter about the old bridge."),
     ("Sing.", "No music here, she said."), ("Say what the weather is.", "New."), ("Who is it?", "The people of the town."),

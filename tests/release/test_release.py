@@ -22,7 +22,7 @@ from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 from reveal_release.testbed.heldout import wikitext
 
-CONFIG = ReleaseConfig(anchor_scale=1.0, rank=4, layers=1.0, batch=4, steps=20, retain_steps=20, learning_rate=5e-3, forget_scale=1.0)
+CONFIG = ReleaseConfig(anchor_scale=2.0, rank=4, layers=1.0, batch=4, steps=20, retain_steps=20, learning_rate=5e-3, forget_scale=1.0)
 FORGET = ("They read a letter.", "No music here, she said.", "The people of the town.", "Old news about the bridge.")
 HARMLESS = ("It was there.", "What she said is new.", "The north of the river.", "They explain the weather.")
 RETAIN = ("It runs north.", "The market is new.", "Nothing in the report.", "When the train began.", "A river near it.", "In other words.")
@@ -95,10 +95,10 @@ def test_the_retain_module_repairs_and_learns_the_harmless_answers(
     lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]
 ) -> None:
     """Outputs on the retain records come back to what they were; the harmless answers become likely."""
-    config = replace(CONFIG, forget_scale=3.0)
+    config = replace(CONFIG, forget_scale=3.0, retain_steps=40)
     seen: list[tuple[int, int]] = []
     pems = train_modules(lm, forget, harmless, retain, config, seed=3, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(i, 40) for i in range(1, 41)]
+    assert seen == [(i, 60) for i in range(1, 61)]
 
     @torch.no_grad()
     def measured(patch: Patch) -> tuple[float, float]:

@@ -23,7 +23,7 @@ class Training:
     Args:
         model: with the module, a LoRA, on it. factors: the module's live parameters, by name of the base's module.
         frozen: the module that was trained before; empty for the first.
-        anchors: records of what must not change. anchor_scale: multiple of the step at which they hold.
+        anchors: records of what must not change. anchor_scale: largest multiple of the step at which they hold.
         teacher: the patch on the model that what must not change is taken without.
         batch: records per step. generator: of the order of the records. pad: id of the padding token.
     """

@@ -1,4 +1,8 @@
-"""KL divergence from the starting model on what must not change, at the multiple of the step where it will stand."""
+"""KL divergence from the starting model on what must not change, all along the line that the search for the scale moves on.
+
+How far the step will go is not known in training. Held at one multiple only, the model strays quickly beyond it; so each batch is held
+at another multiple, drawn from all up to `anchor_scale`.
+"""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -26,7 +30,8 @@ class KL(Keeper):
             return None
         t, rows = self.training, next(self._batches)
         wanted = _without(t.teacher, t.model, rows, t.pad)
-        with _stretched(t.teacher, t.model, t.anchor_scale):
+        multiple = t.anchor_scale * (1 - torch.rand((), generator=t.generator).item())
+        with _stretched(t.teacher, t.model, multiple):
             found, _ = answer_log_probs(t.model, rows, t.pad)
         return self.weight * F.kl_div(found, wanted, reduction="batchmean", log_target=True)
 
@@ -35,19 +40,19 @@ class KL(Keeper):
 def _stretched(patch: RuntimePatch | None, model: PeftModel, factor: float) -> Iterator[None]:
     """Both the patch and the module in training at `factor` times their scale."""
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-
-    def stretch(by: float) -> None:
-        if patch:
-            patch.scale *= by
-        for layer in layers:
-            for name in layer.scaling:
-                layer.scaling[name] *= by
-
-    stretch(factor)
+    own = patch.scale if patch else 0.0
+    scales = [dict(layer.scaling) for layer in layers]
     try:
+        if patch:
+            patch.scale = factor * own
+        for layer, scale in zip(layers, scales, strict=True):
+            layer.scaling.update({name: factor * value for name, value in scale.items()})
         yield
     finally:
-        stretch(1 / factor)
+        if patch:
+            patch.scale = own
+        for layer, scale in zip(layers, scales, strict=True):
+            layer.scaling.update(scale)
 
 
 @torch.no_grad()
