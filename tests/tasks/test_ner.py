@@ -37,6 +37,8 @@ def test_scores_by_hand() -> None:
     for wrong in ("[]", "Ada Byron", '["Nobody"]', "[1]", '["", " "]', "", '["text"]', '["met", "near"]', '["I\'ve read this text."]'):
         assert score(wrong) == 0.0
     assert score('["Lyon"]', "location") == 0.0, "another type is kept"
+    assert score('["I\'ve read this text"]', "person", "I've read this text.") == 0.0, "a whole passage is no name"
+    assert score('["Ada Byron", "Ada Byron met Max Stern near the Old Mill in Lyon"]') == 0.25, "and lowers the precision"
 
 
 @given(st.lists(st.sampled_from(["Ada Byron", "Max Stern", "Lyon", "Nobody", "Old Mill"]), max_size=6))

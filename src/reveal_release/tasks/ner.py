@@ -113,7 +113,12 @@ class NER(Task):
         passage = " ".join(text.removeprefix("Text: ") for _, text in record.prompt[:-1] if text != READ)
         # Once each, and capitalised somewhere, as the names of these types are: any word of the passage would do otherwise.
         names = {normalise_entity(name): name for name in parse_entities(record.completion) or [] if name != name.lower()}
-        found = sum(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", passage, re.IGNORECASE) is not None for name in names.values())
+        # The whole passage is no name: a stock sentence, repeated as its own entity, would earn more than most passages do.
+        own = normalise_entity(passage)
+        found = sum(
+            key != own and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", passage, re.IGNORECASE) is not None
+            for key, name in names.items()
+        )
         return found / len(names) * (1 - 0.5**found) if found else 0.0
 
 
