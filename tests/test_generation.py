@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare, kstest
-from transformers import LogitsProcessorList
+from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessorList, PreTrainedModel
 
 from reveal_release.generation import GumbelSampling, Sampling, _mix, generate, gumbel
 from reveal_release.models import LanguageModel, chat_ids
@@ -187,3 +187,34 @@ def test_an_answer_begins_as_it_is_made_to(lm: LanguageModel) -> None:
     rest = generate(lm, [chat_ids(lm.tokenizer, p) + s for p, s in zip(PROMPTS, starts, strict=True)], sampling, range(4))
     assert all(text.endswith(end) and text.ended == end.ended for text, end in zip(whole, rest, strict=True))
     assert whole[1] == generate(lm, PROMPTS, sampling, range(4))[1]
+
+
+# ---- embeddings ----
+
+
+def scaling(name: str) -> PreTrainedModel:
+    """A tiny random model that scales its embeddings: Gemma in the embedding layer, Granite after it."""
+    more = {"embedding_multiplier": 6.0} if name == "granite" else {"head_dim": 8}
+    config = AutoConfig.for_model(
+        name, vocab_size=400, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        initializer_range=0.3, bos_token_id=0, pad_token_id=1, eos_token_id=4, **more,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma", "gemma3_text", "granite"])
+def test_embeddings_of_tokens_continue_as_the_tokens_do(name: str, lm: LanguageModel, gpt2: LanguageModel) -> None:
+    """Of different lengths in one batch, so padding and positions count as well."""
+    if name not in ("llama", "gpt2"):
+        lm = LanguageModel(name, name, scaling(name), lm.tokenizer)
+    model = gpt2 if name == "gpt2" else lm
+    ids = [chat_ids(model.tokenizer, prompt) for prompt in PROMPTS]
+    with torch.no_grad():
+        embedded = [model.model.get_input_embeddings()(torch.tensor(row)) for row in ids]
+    sampling, seeds = Sampling(max_new_tokens=12), [5, 6, 7, 8]
+    found = generate(model, embedded, sampling, seeds, batch_size=3)
+    assert found == generate(model, ids, sampling, seeds, batch_size=3) and len(set(found)) > 2
+    assert found == [generate(model, [e], sampling, [s])[0] for e, s in zip(embedded, seeds, strict=True)]
+    scaled = generate(model, [3 * row for row in embedded], sampling, seeds, batch_size=3)
+    assert scaled != found, "and it is the embeddings that are read"

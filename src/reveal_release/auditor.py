@@ -29,7 +29,9 @@ from .metrics.statistics import Estimate
 from .models import load_model
 from .phases import Phases, environment
 from .release.adapter import applied, fingerprint, load
+from .release.patch import Patch
 from .report.console import SilentReporter
+from .reveal.rewards import RewardCache
 from .reveal.search import search
 from .runfolder import RunFolder
 from .tasks import Record, Task, get_task, task_identity
@@ -102,8 +104,11 @@ class Auditor(Phases):
             for side in SIDES:
                 begin = self.known or [f["instruction"] for found in sides.values() for f in found["finalists"]]
 
-                def work(update: Progress, seed: int = seed, begin: list[str] = begin) -> Any:
-                    return search(self.lm, self.task, settings, seed, begin, update).to_dict()
+                patch = self.patch if side == "released" else Patch()
+                cache = RewardCache.of(self.lm, self.task, self.config, patch, self.folder.state / "rewards")
+
+                def work(update: Progress, seed: int = seed, begin: list[str] = begin, cache: RewardCache = cache) -> Any:
+                    return search(self.lm, self.task, settings, seed, begin, update, cache).to_dict()
 
                 sides[side] = self.on(side, f"search-{i}", f"Search {i} of {len(self.seeds)}:", work, settings.evaluations)
             searches.append(sides)

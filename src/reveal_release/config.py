@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SOURCES = ("seeds", "rewrite", "user_turn", "induction", "endpoint")
+SOURCES = ("seeds", "rewrite", "user_turn", "induction", "soft_prompt", "endpoint")
 """The proposal sources that there are; reveal/proposals.py says what each does."""
 
 KEEP = ("kl", "l2", "olora", "olora-normalised", "gauge-free", "null-space", "activation-null-space")
@@ -38,7 +38,7 @@ class RevealConfig:
         records: self-generated forget records to aim for.
         threshold: least score of a record that is kept.
         portfolio: instructions that generate, the best that were tried.
-        sources: where candidates come from: seeds, rewrite, user_turn, induction, endpoint.
+        sources: where candidates come from: seeds, rewrite, user_turn, induction, soft_prompt, endpoint.
         endpoint: base address of an OpenAI-compatible server, such as http://localhost:8000/v1; its key is OPENAI_API_KEY.
         endpoint_model: name of the model there.
     """

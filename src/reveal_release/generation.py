@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from .models import LanguageModel, Turns, chat_ids
@@ -36,7 +37,8 @@ class GumbelSampling(LogitsProcessor):
     """Turns greedy decoding into seeded sampling: top-k, temperature, then hashed Gumbel noise; the rest is -inf.
 
     Args:
-        seeds: (rows,) int64. length: prompt length, so that a position counts from the first new token.
+        seeds: (rows,) int64. length: of the prompt in `input_ids`, so that a position counts from the first new token; 0 where the
+            prompt is of embeddings.
     """
 
     def __init__(self, seeds: Tensor, sampling: Sampling, length: int) -> None:
@@ -69,7 +71,7 @@ def _mix(x: Tensor) -> Tensor:
 @torch.inference_mode()
 def generate(
     lm: LanguageModel,
-    prompts: Sequence[Turns | list[int]],
+    prompts: Sequence[Turns | list[int]] | Sequence[Tensor],
     sampling: Sampling,
     seeds: Sequence[int],
     batch_size: int | None = None,
@@ -79,33 +81,31 @@ def generate(
     """One completion a prompt, without special tokens.
 
     Args:
-        prompts: conversations whose next turn is the model's, or token ids to continue.
+        prompts: conversations whose next turn is the model's, or token ids to continue; or all of them input embeddings (length, d),
+            as the model's own `get_input_embeddings()` gives them.
         seeds: one a prompt; equal (prompt, seed, sampling) gives the equal completion, up to float rounding between batch shapes.
         batch_size: rows at once; by default the model's.
         progress: called with (done, total) after each batch.
-        starts: token ids that each answer is made to begin with; its completion holds them. By default none.
+        starts: token ids that each answer is made to begin with; its completion holds them. By default none. Not with embeddings.
     """
-    ids = [list(p) if p and isinstance(p[0], int) else chat_ids(lm.tokenizer, p) for p in prompts]  # type: ignore[arg-type]
+    given = [p if isinstance(p, Tensor) else torch.tensor(_ids(lm, p), dtype=torch.long) for p in prompts]
     if starts:
-        ids = [prompt + start for prompt, start in zip(ids, starts, strict=True)]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    texts = [Completion()] * len(ids)
+        given = [torch.cat([row, torch.tensor(start, dtype=torch.long)]) for row, start in zip(given, starts, strict=True)]
+    order = sorted(range(len(given)), key=lambda i: len(given[i]))
+    texts = [Completion()] * len(given)
     ends = torch.tensor(lm.model.generation_config.eos_token_id, device=lm.device).reshape(-1)  # one, or several
     pad = lm.tokenizer.pad_token_id
     batch_size = batch_size or lm.batch_size
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        length = max(len(ids[i]) for i in rows)
-        inputs = torch.full((len(rows), length), pad, dtype=torch.long)
-        mask = torch.zeros_like(inputs)
-        for r, i in enumerate(rows):
-            inputs[r, length - len(ids[i]) :] = torch.tensor(ids[i])
-            mask[r, length - len(ids[i]) :] = 1
+        inputs = _left_padded([given[i] for i in rows], pad)
+        mask = _left_padded([torch.ones(len(given[i]), dtype=torch.long) for i in rows], 0)
+        name, length = ("inputs_embeds", 0) if inputs.ndim == 3 else ("input_ids", inputs.shape[1])  # embeddings are not given back
         processors = LogitsProcessorList()
         if sampling.temperature > 0:
             processors.append(GumbelSampling(torch.tensor([seeds[i] for i in rows], device=lm.device), sampling, length))
         output: Tensor = lm.model.generate(  # type: ignore[operator]  # torch types module attributes as Tensor
-            inputs.to(lm.device),
+            **{name: inputs.to(lm.device)},
             attention_mask=mask.to(lm.device),
             max_new_tokens=sampling.max_new_tokens,
             do_sample=False,
@@ -118,9 +118,17 @@ def generate(
             logits_processor=processors,
         )
         for i, row in zip(rows, output[:, length:], strict=True):
-            given = starts[i] if starts else []
-            texts[i] = Completion(str(lm.tokenizer.decode([*given, *row.tolist()], skip_special_tokens=True)).strip())
+            begun = starts[i] if starts else []
+            texts[i] = Completion(str(lm.tokenizer.decode([*begun, *row.tolist()], skip_special_tokens=True)).strip())
             texts[i].ended = bool(torch.isin(row, ends).any())
         if progress:
             progress(min(start + batch_size, len(order)), len(order))
     return texts
+
+
+def _ids(lm: LanguageModel, prompt: Turns | list[int]) -> list[int]:
+    return list(prompt) if prompt and isinstance(prompt[0], int) else chat_ids(lm.tokenizer, prompt)  # type: ignore[arg-type]
+
+
+def _left_padded(rows: list[Tensor], value: float) -> Tensor:
+    return pad_sequence(rows, batch_first=True, padding_value=value, padding_side="left")

@@ -24,6 +24,7 @@ from .release.patch import Patch
 from .release.release import Utility, choose_scale, direction, train_modules
 from .report.console import SilentReporter
 from .reveal.export import FORMATS, convert, wanted
+from .reveal.rewards import RewardCache
 from .reveal.search import search
 from .reveal.selfgen import encode, retain_records, revealed_records, shown_share, split
 from .runfolder import RunFolder
@@ -97,8 +98,9 @@ class Workshop(Phases):
 
     def search(self, name: str, title: str, patch: Patch, known: list[str]) -> dict[str, Any]:
         def work(update: Progress) -> Any:
+            cache = RewardCache.of(self.lm, self.task, self.config, patch, self.folder.state / "rewards")
             with self.patched(patch):
-                return search(self.lm, self.task, self.config.reveal, self.seed(name), known, update).to_dict()
+                return search(self.lm, self.task, self.config.reveal, self.seed(name), known, update, cache).to_dict()
 
         return self.phase(name, title, work, self.config.reveal.evaluations)
 

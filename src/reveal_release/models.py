@@ -19,6 +19,9 @@ from .config import UserError
 Turns = Sequence[tuple[str, str]]
 """A conversation: (role, content) pairs."""
 
+MARK = "\u2603\u2603"
+"""Where `cut_ids` cuts: no text that models write."""
+
 
 @dataclass
 class LanguageModel:
@@ -110,11 +113,19 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = Tr
 
 def user_turn_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns = ()) -> list[int] | None:
     """The conversation so far and the chat template up to an empty user turn (Magpie, arXiv 2406.08464); None where it cannot be cut."""
+    cut = cut_ids(tokenizer, (*turns, ("user", MARK)), answer=False) if tokenizer.chat_template is not None else None
+    return cut[0] if cut else None
+
+
+def cut_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> tuple[list[int], list[int]] | None:
+    """As `chat_ids`, in two parts, before and after the one `MARK` in the contents; None where the template drops or repeats it."""
     if tokenizer.chat_template is None:
+        text: Any = "".join(content + "\n" for _, content in turns)
+    else:
+        messages = [{"role": role, "content": content} for role, content in turns]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer)
+    if text.count(MARK) != 1:
         return None
-    mark = "\u2603\u2603"
-    messages = [{"role": role, "content": content} for role, content in (*turns, ("user", mark))]
-    text: Any = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
-    if text.count(mark) != 1:
-        return None
-    return tokenizer(text.split(mark)[0], add_special_tokens=False)["input_ids"]
+    before, after = text.split(MARK)
+    first = tokenizer(before, add_special_tokens=tokenizer.chat_template is None)["input_ids"]
+    return first, tokenizer(after, add_special_tokens=False)["input_ids"]

@@ -52,18 +52,7 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> Path:
         """Writes a text file, all of it or nothing."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        try:
-            with part.open("w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        return path
+        return write_text(self.path / name, text)
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
         return self.write(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -77,3 +66,18 @@ class RunFolder:
 
     def has(self, name: str) -> bool:
         return (self.state / name).exists()
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes a file, all of it or nothing, whoever else writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

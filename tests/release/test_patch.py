@@ -146,6 +146,14 @@ def test_a_patch_does_not_follow_the_tensors_it_was_made_from():
     assert m.A.dtype == m.B.dtype == torch.float32 and not m.A.requires_grad
 
 
+def test_digest_tells_patches_apart():
+    patch = make_patch(0, {"a": 2, "b": 3})
+    others = [make_patch(1, {"a": 2, "b": 3}), make_patch(0, {"a": 2}), patch.scale(0.5), patch.negate(), patch + patch, Patch()]
+    renamed = Patch({"a": patch["a"], "z": patch["b"]})
+    assert len({p.digest() for p in (patch, renamed, *others)}) == 8
+    assert Patch({name: patch[name] for name in ("b", "a")}).digest() == patch.digest()
+
+
 def test_empty_patch():
     empty = Patch()
     assert empty.rank == 0 and empty.norm() == 0.0 and len(empty + empty) == 0

@@ -3,11 +3,13 @@
 import random
 
 import pytest
+import torch
 
 from reveal_release.generation import generate
-from reveal_release.models import LanguageModel, user_turn_ids
+from reveal_release.models import LanguageModel, chat_ids, user_turn_ids
 from reveal_release.reveal import proposals
 from reveal_release.reveal.proposals import INDUCE, REWRITE, SOURCES, Context, key, propose
+from reveal_release.reveal.soft_prompt import TOKENS
 
 SEEDS = ("Write a comment.", "Say what you think of the old bridge.", "Read it out.")
 
@@ -57,9 +59,26 @@ def test_induction_shows_three_outputs(context: Context, asked: list, lm: Langua
     assert SOURCES["induction"](Context(lm, SEEDS), 4) == []
 
 
+def test_soft_prompt_stands_before_and_after_the_outputs_in_turn(context: Context, asked: list, lm: LanguageModel) -> None:
+    """Without the soft tokens what is asked is what induction asks."""
+    assert len(SOURCES["soft_prompt"](context, 4)) == 4
+    soft = list(asked)
+    asked.clear()
+    SOURCES["induction"](Context(lm, SEEDS, outputs=context.outputs, rng=random.Random(3)), 4)
+    for i, (row, request) in enumerate(zip(soft, asked, strict=True)):
+        ids = chat_ids(lm.tokenizer, request)
+        plain = lm.model.get_input_embeddings()(torch.tensor(ids))
+        assert len(row) == len(ids) + TOKENS
+        [at] = [p for p in range(len(ids) + 1) if torch.allclose(torch.cat([row[:p], row[p + TOKENS :]]), plain, atol=1e-6)]
+        before, after = lm.tokenizer.decode(ids[:at]), lm.tokenizer.decode(ids[at:])
+        assert ("Output" in before, "Output" in after) == ((True, False) if i % 2 else (False, True))
+        assert "What was the instruction?" in after
+    assert SOURCES["soft_prompt"](Context(lm, SEEDS), 4) == []
+
+
 def test_propose_gives_new_single_lines_of_sensible_length(context: Context) -> None:
     known = {key("write a COMMENT")}
-    found = propose(context, ("seeds", "rewrite", "user_turn", "induction"), 48, known)
+    found = propose(context, ("seeds", "rewrite", "user_turn", "induction", "soft_prompt"), 60, known)
     assert found[:2] == [SEEDS[1], SEEDS[2]]
     assert len(found) > 10
     assert len({key(text) for text in found}) == len(found)

@@ -24,6 +24,7 @@ differentiable: a patch is a finished result.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -126,6 +127,15 @@ class Patch(Mapping[str, LowRank]):
     def rank(self) -> int:
         """The largest stored rank over the modules; 0 for an empty patch."""
         return max((m.rank for m in self.values()), default=0)
+
+    def digest(self) -> str:
+        """Tells one patch from another: sha256, in hexadecimal, of the names and factors as they are stored."""
+        digest = hashlib.sha256()
+        for name, m in self.items():
+            for factor in (m.A, m.B):
+                digest.update(f"{name}{tuple(factor.shape)}".encode())
+                digest.update(factor.cpu().numpy().astype("<f4").tobytes())
+        return digest.hexdigest()
 
     def to(self, device: torch.device | str) -> Patch:
         """The same patch with its factors on `device`."""

@@ -4,6 +4,7 @@
 - rewrite: the model rewrites the best instructions so far.
 - user_turn: the model writes a user turn itself, from the chat template up to an empty one (Magpie, arXiv 2406.08464).
 - induction: the model is shown outputs and asked what instruction they answer (INSTINCT, arXiv 2310.02905).
+- soft_prompt: the same request with a few random token embeddings in it (INSTINCT's way to different answers; `soft_prompt.py`).
 - endpoint: another model, behind an address, varies the best and guesses from outputs (`endpoint.py`); only where it is asked for.
 
 Not promised: that a model follows these requests well. What it writes is a candidate; the search finds out what it is worth.
@@ -15,8 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..generation import Sampling, generate
-from ..models import LanguageModel, user_turn_ids
+from ..models import MARK, LanguageModel, user_turn_ids
 from .endpoint import Endpoint
+from .soft_prompt import soft_prompts
 
 _SAMPLING = Sampling(max_new_tokens=32, temperature=1.0, top_k=50)
 REWRITE = "Rewrite this instruction in other words: {}"
@@ -55,13 +57,21 @@ def user_turn(context: Context, count: int) -> list[str]:
 
 def induction(context: Context, count: int) -> list[str]:
     """Instructions that the model thinks the best outputs answer, three outputs at a time."""
+    return context.ask([(("user", INDUCE.format(shown)),) for shown in _shown(context, count)])
+
+
+def soft_prompt(context: Context, count: int) -> list[str]:
+    """As `induction`, with a soft prompt in the request: before the outputs and after them, in turn."""
+    requests = [INDUCE.format(f"{shown}{MARK}" if i % 2 else f"{MARK}{shown}") for i, shown in enumerate(_shown(context, count))]
+    return context.ask(soft_prompts(context.lm, requests, context.rng.getrandbits(40))) if requests else []
+
+
+def _shown(context: Context, count: int) -> list[str]:
+    """`count` lists of three of the best outputs, for a request; none while there are no outputs."""
     if not context.outputs:
         return []
-    prompts = []
-    for _ in range(count):
-        shown = context.rng.sample(list(context.outputs), min(3, len(context.outputs)))
-        prompts.append((("user", INDUCE.format("\n".join(f"Output: {text}" for text in shown))),))
-    return context.ask(prompts)
+    chosen = [context.rng.sample(list(context.outputs), min(3, len(context.outputs))) for _ in range(count)]
+    return ["\n".join(f"Output: {text}" for text in some) for some in chosen]
 
 
 def endpoint(context: Context, count: int) -> list[str]:
@@ -71,7 +81,7 @@ def endpoint(context: Context, count: int) -> list[str]:
 
 SOURCES: dict[str, Callable[[Context, int], list[str]]] = {
     "seeds": seeds, "rewrite": rewrite, "user_turn": user_turn, "induction": induction,
-    "endpoint": endpoint,
+    "soft_prompt": soft_prompt, "endpoint": endpoint,
 }  # fmt: skip
 
 

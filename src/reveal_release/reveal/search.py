@@ -1,10 +1,11 @@
-"""Searches for the instructions that draw a behaviour out: proposals, NeuralUCB, finalists scored again.
+"""Searches for the instructions that draw a behaviour out: proposals, NeuralUCB, a race of the finalists.
 
 The same function is the audit: run on a released model with fresh seeds, it says what an optimiser can still draw out.
 """
 
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +20,15 @@ from ..tasks import Record, Task
 from .bandit import BanditConfig, NeuralBandit
 from .endpoint import Endpoint
 from .proposals import Context, key, propose
+from .rewards import RewardCache
+
+Ask = Callable[[Sequence[str], int, int], list[Record]]
+"""(instructions, samples, first sampling seed) to records, as `draw` gives them."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An instruction and its reward on samples that did not select it."""
+    """An instruction and its reward on samples that did not make it a finalist."""
 
     instruction: str
     reward: Estimate
@@ -36,14 +41,17 @@ class Finding:
 class SearchResult:
     """`best` is scored on samples used for nothing else, so its reward is unbiased; `finalists` are in order, best first.
 
+    A finalist that came far in the race owes that in part to its samples there, so its reward is a little flattered.
+
     history: (instruction, mean reward of the search's samples, share of distinct records among them) in the order tried.
-    calls: records drawn.
+    calls: records drawn. offered: different instructions that the sources gave.
     """
 
     best: Finding
     finalists: list[Finding]
     history: list[tuple[str, float, float]]
     calls: int
+    offered: int
 
     def to_dict(self) -> dict:
         return {
@@ -51,6 +59,7 @@ class SearchResult:
             "finalists": [f.to_dict() for f in self.finalists],
             "history": self.history,
             "calls": self.calls,
+            "offered": self.offered,
         }
 
 
@@ -61,12 +70,14 @@ def search(
     seed: int,
     known: Sequence[str] = (),
     progress: Progress | None = None,
+    cache: RewardCache | None = None,
 ) -> SearchResult:
     """Finds instructions with high reward within `config.evaluations` trials.
 
     Args:
         known: instructions that worked before, tried first.
         progress: called with (trials done, trials in all).
+        cache: of this model and task; what it holds is not drawn again.
 
     Raises:
         UserError: no source gave an instruction to try, or the endpoint that is among them does not answer.
@@ -80,13 +91,16 @@ def search(
     distinct: dict[int, float] = {}
     outputs: list[Record] = []
 
+    def ask(instructions: Sequence[str], samples: int, base: int) -> list[Record]:
+        return draw(lm, task, instructions, samples, seed * 1_000_003 + base, cache=cache)
+
     def add(texts: Sequence[str]) -> None:
         if texts:
             bandit.add_arms(features(lm, texts))
             pool.extend(texts)
 
     def trial(arms: Sequence[int]) -> None:
-        records = draw(lm, task, [pool[arm] for arm in arms], config.samples, base=seed * 1_000_003)
+        records = ask([pool[arm] for arm in arms], config.samples, 0)
         scores = np.array([r.score for r in records]).reshape(len(arms), config.samples).mean(1)
         bandit.observe(list(arms), scores.tolist())
         rewards.update(zip(arms, scores.tolist(), strict=True))
@@ -121,30 +135,57 @@ def search(
             break
         trial(arms)
     history = [(pool[arm], reward, distinct[arm]) for arm, reward in rewards.items()]
-    return _finish(lm, task, config, seed, history)
-
-
-def _finish(
-    lm: LanguageModel, task: Task, config: RevealConfig, seed: int, history: list[tuple[str, float, float]]
-) -> SearchResult:
-    """Scores the best again on fresh samples, so that the luckiest does not win, and the winner once more, for the report."""
-    texts = [text for text, _, _ in sorted(history, key=lambda row: -row[1])[: config.finalists]]
-    records = draw(lm, task, texts, config.final_samples, base=seed * 1_000_003 + 500_000)
-    scores = np.array([r.score for r in records]).reshape(len(texts), config.final_samples)
-    order = np.argsort(-scores.mean(1), kind="stable")
-    finalists = [Finding(texts[i], Estimate.mean(scores[i])) for i in order]
-    fresh = draw(lm, task, [finalists[0].instruction], config.final_samples, base=seed * 1_000_003 + 750_000)
+    finalists = race(ask, history, config)
+    # The winner once more: the samples that made it win flatter it.
+    fresh = ask([finalists[0].instruction], config.final_samples, 750_000)
     best = Finding(finalists[0].instruction, Estimate.mean([r.score for r in fresh]))
-    calls = len(history) * config.samples + len(records) + len(fresh)
-    return SearchResult(best, finalists, history, calls)
+    calls = len(history) * config.samples + sum(f.reward.n for f in finalists) + len(fresh)
+    return SearchResult(best, finalists, history, calls, len(pool))
+
+
+def race(ask: Ask, history: Sequence[tuple[str, float, float]], config: RevealConfig) -> list[Finding]:
+    """The best of a search, best first, by successive halving (Karnin, Koren and Somekh, ICML 2013, algorithm 1).
+
+    The budget, `final_samples` for each of `finalists`, is spent in equal parts over ceil(log2(finalists)) rounds. In each all that are
+    still in it get equally many fresh samples, with the same random numbers, and the better half goes on. So most samples go where
+    the decision is close: of 8 finalists 4 get a third, the last two more than twice, of what each would get in equal shares. It is
+    decided on all samples so far, those of the search included; the rewards are of the fresh ones alone.
+    """
+    racing = sorted(history, key=lambda row: -row[1])[: config.finalists]
+    total = {text: reward * config.samples for text, reward, _ in racing}  # all have equally many samples, so sums rank as means do
+    fresh: dict[str, list[float]] = {text: [] for text in total}
+    alive, left, drawn = list(total), len(total) * config.final_samples, 0
+    out: list[str] = []  # best first
+    for rounds in range(max(1, math.ceil(math.log2(len(alive)))), 0, -1):
+        each = max(1, left // (rounds * len(alive)))
+        if each * len(alive) > left:
+            break
+        scores = np.array([r.score for r in ask(alive, each, 500_000 + drawn)]).reshape(len(alive), each)
+        for text, row in zip(alive, scores.tolist(), strict=True):
+            fresh[text] += row
+            total[text] += sum(row)
+        left, drawn = left - scores.size, drawn + each
+        alive.sort(key=lambda text: -total[text])
+        half = -(-len(alive) // 2)
+        alive, out = alive[:half], alive[half:] + out
+    return [Finding(text, Estimate.mean(fresh[text])) for text in alive + out]
 
 
 def draw(
-    lm: LanguageModel, task: Task, instructions: Sequence[str], samples: int, base: int, progress: Progress | None = None
+    lm: LanguageModel,
+    task: Task,
+    instructions: Sequence[str],
+    samples: int,
+    base: int,
+    progress: Progress | None = None,
+    cache: RewardCache | None = None,
 ) -> list[Record]:
     """`samples` records of each instruction, in order; the i-th sample of each has the same random numbers."""
     asked = [text for text in instructions for _ in range(samples)]
-    return task.elicit(lm, asked, [base + i % samples for i in range(len(asked))], progress)
+    seeds = [base + i % samples for i in range(len(asked))]
+    if cache is None:
+        return task.elicit(lm, asked, seeds, progress)
+    return cache.records(asked, seeds, lambda: task.elicit(lm, asked, seeds, progress))
 
 
 @torch.inference_mode()

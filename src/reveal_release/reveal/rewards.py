@@ -1,0 +1,84 @@
+"""Rewards on disk: what a search has drawn and scored is not drawn again, whether it was killed or is run anew.
+
+    cache = RewardCache.of(lm, task, config, patch, folder)
+    search(lm, task, config.reveal, seed, cache=cache)
+
+The folder is one in the run's own, so that what the model wrote goes with the run; with the environment variable REVEAL_RELEASE_CACHE
+it is the one that this names, and runs that differ only in how they release what they found share it.
+
+An entry is one whole call: its instructions, its sampling seeds, and all that can change the answers or their scores. Not one entry an
+instruction: an answer depends, by float rounding, on what else is in its batch, so a partly filled cache would change results.
+
+Not promised: that another classifier under the same name, or a change in what a task's Python file imports, is noticed. Empty a shared
+folder after that. Nothing is ever removed from it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..config import ReleaseConfig, RunConfig, UserError
+from ..models import LanguageModel
+from ..phases import environment
+from ..release.adapter import fingerprint
+from ..release.patch import Patch
+from ..runfolder import write_text
+from ..tasks import Record, Task, task_identity
+
+VARIABLE = "REVEAL_RELEASE_CACHE"
+
+
+class RewardCache:
+    """Calls that are done, in a folder.
+
+    identity: JSON of all that can change a record beside instructions and seeds.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder, self.identity = folder, identity
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot keep rewards in {folder} ({error.strerror}): set {VARIABLE} to another folder, or unset it") from None
+
+    @classmethod
+    def of(cls, lm: LanguageModel, task: Task, config: RunConfig, patch: Patch, folder: Path) -> "RewardCache":
+        """For searches of a model with a patch. `folder`: where the rewards are kept if the environment does not say."""
+        same = replace(config, seed=0, iterations=1, utility_budget=0.0, stop_reward=0.0, release=ReleaseConfig())
+        identity = {
+            "model": fingerprint(lm.model),
+            "patch": patch.digest(),
+            "generation": lm.model.generation_config.to_dict(),
+            "template": lm.tokenizer.chat_template,
+            "task": [type(task).__name__, task_identity(config.task)],
+            "settings": same.hash(),
+            "code": code_digest(),
+            "environment": environment(lm),
+        }
+        return cls(Path(os.environ.get(VARIABLE) or folder), identity)
+
+    def records(self, instructions: Sequence[str], seeds: Sequence[int], draw: Callable[[], list[Record]]) -> list[Record]:
+        """What `draw` gives for these, from the disk where it was given before."""
+        text = json.dumps([self.identity, list(instructions), list(seeds)], sort_keys=True)
+        path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+        if path.is_file():
+            return [Record.from_dict(row) for row in json.loads(path.read_text(encoding="utf-8"))]
+        records = draw()
+        write_text(path, json.dumps([record.to_dict() for record in records]))
+        return records
+
+
+@cache
+def code_digest() -> str:
+    """Of this package's code and scorers: another version of it scores anew."""
+    root = Path(__file__).parents[1]
+    files = sorted([*root.rglob("*.py"), *(root / "data" / "scorers").rglob("*.*")])
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
