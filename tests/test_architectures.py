@@ -90,7 +90,7 @@ def test_the_loop(architecture: str, tmp_path: Path) -> None:
             task=str(task), model=str(base), output=str(out), iterations=1, stop_reward=0.0, utility_budget=1.0, save_merged=True,
             reveal=RevealConfig(evaluations=6, samples=2, start=4, batch=2, candidates=8, finalists=2, final_samples=4, records=24,
                                 threshold=0.5),
-            release=ReleaseConfig(rank=2, layers=1.0, batch=4, steps=3, retain_steps=3, retain_records=48, learning_rate=0.01),
+            release=ReleaseConfig(rank=2, layers=1.0, batch=4, steps=3, retain_steps=3, retain_records=160, learning_rate=0.01),
             dtype="float32", device="cpu",
         ))  # fmt: skip
 

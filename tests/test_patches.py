@@ -189,7 +189,7 @@ def test_info_counts_and_checks(tiny_llama: str, tmp_path: Path) -> None:
     full = load(patch)
     assert (figures["modules"], figures["rank"], figures["least_rank"], figures["base"]) == (14, 4, 4, "tiny")
     assert figures["fingerprint"] == fingerprint(model) and figures["norm"] == pytest.approx(full.norm(), rel=1e-6)
-    weights = sum(float(model.get_submodule(name).weight.square().sum()) for name in full)  # type: ignore[operator]
+    weights = sum(float(model.get_submodule(name).weight.detach().square().sum()) for name in full)  # type: ignore[operator]
     assert figures["relative"] == pytest.approx(full.norm() / weights**0.5, rel=1e-5)
     norms = sorted((full[name].norm() for name in full), reverse=True)
     assert [norm for _, _, norm in figures["largest"]] == pytest.approx(norms[: patches.LARGEST], rel=1e-5)
@@ -218,7 +218,7 @@ def test_an_adapter_that_peft_wrote(tiny_llama: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_progress([None]:
+def no_progress() -> Iterator[None]:
     """As the command line sets it, before the libraries are imported."""
     transformers_logging.disable_progress_bar()
     yield
@@ -260,7 +260,7 @@ def test_mistakes_are_one_line(tiny_llama: str, tiny_gpt2: str, tmp_path: Path, 
         (("revert", one, "--model", changed, "--output", new), "changed after the merge"),
         (("combine", one, other, "--output", new), "different bases"),
         (("combine", one, second, "--weights", 1, "--output", new), "1 weights for 2 patches"),
-        (("combine", one, "--weights", "nan", "--output", new), "not finite"),
+        (("combine", one, "--weights", ".nan", "--output", new), "not finite"),
         (("combine", one, "--weights", "x", "--output", new), "weights is 'x': give a number"),
         (("combine", one, one, "--output", one), "exists"),
         (("truncate", one, "--rank", 0, "--output", new), "the patch has rank 4"),

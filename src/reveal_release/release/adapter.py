@@ -241,7 +241,7 @@ def from_peft(
             )
         try:
             source, config = safetensors.torch.load_file(weights), PeftConfig.from_pretrained(str(folder))
-        except (SafetensorError, ValueError, KeyError) as error:
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"the adapter in {folder} is damaged ({error}); fetch or save it again") from None
     if config is None:
         raise ValueError("a state dict needs the adapter's config")
