@@ -139,7 +139,8 @@ def test_the_run_folders_configuration_loads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "reveal", "evaluate", "audit", "tasks", "tasks validate", "testbed list", "testbed build", "testbed measure",
+    ["run", "reveal", "evaluate", "audit", "patch info", "patch merge", "patch revert", "patch combine", "patch truncate", "tasks",
+     "tasks validate", "testbed list", "testbed build", "testbed measure",
      "testbed sources"],
 )  # fmt: skip
 def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `reveal-release run | reveal | evaluate | audit | tasks | testbed`. Thin: it calls and prints.
+"""The command line: `reveal-release run | reveal | evaluate | audit | patch | tasks | testbed`. Thin: it calls and prints.
 
     reveal-release run --task toxicity --model testbed-llama --output out/toxicity
     reveal-release tasks validate my_task.yaml
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         parsed = parser.parse_args(arguments)
         names = [parsed.command]
         options = parsed[parsed.command]
-        if action := options.get("action") if parsed.command in ("tasks", "testbed") else None:
+        if action := options.get("action") if parsed.command in ("patch", "tasks", "testbed") else None:
             names.append(action)
             options = options[action]
         COMMANDS[" ".join(names)](options)
@@ -156,6 +157,25 @@ def _suite(options: Namespace, config: RunConfig) -> "SuiteEvaluation | None":
     return SuiteEvaluation(suite, **given, seed=config.seed, unsafe=config.allow_unsafe_code)
 
 
+def _patch(options: Namespace, action: str) -> None:
+    from rich.console import Console
+
+    from . import patches
+    from .report import patch as report
+
+    console = Console()
+    if action == "info":
+        report.render_info(patches.info(options.folder, options.model), options.folder, console)
+    elif action == "merge":
+        report.render_merge(patches.merge(options.model, options.folder, options.output, options.dtype), console)
+    elif action == "revert":
+        report.render_revert(patches.revert(options.model, options.folder, options.output), console)
+    elif action == "combine":
+        report.render_combine(patches.combine(options.folder, options.output, options.weights), console)
+    else:
+        report.render_truncate(patches.truncate(options.folder, options.rank, options.output), console)
+
+
 def _tasks(options: Namespace) -> None:
     from .tasks import task_names
     from .tasks.base import TASKS
@@ -250,6 +270,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "reveal": _reveal,
     "evaluate": _evaluate,
     "audit": _audit,
+    **{f"patch {action}": partial(_patch, action=action) for action in ("info", "merge", "revert", "combine", "truncate")},
     "tasks": _tasks,
     "tasks validate": _tasks_validate,
     "testbed list": _testbed_list,

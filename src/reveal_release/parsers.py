@@ -96,6 +96,12 @@ def build_parser() -> Parser:
     validate.add_argument("file", type=str, metavar="FILE", help="a task in YAML or Python")
     task_actions.add_subcommand("validate", validate, help="say what is wrong with a task file, line by line")
 
+    patch = Parser(description="Patches as files: what one holds, merged and reverted, added up, made smaller.")
+    commands.add_subcommand("patch", patch, help="look into a patch, merge, revert, combine or truncate it")
+    patch_actions = patch.add_subcommands(dest="action", title="commands", description=None, metavar="COMMAND")
+    for name, help_text, parser_of in _patch_parsers():
+        patch_actions.add_subcommand(name, parser_of, help=help_text)
+
     testbed = Parser(description="The small models that come with the package, and how they are made.")
     commands.add_subcommand("testbed", testbed, help="the bundled models: list, build, measure, sources")
     actions = testbed.add_subcommands(dest="action", title="commands", description=None, metavar="COMMAND")
@@ -105,8 +111,9 @@ def build_parser() -> Parser:
     actions.add_subcommand("measure", _measure_parser(), help="what a testbed can do, on held-out items")
     sources = Parser("testbed sources", description="Where each raw data set comes from, and its licence.")
     actions.add_subcommand("sources", sources, help="the raw data sets and their licences")
-    usages = {"testbed": " COMMAND", "tasks": " [validate FILE]", "validate": " FILE"}
-    for name, parsers in (("", commands), ("testbed ", actions), ("tasks ", task_actions)):
+    usages = {"testbed": " COMMAND", "patch": " COMMAND", "tasks": " [validate FILE]", "validate": " FILE"}
+    usages |= {name: " FOLDER [OPTIONS]" for name in patch_actions.choices} | {"combine": " FOLDER [FOLDER ...] [OPTIONS]"}
+    for name, parsers in (("", commands), ("testbed ", actions), ("tasks ", task_actions), ("patch ", patch_actions)):
         for command, one in parsers.choices.items():
             one.prog = f"{PROGRAM} {name}{command}"
             one.usage = one.prog + usages.get(command, " [OPTIONS]")
@@ -162,6 +169,41 @@ def _audit_parser() -> Parser:
     parser.add_argument("--patch", type=str, required=True, metavar="FOLDER", help="the patch that a run wrote")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="independent searches, and repetitions of the other attacks")
     return parser
+
+
+def _patch_parsers() -> Iterator[tuple[str, str, Parser]]:
+    """(name, help, parser) of every command of `patch`."""
+    patch = "out/toxicity/patch"
+    for name, example, text, description in (
+        ("info", patch, "what it holds and which base it is for",
+         "Modules, ranks, norm and base of a patch; with --model, that it is the base."),
+        ("merge", f"{patch} --model testbed-llama --output out/merged", "the patched model as a folder of its own",
+         "Add a patch to the weights of its base, and write the model with its tokenizer."),
+        ("revert", f"{patch} --model out/merged --output out/base", "the base from a merged folder",
+         "Subtract a patch from a model that it was merged into, and say how exactly the result is the base."),
+        ("combine", f"{patch} out/ner/patch --weights 1 0.5 --output out/both", "the sum of several patches as one",
+         "Add patches of one base, exactly: ranks are put together, then what is numerically nothing is left out."),
+        ("truncate", f"{patch} --rank 8 --output out/small", "a smaller rank, with the error",
+         "The best approximation of a patch at a smaller rank, with its relative error, in all and of every module."),
+    ):  # fmt: skip
+        parser = Parser(f"patch {name} {example}", description=description, print_config=None)
+        several: dict[str, Any] = {"nargs": "+"} if name == "combine" else {}
+        parser.add_argument("folder", type=str, metavar="FOLDER", help="the patch that a run wrote", **several)
+        if name in ("info", "merge", "revert"):
+            whose = {"info": "check that the patch is for this model", "merge": "the base", "revert": "the merged model"}[name]
+            required = name != "info"
+            parser.add_argument("--model", type=str if required else str | None, required=required, metavar="NAME", help=whose)
+        if name == "merge":
+            kinds = Literal["auto", "float32", "bfloat16"]
+            parser.add_argument("--dtype", type=kinds, default="auto", help="of the merged weights; auto is the base's own")
+        if name == "combine":
+            weights = "one for each patch, in their order (default: 1)"
+            parser.add_argument("--weights", type=float, nargs="+", default=[], metavar="X", help=weights)
+        if name == "truncate":
+            parser.add_argument("--rank", type=int, required=True, metavar="N", help="largest rank of a module")
+        if name != "info":
+            parser.add_argument("--output", type=str, required=True, metavar="FOLDER", help="a new folder")
+        yield name, text, parser
 
 
 def _build_parser() -> Parser:
@@ -231,7 +273,7 @@ def _explain(parser: ArgumentParser, message: str) -> str:
         return f"no command {match[1]!r}" + _nearest(match[1], choices, f"choose from {', '.join(choices)}")
     if match := re.search(r'expected "[\w.]+" to be one of \{(.*)\}', message):
         return f"no command given: choose from {match[1].replace(',', ', ')}"
-    if match := re.search(r'Parser key "([^"]+)":\s*.*(?:Got|Given) value: (.*)', message, re.DOTALL):
+    if match := re.search(r'Parser key "([^"]+)"[^:]*:\s*.*(?:Got|Given) value: (.*)', message, re.DOTALL):
         return f"{match[1]} is {match[2].strip()!r}: give {_expected(known.get(match[1]))}"
     if match := re.search(r"File does not exist: (.*)", message):
         return f"no file {match[1]}: --config takes a YAML file of settings"

@@ -27,6 +27,7 @@ import math
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -240,7 +241,7 @@ def from_peft(
             )
         try:
             source, config = safetensors.torch.load_file(weights), PeftConfig.from_pretrained(str(folder))
-        except (SafetensorError, ValueError, KeyError) as error:
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"the adapter in {folder} is damaged ({error}); fetch or save it again") from None
     if config is None:
         raise ValueError("a state dict needs the adapter's config")
@@ -394,22 +395,30 @@ def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> Patc
     modules = _modules(model)
     for name, m in patch.items():
         _target(modules, name, m.shape)
-    path = Path(folder, MANIFEST_NAME)
-    if path.is_file():
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            base, expected = manifest["base_model_name_or_path"], manifest["base_fingerprint"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} cannot be read ({error!r}); restore it, or delete it to skip the check"
-            ) from None
-        if fingerprint(model) != expected:
-            raise UserError(
-                f"the patch in {folder} was made for another base ({base}): this model's weights differ from "
-                "it (another model, a quantised one, or one with a patch already merged); load that base, or "
-                "call load without a model to take the patch as it is"
-            )
+    base, expected = recorded_base(folder)
+    if expected and fingerprint(model) != expected:
+        raise UserError(
+            f"the patch in {folder} was made for another base ({base}): this model's weights differ from "
+            "it (another model, a quantised one, or one with a patch already merged); load that base, or "
+            "call load without a model to take the patch as it is"
+        )
     return patch
+
+
+def recorded_base(folder: str | os.PathLike[str]) -> tuple[str | None, str | None]:
+    """(name, fingerprint) of the base that a patch was saved for; (None, None) for an adapter that `save` did not write.
+
+    Raises:
+        UserError: if `reveal_release.json` is there and cannot be read.
+    """
+    path = Path(folder, MANIFEST_NAME)
+    if not path.is_file():
+        return None, None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return manifest["base_model_name_or_path"], manifest["base_fingerprint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error!r}); restore it, or delete it to skip the check") from None
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -475,7 +484,9 @@ def merge_(model: nn.Module, patch: Patch, scale: float = 1.0) -> None:
     """Add scale·ΔW to the weights in place: for the merged model that is saved at the end.
 
     The sum is formed in float32 and rounded once to the weight's dtype. In bfloat16 that rounding can swallow
-    a small ΔW; a `RuntimePatch` and a PEFT adapter do not lose it.
+    a small ΔW; a `RuntimePatch` and a PEFT adapter do not lose it. A weight that is tied, such as that of an
+    output layer that is the embedding too, is untied first (in the model's config as well), so that only the
+    patched module changes, as it does at run time.
 
     Raises:
         UserError: if the patch does not fit the model, or a weight is quantised. Nothing is changed then.
@@ -487,7 +498,12 @@ def merge_(model: nn.Module, patch: Patch, scale: float = 1.0) -> None:
             raise UserError(
                 f"module {name} is quantised and cannot take a merge; load the base in bfloat16 instead"
             )
+    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     for _, module, m in targets:
         weight = module.weight
+        if uses[id(weight)] > 1:
+            module.weight = weight = nn.Parameter(weight.clone(), weight.requires_grad)
+            config: Any = model.config
+            config.tie_word_embeddings = False
         delta = (m.B.to(weight.device) * scale) @ m.A.to(weight.device)
         weight.copy_(weight.float() + (delta.T if isinstance(module, Conv1D) else delta))

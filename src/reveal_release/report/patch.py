@@ -1,0 +1,83 @@
+"""What the commands of `patch` show: figures of patches.py, and the command that goes on from there."""
+
+import shlex
+from typing import Any
+
+from rich.console import Console
+
+from .console import _line, _table, clean
+
+Figures = dict[str, Any]
+
+
+def render_info(figures: Figures, folder: str, console: Console) -> None:
+    least, rank, stored = figures["least_rank"], figures["rank"], figures["stored"]
+    ranks = f"rank {rank}" if least == rank else f"ranks {least} to {rank}"
+    _line(console, clean(folder), "bold")
+    _line(console, f"  {figures['modules']} modules of {ranks}" + (f", stored at {stored}" if stored > rank else ""))
+    relative = f", {_percent(figures['relative'])} of the weights that it changes" if figures["relative"] is not None else ""
+    _line(console, f"  norm {figures['norm']:.4g}{relative}; {figures['bytes'] / 2**20:.1f} MiB")
+    identity = f"fingerprint {figures['fingerprint'][:16]}…" if figures["fingerprint"] else "without a fingerprint"
+    _line(console, f"  base {clean(figures['base'])} ({identity})")
+    if figures["checked"]:
+        told = "is the base" if figures["fingerprint"] else "has modules of these names and shapes; more cannot be told"
+        _line(console, f"  {clean(figures['checked'])} {told}", "green")
+    table = _table(("largest modules", "rank", "norm", "share"))
+    for name, rank, norm in figures["largest"]:
+        share = (norm / figures["norm"]) ** 2 if norm else 0.0
+        table.add_row("  " + clean(name), str(rank), f"{norm:.4g}", _percent(share))
+    console.print(table)
+    if figures["fingerprint"]:
+        _next(console, "merge", folder, "--model", figures["base"], "--output", _beside(folder, "merged"))
+
+
+def render_merge(figures: Figures, console: Console) -> None:
+    restored, changed, dtype = figures["restored"], figures["changed"], figures["dtype"]
+    _line(console, f"The merged model: {figures['output']}, in {dtype}", "bold")
+    finer = "" if dtype == "float32" else "; --dtype float32 loses less"
+    _line(console, f"  rounding took {_percent(figures['rounding'])} of the change{finer}")
+    _line(console, f"  a revert gives back {_whole(restored, changed)} bit for bit")
+    _next(console, "revert", figures["patch"], "--model", figures["output"], "--output", _beside(figures["output"], "reverted"))
+
+
+def render_revert(figures: Figures, console: Console) -> None:
+    _line(console, f"The base again: {figures['output']}", "bold")
+    if figures["exact"]:
+        _line(console, "  every weight is the base's, bit for bit", "green")
+    elif figures["exact"] is None:
+        _line(console, "  its fingerprint is the base's (a sample of every weight, to bfloat16); more was not recorded", "green")
+    else:
+        same = "is" if figures["same_fingerprint"] else "is not"
+        _line(console, f"  bit for bit in {_whole(figures['restored'], figures['changed'])}; the merge rounded the others")
+        _line(console, f"  its fingerprint {same} the base's; for all of them load {clean(figures['base'])} itself", "yellow")
+
+
+def render_combine(figures: Figures, console: Console) -> None:
+    _line(console, f"The sum: {figures['output']}, norm {figures['norm']:.4g}", "bold")
+    _line(console, f"  rank {figures['rank']} of {figures['concatenated']} put together; relative error {figures['error']:.1e}")
+    _next(console, "info", figures["output"], "--model", figures["base"])
+
+
+def render_truncate(figures: Figures, console: Console) -> None:
+    worst = max(figures["errors"], key=lambda name: figures["errors"][name])
+    _line(console, f"Rank {figures['was']} to {figures['rank']}: {figures['output']}", "bold")
+    most = f"most in {clean(worst)}, {_percent(figures['errors'][worst])}"
+    _line(console, f"  relative error of the change {_percent(figures['error'])}; {most}")
+    _next(console, "info", figures["output"], "--model", figures["base"])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %" if share == 0 or share >= 1e-5 else "less than 0.001 %"
+
+
+def _whole(part: int, total: int) -> str:
+    """A share that reads 100 % only where it is all."""
+    return f"all {total:,} weights" if part == total else f"{min(100 * part / total, 99.99):.2f} % of {total:,} weights"
+
+
+def _beside(folder: str, what: str) -> str:
+    return f"{folder.rstrip('/')}-{what}"
+
+
+def _next(console: Console, *words: str) -> None:
+    _line(console, f"Next: reveal-release patch {shlex.join(words)}", "dim")
