@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from torch.func import functional_call, grad, vmap
 
 from reveal_release.config import UserError
