@@ -50,7 +50,7 @@ def attack(pair: Pair, found: Found) -> Sides | None:
         return None
     asked = (prompts * -(-ANSWERS // len(prompts)))[:ANSWERS]
     sides = [*SIDES, *([ORACLE] if pair.oracle else [])]
-    settings = replace(pair.config.release, rank=RANK, layers=1.0, orthogonality="none")
+    settings = replace(pair.config.release, rank=RANK, layers=1.0)
 
     def draw(lm: LanguageModel, update: Progress) -> Any:
         return [record.to_dict() for record in harmless(lm, pair.task, 2 * BENIGN, pair.seed("benign"))[:BENIGN]]
