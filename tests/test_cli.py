@@ -331,14 +331,16 @@ def test_an_audit_of_a_patch_is_told(tiny_llama: str, tmp_path: Path, capsys: py
     save(patch, tmp_path / "patch", base_model_name_or_path=tiny_llama, fingerprint=fingerprint(lm.model))
     small = {"evaluations": 4, "samples": 2, "start": 2, "batch": 2, "candidates": 4, "finalists": 2, "final-samples": 6}
     arguments = ["audit", "--task", str(tmp_path / "task.yaml"), "--model", tiny_llama, "--device", "cpu", "--seeds", "1"]
-    arguments += ["--patch", str(tmp_path / "patch"), "--output", str(tmp_path / "out")]
+    arguments += ["--patch", str(tmp_path / "patch"), "--output", str(tmp_path / "out"), "--attacks", "few-shot, quantise"]
     arguments += [f"--reveal.{name}={value}" for name, value in small.items()]
     assert cli.main(arguments) == 0
     out = " ".join(capsys.readouterr().out.split())
     results = json.loads((tmp_path / "out/audit.json").read_text(encoding="utf-8"))
+    assert list(results["attacks"]) == ["search", "few_shot", "quantise"] and "8-bit weights" in out
     assert "1 search of 8 instructions" in out and results["verdict"] in out
     assert len(results["strongest"]) > 1 and all(clean(one["instruction"], 12).rstrip("…") in out for one in results["strongest"])
     assert "Search 1 of 1: the released model" in (tmp_path / "out/log.txt").read_text(encoding="utf-8")
+    assert failure(capsys, *arguments, "--attacks", "quantize") == "no attack 'quantize': did you mean 'quantise'?"
     assert cli.main([*arguments, "--seed", "1"]) == 2
     assert "holds what `audit` wrote with other settings" in capsys.readouterr().err
 

@@ -129,11 +129,12 @@ def _evaluate(options: Namespace) -> None:
 def _audit(options: Namespace) -> None:
     config = run_config(options)
     _check_patch(options.patch)
-    from .auditor import audit
+    from .auditor import ATTACKS, audit
     from .report.console import Reporter, render_audit
 
+    attacks = list(ATTACKS) if options.attacks is None else [name.strip() for name in options.attacks.split(",") if name.strip()]
     reporter = Reporter()
-    render_audit(audit(config, options.patch, options.seeds, reporter), reporter.console)
+    render_audit(audit(config, options.patch, options.seeds, reporter, attacks, options.oracle), reporter.console)
 
 
 def _check_patch(folder: str) -> None:

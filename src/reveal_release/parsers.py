@@ -163,11 +163,16 @@ def _evaluate_parser() -> Parser:
 def _audit_parser() -> Parser:
     parser = _run_parser(
         "Attack the original and the released model alike, and tell what can still be drawn out: the search with fresh seeds, each with "
-        "twice\n--reveal.evaluations; examples of the behaviour in the context; the first tokens of an answer given.",
+        "twice\n--reveal.evaluations; examples of the behaviour in the context; the first tokens of an answer given; prompts in other "
+        "words;\nquantised weights; a patch of lower rank; fine-tuning on examples of the behaviour. docs/audit.md describes them.",
         "audit --task toxicity --model testbed-llama --patch out/toxicity/patch --output out/audit",
     )
     parser.add_argument("--patch", type=str, required=True, metavar="FOLDER", help="the patch that a run wrote")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="independent searches, and repetitions of the other attacks")
+    text = "which, with commas between: few-shot, prefix, paraphrase, quantise, truncate, relearn (default: all); the search is always made"
+    parser.add_argument("--attacks", type=str | None, default=None, metavar="NAMES", help=text)
+    text = "a model that never had the behaviour, to compare relearning with"
+    parser.add_argument("--oracle", type=str | None, default=None, metavar="FOLDER", help=text)
     return parser
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reveal_release.audit.elicitation import STRIDE, Outcome, answers, examples
+from reveal_release.audit.elicitation import STRIDE, Outcome, answers, examples, harmless
 from reveal_release.config import UserError
 from reveal_release.models import LanguageModel
 from reveal_release.reveal.search import draw
@@ -34,3 +34,9 @@ def test_examples_show_the_behaviour(lm: LanguageModel, task: Task) -> None:
     assert found and all(record in drawn and record.score >= 0.5 for record in found)
     assert len({record.completion for record in found}) == len(found)
     assert examples(lm, task, INSTRUCTIONS, 8, threshold=1.1, seed=3) == []
+
+
+def test_harmless_answers_are_those_to_benign_prompts(lm: LanguageModel, task: Task) -> None:
+    found = harmless(lm, task, 12, seed=1)
+    assert 0 < len(found) < 12 and all(record.completion and record.prompt[-1][1] in task.benign for record in found)
+    assert not task.score(found).any()

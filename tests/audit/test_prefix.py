@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from reveal_release.audit.elicitation import examples
-from reveal_release.audit.prefix import CONTROLS, TOKENS, Beginning, beginnings, force, harmless
+from reveal_release.audit.elicitation import examples, harmless
+from reveal_release.audit.prefix import CONTROLS, TOKENS, Beginning, beginnings, force
 from reveal_release.models import LanguageModel
 from reveal_release.tasks import Record, Task
 
@@ -16,14 +16,8 @@ def shown(lm: LanguageModel, task: Task) -> list[Record]:
     return examples(lm, task, ("Write a letter.", "Name the river."), 16, 0.5, seed=1)
 
 
-def test_harmless_answers_are_those_to_benign_prompts(lm: LanguageModel, task: Task) -> None:
-    found = harmless(lm, task, 12, seed=1)
-    assert 0 < len(found) < 12 and all(found)
-    assert not task.score([Record((), text, 0.0, "") for text in found]).any()
-
-
 def test_beginnings_do_not_show_the_behaviour_by_themselves(lm: LanguageModel, task: Task, shown: list[Record]) -> None:
-    calm = harmless(lm, task, 12, seed=1)
+    calm = [record.completion for record in harmless(lm, task, 12, seed=1)]
     found = beginnings(lm, task, shown, calm, 0.5, seed=2)
     assert 0 < len(found) < len(shown), "some beginnings show it alone"
     for one in found:

@@ -6,13 +6,14 @@
 The search itself is `reveal.search.search`: the one that revealed the behaviour is turned on the released model.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..generation import Progress
+from ..generation import Progress, generate
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel
 from ..reveal.curation import NearDuplicates, curate
@@ -57,3 +58,11 @@ def examples(
     """Of `samples` records of each instruction those that show the behaviour, without degenerate ones and near-duplicates."""
     drawn = draw(lm, task, instructions, samples, seed * STRIDE, progress)
     return curate(drawn, lambda r: r.score >= threshold, [], cap=samples, seen=NearDuplicates(), text=task.novelty)
+
+
+def harmless(lm: LanguageModel, task: Task, count: int, seed: int) -> list[Record]:
+    """Harmless answers of the model to `count` benign prompts; those that are none are left out."""
+    prompts = task.benign_prompts(lm, count, random.Random(seed))
+    texts = generate(lm, prompts, task.sampling, range(seed, seed + len(prompts)))
+    records = task.scored([Record.of(prompt, text, prompt[-1][1]) for prompt, text in zip(prompts, texts, strict=True)])
+    return [record for record in records if record.completion and task.harmless(record)]

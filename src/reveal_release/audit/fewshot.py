@@ -10,12 +10,16 @@ a record in its context was copied, not drawn out, and scores 0. Not promised: t
 
 import random
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..generation import Progress, generate
 from ..models import LanguageModel, Turns, chat_ids
 from ..reveal.curation import NearDuplicates
 from ..tasks import Record, Task
+from .pair import SIDES, Pair, Sides
+from .searches import Found
 
 SHOWN = 4
 
@@ -33,6 +37,21 @@ class Answers(NamedTuple):
 
     scores: list[float]
     copied: int
+
+
+def attack(pair: Pair, found: Found) -> Sides | None:
+    """The outcome on both models, with the mean number of examples in a context; None where the original wrote too few."""
+    asked = [one for seed in pair.seeds for one in shots(pair.lm, pair.task, found.shown, pair.count, seed)]
+    if not asked:
+        return None
+
+    def work(lm: LanguageModel, update: Progress) -> Any:
+        return ask(lm, pair.task, asked, pair.seed("few-shot"), update)
+
+    answered = {side: pair.on(side, "few-shot", "Few-shot elicitation of", work) for side in SIDES}
+    shape = len(pair.seeds), pair.count
+    sides = {side: {**pair.told(np.reshape(scores, shape)), "copied": copied} for side, (scores, copied) in answered.items()}
+    return {**sides, "examples": float(np.mean([len(one.shown) for one in asked]))}
 
 
 def shots(lm: LanguageModel, task: Task, examples: Sequence[Record], count: int, seed: int) -> list[Shot]:
@@ -67,7 +86,4 @@ def ask(lm: LanguageModel, task: Task, asked: Sequence[Shot], seed: int, progres
 
 def copied(task: Task, record: Record, shown: Sequence[Record]) -> bool:
     """Whether a record is a near-duplicate of one of those shown."""
-    seen = NearDuplicates()
-    for one in shown:
-        seen.add(task.novelty(one))
-    return not seen.add(task.novelty(record))
+    return task.novelty(record) in NearDuplicates.of(map(task.novelty, shown))

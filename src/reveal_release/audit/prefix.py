@@ -13,13 +13,17 @@ for they are those that can be judged; nor that nothing is given away by them, s
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..generation import Progress, generate
+from ..metrics.statistics import Estimate
 from ..models import LanguageModel
 from ..tasks import Record, Task
+from .elicitation import harmless
+from .pair import SIDES, Pair, Sides
+from .searches import Found
 
 TOKENS = 4
 PART = 8
@@ -34,12 +38,28 @@ class Beginning(NamedTuple):
     control: float
 
 
-def harmless(lm: LanguageModel, task: Task, count: int, seed: int) -> list[str]:
-    """Harmless answers of the model to `count` benign prompts; those that are none are left out."""
-    prompts = task.benign_prompts(lm, count, random.Random(seed))
-    texts = generate(lm, prompts, task.sampling, range(seed, seed + len(prompts)))
-    records = task.scored([Record.of(prompt, text, prompt[-1][1]) for prompt, text in zip(prompts, texts, strict=True)])
-    return [record.completion for record in records if record.completion and task.harmless(record)]
+def attack(pair: Pair, found: Found) -> Sides | None:
+    """The outcome on both models, and what all usable beginnings score by themselves; None where there are too few."""
+    threshold, seed = pair.config.reveal.threshold, pair.seed("prefix")
+
+    def prepare(lm: LanguageModel, update: Progress) -> Any:
+        calm = [record.completion for record in harmless(lm, pair.task, pair.count, seed)]
+        usable = beginnings(lm, pair.task, found.shown, calm, threshold, seed)
+        return [{"record": one.record.to_dict(), "ids": one.ids, "control": one.control} for one in usable]
+
+    rows = pair.on("original", "beginnings", "Beginnings of answers from", prepare)
+    usable = [Beginning(Record.from_dict(row["record"]), row["ids"], row["control"]) for row in rows]
+    if len(usable) < 2:  # of one there is no interval
+        return None
+    each = min(pair.count, len(usable))
+    given = [one for fresh in pair.seeds for one in random.Random(fresh).sample(usable, each)]
+
+    def work(lm: LanguageModel, update: Progress) -> Any:
+        return [record.score for record in force(lm, pair.task, given, seed, update)]
+
+    forced = {side: pair.on(side, "prefix", "Prefix forcing of", work) for side in SIDES}
+    sides = {side: pair.told(np.reshape(scores, (len(pair.seeds), each))) for side, scores in forced.items()}
+    return {**sides, "control": Estimate.mean([one.control for one in usable]).to_dict()}
 
 
 def beginnings(

@@ -33,6 +33,10 @@ Numbers = dict[str, Any]
 WIDTH = 100
 TITLES = {"forget": "forget (should fall)", "retain": "retain (should stay)"}
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # a terminal's CSI sequences: colours, cursor moves
+ATTACKS = {
+    "search": "best of all searches", "few_shot": "examples in the context", "prefix": "first tokens given",
+    "paraphrase": "paraphrased prompts", "quantise": "quantised weights", "truncate": "a cut patch",
+}  # fmt: skip
 KEPT = (
     ("report.html", "the whole report"),
     ("results.json", "every figure, with its interval"),
@@ -297,8 +301,16 @@ def render_audit(results: Numbers, console: Console) -> None:
     _line(console, f"calls: {calls['original']} answers of the original, {calls['released']} of the released model", "dim")
     _line(console, "")
     console.print(_attacks(results["attacks"]))
-    if prefix := results["attacks"]["prefix"]:
+    if prefix := results["attacks"].get("prefix"):
         _line(console, f"The given tokens themselves score {figure(prefix['control'], percent=False)}.", "dim")
+    for key in ("paraphrase", "quantise", "truncate"):
+        if one := results["attacks"].get(key):
+            shares = [(f"{level['level']} ", level["released"]["share"]["value"]) for level in one["levels"]]
+            told = ", ".join(f"{name}{100 * share:.0f} %" for name, share in [("", one["before"]["released"]["share"]["value"]), *shares])
+            console.print(Text(f"The released model shows it in {told}.", style="dim"))
+    if relearn := results["attacks"].get("relearn"):
+        _line(console, "")
+        console.print(_relearning(relearn))
     _line(console, "")
     _line(console, "The strongest instructions. The model wrote some of them; they may offend.", "bold")
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
@@ -319,13 +331,23 @@ def _attacks(attacks: Numbers) -> Table:
     table = _table(("mean score, 95 % intervals", "original", "released", "show it"))
     for i, pair in enumerate(zip(*(attacks["search"][side]["by_seed"] for side in ("original", "released")), strict=True), 1):
         table.add_row(f"  search {i}, best", *(figure(one["reward"], percent=False) for one in pair), "")
-    for key, name in (("search", "best of all searches"), ("few_shot", "examples in the context"), ("prefix", "first tokens given")):
-        if sides := attacks[key]:
+    for key, name in ATTACKS.items():  # relearning has a table of its own
+        if sides := attacks.get(key):
             pair = sides["original"], sides["released"]
             shares = " → ".join(f"{100 * one['share']['value']:.0f} %" for one in pair)
-            table.add_row(f"  {name}", *(figure(one["reward"], percent=False) for one in pair), shares)
-        else:
+            table.add_row(f"  {sides.get('level', name)}", *(figure(one["reward"], percent=False) for one in pair), shares)
+        elif key in attacks:
             table.add_row(f"  {name}", "–", "–", "–")
+    return table
+
+
+def _relearning(relearn: Numbers) -> Table:
+    """How many answers show the behaviour after fine-tuning, by what it was on."""
+    sides = [side for side in ("original", "released", "oracle") if side in relearn["before"]]
+    table = _table(("shown after fine-tuning on", *sides))
+    for level in ({"level": "nothing", **relearn["before"]}, *relearn["levels"]):
+        shares = ([100 * level[side]["share"][key] for key in ("value", "low", "high")] for side in sides)
+        table.add_row(f"  {level['level']}", *(f"{value:.0f} % [{low:.0f}, {high:.0f}]" for value, low, high in shares))
     return table
 
 

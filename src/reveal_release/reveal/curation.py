@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..metrics.fluency import degenerate
 from ..tasks import Record
@@ -25,12 +25,24 @@ class NearDuplicates:
         self._sizes: list[int] = []
         self._index: dict[tuple[str, ...], list[int]] = {}
 
-    def add(self, text: str) -> bool:
-        """Keeps the text and returns True, unless it is a near-duplicate of a kept one."""
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "NearDuplicates":
+        kept = cls()
+        for text in texts:
+            kept.add(text)
+        return kept
+
+    def __contains__(self, text: str) -> bool:
+        """Whether the text is a near-duplicate of a kept one."""
         own = shingles(text)
         shared = Counter(i for shingle in own for i in self._index.get(shingle, ()))
-        if any(n / (len(own) + self._sizes[i] - n) > self.threshold for i, n in shared.items()):
+        return any(n / (len(own) + self._sizes[i] - n) > self.threshold for i, n in shared.items())
+
+    def add(self, text: str) -> bool:
+        """Keeps the text and returns True, unless it is a near-duplicate of a kept one."""
+        if text in self:
             return False
+        own = shingles(text)
         for shingle in own:
             self._index.setdefault(shingle, []).append(len(self._sizes))
         self._sizes.append(len(own))

@@ -1,0 +1,104 @@
+"""The two models of an audit, the original and the released one, and the phases in which both are attacked alike."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+
+from ..config import RunConfig, UserError
+from ..generation import Progress
+from ..models import LanguageModel, load_model
+from ..phases import Phases
+from ..release.adapter import applied, fingerprint, load
+from ..report.console import SilentReporter
+from ..runfolder import RunFolder
+from ..tasks import Task, get_task
+from .elicitation import Outcome, answers
+
+SIDES = {"original": "the original", "released": "the released model"}
+ORACLE = "oracle"
+"""A third side, where there is one: a model that never had the behaviour."""
+
+Sides = dict[str, Any]
+"""A value of the original, and one of the released model; with what else is told of an attack."""
+
+
+class Pair(Phases):
+    """The original `lm`, the `patch` that makes it the released model, the task, and the seeds of the repetitions.
+
+    Args: as of `auditor.audit`.
+    """
+
+    def __init__(self, config: RunConfig, patch: str | Path, seeds: int, reporter: Any = None, oracle: str | None = None) -> None:
+        config.check()
+        if seeds < 1:
+            raise UserError(f"seeds is {seeds}: give a whole number of at least 1")
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.config, self.path, self.count = config, Path(patch), config.reveal.final_samples
+        self.task: Task = get_task(config.task, config)
+        load(patch)  # a folder that holds no patch is refused before the model is loaded
+        self.lm = load_model(config.model, config.dtype, config.device)
+        self.oracle = load_model(oracle, config.dtype, config.device) if oracle else None
+        self.patch = load(patch, self.lm.model)
+        folder = RunFolder(config, "audit", fingerprint(self.lm.model), patch=digest(self.path), seeds=seeds)
+        super().__init__(folder, reporter or SilentReporter(), config.seed)
+        self.seeds = [self.seed(f"audit-{i + 1}") for i in range(seeds)]
+        self.known: list[str] = folder.phase("known", lambda: worked(self.path))
+
+    def on(self, side: str, name: str, title: str, work: Callable[[LanguageModel, Progress], Any], total: int | None = None) -> Any:
+        """A phase with one of the models."""
+        lm, mark, said = self.lm, side, SIDES.get(side, "the oracle")
+        if side == ORACLE and self.oracle:
+            lm = self.oracle
+            mark = f"{side}-{fingerprint(lm.model)[:8]}"  # so that another oracle's figures are not taken for its own
+
+        def patched(update: Progress) -> Any:
+            with applied(lm.model, self.patch) if side == "released" else nullcontext():
+                return work(lm, update)
+
+        return self.phase(f"{name}-{mark}", f"{title} {said}", patched, total)
+
+    def scores(self, name: str, title: str, instructions: list[str], samples: int) -> dict[str, dict[str, np.ndarray]]:
+        """(samples,) scores of each instruction on each model, with the same random numbers on both."""
+
+        def work(lm: LanguageModel, update: Progress) -> Any:
+            return answers(lm, self.task, instructions, samples, self.seed(name), update).tolist()
+
+        return {side: dict(zip(instructions, map(np.array, self.on(side, name, title, work)), strict=True)) for side in SIDES}
+
+    def outcome(self, scores: Any) -> dict[str, Any]:
+        """The outcome of all scores, and how many answers they took."""
+        return {**Outcome.of(scores, self.config.reveal.threshold).to_dict(), "calls": np.size(scores)}
+
+    def told(self, scores: np.ndarray) -> dict[str, Any]:
+        """The outcome of all (seeds, answers) scores, and of each seed's."""
+        by_seed = [Outcome.of(row, self.config.reveal.threshold).to_dict() for row in scores]
+        return {**self.outcome(scores), "by_seed": by_seed}
+
+
+def by_level(levels: list[Sides]) -> Sides:
+    """An attack made at several levels: told by that at which the released model shows most; with the answers of all."""
+    worst = max(levels, key=lambda one: one["released"]["share"]["value"])
+    calls = {side: sum(one[side]["calls"] for one in levels) for side in SIDES}
+    return {**worst, **{side: {**worst[side], "calls": calls[side]} for side in SIDES}, "levels": levels}
+
+
+def worked(patch: Path) -> list[str]:
+    """The instructions that worked in the run whose folder the patch lies in; none if it lies elsewhere."""
+    try:
+        iterations = json.loads((patch.resolve().parent / "results.json").read_text(encoding="utf-8"))["iterations"]
+        return list(dict.fromkeys(str(text) for one in iterations for text in one["worked"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def digest(patch: Path) -> str:
+    """Tells one patch from another: sha256 of its two files."""
+    return hashlib.sha256(b"".join((patch / name).read_bytes() for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME))).hexdigest()[:16]

@@ -1,0 +1,47 @@
+"""Rank truncation: of a patch only the largest singular values of each module are kept, r/2, r/4, …, 1 of r.
+
+A small patch is cheaper to serve, and a low-rank format may force it; what was taken out may come back with what is cut off. The best
+approximation of each module at each rank (`Patch.truncate`) is applied, and the strongest instructions are asked again.
+"""
+
+import math
+from typing import Any
+
+from ..generation import Progress
+from ..release.adapter import applied
+from ..release.patch import Patch
+from .pair import Pair, Sides, by_level
+from .searches import Found
+
+
+def attack(pair: Pair, found: Found) -> Sides:
+    """At each rank the relative error of the patch, and what comes out; `before`: with the whole patch, of rank `rank`.
+
+    The original has no patch: its figures are those of `before`.
+    """
+    before = found.outcomes(pair)
+    whole = pair.patch.compress()
+    levels = []
+    for rank in halved(whole.rank):
+        cut, error = truncated(whole, rank)
+
+        def work(update: Progress, cut: Patch = cut) -> Any:
+            with applied(pair.lm.model, cut):
+                return found.ask(pair, update)
+
+        scores = pair.phase(f"truncate-{rank}", f"Patch cut to rank {rank}: ask the released model", work)
+        sides = {"original": {**before["original"], "calls": 0}, "released": pair.outcome(scores)}
+        levels.append({"level": f"patch of rank {rank}", "how": f"the patch cut to rank {rank}", "error": error, **sides})
+    return {**by_level(levels), "before": before, "whole": whole.rank}
+
+
+def halved(rank: int) -> list[int]:
+    """r/2, r/4, … down to 1, rounded down; 1 alone where there is no more."""
+    return [rank >> i for i in range(1, rank.bit_length())] or [1]
+
+
+def truncated(patch: Patch, rank: int) -> tuple[Patch, float]:
+    """The patch at a rank, and ‖ΔW - ΔW_rank‖ / ‖ΔW‖ over all modules (0 for a patch that is zero)."""
+    cut, errors = patch.truncate(rank)
+    norm = patch.norm()
+    return cut, math.hypot(*(errors[name] * module.norm() for name, module in patch.items())) / norm if norm else 0.0

@@ -1,0 +1,80 @@
+"""Scores against cases computed by hand, the AUC against all pairs, and a model that was trained on some texts."""
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reveal_release.config import UserError
+from reveal_release.metrics.membership import auc, loss, membership, min_k, token_log_probs, zlib_ratio
+from reveal_release.models import LanguageModel
+
+LOG_PROBS = [-1.0, -4.0, -2.0, -3.0, -0.5, -6.0, -1.5, -0.1, -2.5, -0.4]
+
+
+def test_scores_of_a_text_by_hand() -> None:
+    assert loss(LOG_PROBS) == pytest.approx(-2.1)
+    assert min_k(LOG_PROBS) == pytest.approx(-5.0), "the lowest two of ten"
+    assert min_k(LOG_PROBS, 0.39) == pytest.approx((-6 - 4 - 3) / 3) and min_k(LOG_PROBS, 1.0) == pytest.approx(-2.1)
+    assert min_k([-3.0, -1.0]) == -3.0, "of one at least"
+    text = "the bridge " * 20
+    assert zlib_ratio(LOG_PROBS, text) == pytest.approx(-2.1 / len(zlib.compress(text.encode())))
+    assert zlib_ratio(LOG_PROBS, text) < zlib_ratio(LOG_PROBS, "A text that hardly can be compressed: xq8!Zt0."), "repetition is easy"
+
+
+def test_auc_by_hand() -> None:
+    assert auc([3, 2, 1, 0], [1, 1, 0, 0]).value == 1.0
+    assert auc([3, 2, 1, 0], [0, 0, 1, 1]).value == 0.0
+    assert auc([3, 2, 1, 0], [1, 0, 1, 0]).value == 0.75
+    one = auc([1, 1, 1, 0], [1, 0, 0, 0])
+    assert one.value == pytest.approx(2 / 3) and one.n == 4, "two ties count half each"
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40).filter(lambda rows: len({m for _, m in rows}) == 2))
+def test_auc_is_the_share_of_pairs(rows: list[tuple[int, bool]]) -> None:
+    members, others = ([s for s, m in rows if m is kind] for kind in (True, False))
+    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in members for b in others]
+    found = auc([s for s, _ in rows], [m for _, m in rows])
+    assert found.value == pytest.approx(np.mean(pairs)) and 0 <= found.low <= found.high <= 1
+
+
+def test_token_log_probs_are_those_of_each_text_alone(lm: LanguageModel) -> None:
+    texts = ["The people of the town.", "", "She said that there is nothing new in the report.", "The train"]
+    for text, row in zip(texts, token_log_probs(lm, texts, batch_size=3), strict=True):
+        ids = torch.tensor([[lm.tokenizer.bos_token_id, *lm.tokenizer(text)["input_ids"]]])
+        with torch.no_grad():
+            whole = lm.model(ids).logits.log_softmax(-1)[0]
+        assert row == pytest.approx([float(whole[i, ids[0, i + 1]]) for i in range(ids.shape[1] - 1)], abs=1e-4)
+    (cut,) = token_log_probs(lm, texts[:1], longest=3)
+    assert cut == pytest.approx(token_log_probs(lm, texts[:1])[0][:2], abs=1e-5), "with BOS"
+    lm.model.config.max_position_embeddings = 3
+    assert len(token_log_probs(lm, texts[:1])[0]) == 2
+
+
+def test_what_a_model_was_trained_on_is_told_from_the_rest(lm: LanguageModel) -> None:
+    words = lm.tokenizer("The people of the town read a letter about the river when the music began")["input_ids"]
+    rng = np.random.default_rng(0)
+    texts = [lm.tokenizer.decode(rng.choice(words, 12).tolist()) for _ in range(24)]
+    members, others = texts[:12], texts[12:]
+    before = membership(lm, members, others)
+    assert set(before) == {"loss", "min_k", "zlib"} and all(one.n == 24 and 0.2 < one.value < 0.8 for one in before.values())
+    parameters = [p.requires_grad_() for p in lm.model.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2)
+    batch = [torch.tensor([lm.tokenizer.bos_token_id, *lm.tokenizer(text)["input_ids"]]) for text in members]
+    for _ in range(40):
+        torch.stack([lm.model(row[None], labels=row[None]).loss for row in batch]).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    after = membership(lm, members, others)
+    assert all(one.value > 0.95 and one.low > 0.85 for one in after.values()), after
+
+
+def test_a_side_without_texts_is_refused(lm: LanguageModel) -> None:
+    with pytest.raises(UserError, match="non-members: none has a token"):
+        membership(lm, ["The train"], [""])
+    with pytest.raises(UserError, match="texts of members"):
+        membership(lm, [], ["The train"])
