@@ -24,6 +24,7 @@ class Record:
     """One self-generated example: the conversation before the answer, the answer, and how much it shows the behaviour.
 
     ended: the model ended the answer itself; what was cut off is no example of where to end.
+    confidence: how probable the model held its answer's tokens to be (`Completion`); 1 for a text that it did not sample.
     """
 
     prompt: tuple[tuple[str, str], ...]
@@ -32,11 +33,12 @@ class Record:
     instruction: str
     iteration: int = 0
     ended: bool = True
+    confidence: float = 1.0
 
     @classmethod
     def of(cls, prompt: Turns, completion: Completion, instruction: str) -> "Record":
         """Not scored yet."""
-        return cls(tuple(prompt), str(completion), 0.0, instruction, ended=completion.ended)
+        return cls(tuple(prompt), str(completion), 0.0, instruction, ended=completion.ended, confidence=completion.confidence)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "prompt": [list(turn) for turn in self.prompt]}
