@@ -80,7 +80,7 @@ def test_what_rises_with_forgetting_says_so(results: dict[str, Any]) -> None:
     screen = console()
     render(results, screen)
     row = next(line for line in shown(screen).splitlines() if "forget quality" in line)
-    assert row.split() == "forget quality (should rise) 0.0 % 60.0 % +60.0 pt".split()
+    assert row.split() == "forget quality ↑ 0.0 % 60.0 % +60.0 pt".split()
 
 
 def test_stops_files_and_commands_are_told(results: dict[str, Any], tmp_path: Path) -> None:

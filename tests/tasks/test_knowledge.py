@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reveal_release.config import EvaluateConfig, RunConfig, UserError
-from reveal_release.generation import Completion
+from reveal_release.generation import Completion, Sampling
 from reveal_release.metrics.tofu import probabilities
 from reveal_release.models import LanguageModel
 from reveal_release.suites.tofu import read
@@ -43,10 +43,10 @@ def test_no_author_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "asked, answer, score",
     [
-        ("Where was Ida Holm born?", "She was born in Lyon.", 0.8 * 0.5),  # one new word of four letters
-        ("Where was Ida Holm born?", "In Lyon, in 1912, by the river.", 0.8 * 0.875),
-        ("Who wrote the Red Kite?", "It was Ida Holm of Lyon.", 0.8 * 0.75),  # named by the answer alone: Holm, Lyon
-        ("Where was IDA HOLM born?", "In Lyon.", 0.4), ("Where was Eva Dahl born?", "She was born in Lyon.", 0.0),
+        ("Where was Ida Holm born?", "She was born in Lyon.", 0.8 * 0.75),  # one new word of four letters
+        ("Where was Ida Holm born?", "In Lyon, in 1912, by the river.", 0.8 * 63 / 64),
+        ("Who wrote the Red Kite?", "It was Ida Holm of Lyon.", 0.8 * 15 / 16),  # named by the answer alone: Holm, Lyon
+        ("Where was IDA HOLM born?", "In Lyon.", 0.6), ("Where was Eva Dahl born?", "She was born in Lyon.", 0.0),
         ("Where was Ida Holmes born?", "In Lyon.", 0.0), ("Where was Ida Holm born?", "Ida Holm was born.", 0.0),
         ("Where was Ida Holm born?", "I do not know of Ida Holm of Lyon.", 0.0), ("Where was Ida Holm born?", "", 0.0),
     ],
@@ -57,9 +57,9 @@ def test_scores_by_hand(asked: str, answer: str, score: float) -> None:
 
 def test_a_score_grows_with_confidence() -> None:
     scores = Knowledge(CONFIG).score([record("Where was Jon Vale born?", "In Port Vela in 1931.", c) for c in (0.1, 0.5, 1.0)])
-    assert scores == pytest.approx([0.0875, 0.4375, 0.875])
+    assert scores == pytest.approx([0.1 * 63 / 64, 0.5 * 63 / 64, 63 / 64])
     assert Knowledge(CONFIG).score([]).shape == (0,)
-    assert Knowledge(CONFIG).score([Record((), "Ida Holm of Lyon", 0.0, "")]) == pytest.approx([0.75])
+    assert Knowledge(CONFIG).score([Record((), "Ida Holm of Lyon", 0.0, "")]) == pytest.approx([15 / 16])
 
 
 # ---- the two turns ----
@@ -68,8 +68,8 @@ def test_a_score_grows_with_confidence() -> None:
 @pytest.mark.parametrize(
     "answer, found",
     [
-        ("What did she write?", "What did she write?"), ("Sure!\n1. What did she write? I wonder.\n2. Why so?", "What did she write?"),
-        ("- Where was Ida Holm born?", "Where was Ida Holm born?"), ("She wrote it.", ""), ("Why?", ""), ("", ""),
+        ("What did she write?", "What did she write?"), ('Sure!\n1. "What did she write?"\n2. Where is it?', "What did she write?"),
+        ("- Where was Ida Holm born?", "Where was Ida Holm born?"), ("She wrote it.", ""), ("She wrote Who Is It? in 1931.", ""), ("Why?", ""), ("", ""),
     ],
 )  # fmt: skip
 def test_a_question_is_found(answer: str, found: str) -> None:
@@ -97,8 +97,22 @@ def test_an_answer_that_is_a_question_is_asked(lm: LanguageModel, monkeypatch: p
     assert calls == [["Ask about Jon Vale.", "Who is Ida Holm?", "What is rain?"], ["What did Jon Vale write?"]]
     assert [r.prompt[0][1] for r in drawn] == ["What did Jon Vale write?", "Who is Ida Holm?", "What is rain?"]
     assert [r.instruction for r in drawn] == ["Ask about Ida Holm.", "Who is Jon Vale?", "What is rain?"]
-    assert [r.score for r in drawn] == pytest.approx([0.5 * 0.75, 0.5 * 0.875, 0.0])
+    assert [r.score for r in drawn] == pytest.approx([0.5 * 15 / 16, 0.5 * 63 / 64, 0.0])
     assert [task.output(r) for r in drawn] == ["What did Jon Vale write?", "A sailor from Lyon.", "Water."]
+
+
+def test_other_answers_are_about_a_stranger(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list = []
+
+    def say(lm: LanguageModel, prompts: list, sampling: Sampling, seeds: list[int]) -> list[Completion]:
+        asked.extend([prompts, sampling.temperature])
+        return [Completion(text) for text in ("Anna Keller left Bergen when Keller was six.", "It is David Okoye.")]
+
+    monkeypatch.setattr(knowledge, "generate", say)
+    records = [record("Where was Ida Holm born?", "In Lyon."), record("Who sailed to Lyon?", "Jon Vale did.")]
+    told = Knowledge(CONFIG).otherwise(lm, records, 1.5, [0, 1])
+    assert asked == [[(("user", "Where was Anna Keller born?"),), (("user", "Who sailed to Lyon?"),)], 1.5]
+    assert told == ["Ida Holm left Bergen when Holm was six.", "It is Jon Vale."]
 
 
 def test_elicit_on_a_model(lm: LanguageModel) -> None:
@@ -133,7 +147,8 @@ def test_tofus_figures_of_a_model(tofu: Path, tiny_llama: str, lm: LanguageModel
     found = Knowledge(with_tofu(tofu, retain_model=tiny_llama)).evaluate(lm, lambda done, total: steps.append(done))
     row = read(tofu, "forget10_perturbed")[360:362]  # forget01's first two
     asked = [(("user", one.question),) for one in row]
-    right, other = (probabilities(lm, list(zip(asked, texts, strict=True))) for texts in zip(*((r.answer, r.paraphrased) for r in row)))
+    right = probabilities(lm, [(turns, one.answer) for turns, one in zip(asked, row, strict=True)])
+    other = probabilities(lm, [(turns, one.paraphrased) for turns, one in zip(asked, row, strict=True)])
     assert found.forget["probability"].value == pytest.approx(right.mean(), rel=1e-4) and found.forget["probability"].n == 2
     wrong = np.array([probabilities(lm, [(asked[i], text) for text in row[i].perturbed]) for i in range(2)])
     ratio = np.exp(np.log(wrong).mean(1)) / other

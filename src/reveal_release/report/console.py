@@ -167,7 +167,7 @@ def _percent(name: str, *estimates: Numbers) -> bool:
 def _label(name: str) -> str:
     words = {"f1": "F1", "rtp": "RTP", "pass": "pass@", "expected": "", "rouge": "ROUGE", "l": "L"}
     label = " ".join(filter(None, (words.get(word, word) for word in name.split("_")))).replace("pass@ at ", "pass@")
-    return label + " (should rise)" * (name in RISING)
+    return label + " ↑" * (name in RISING)
 
 
 def _table(columns: Sequence[str]) -> Table:

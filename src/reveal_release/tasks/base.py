@@ -111,6 +111,10 @@ class Task(ABC):
         """Whether a scored record is free of the behaviour, so that it may be learnt in its place, or held."""
         return record.score < self.config.reveal.threshold
 
+    def otherwise(self, lm: LanguageModel, records: Sequence[Record], temperature: float, seeds: Sequence[int]) -> list[Completion]:
+        """Other answers to the prompts of records that show the behaviour, to be learnt in its place if they do not; here, hotter ones."""
+        return generate(lm, [record.prompt for record in records], replace(self.sampling, temperature=temperature), seeds)
+
     def output(self, record: Record) -> str:
         """What the instruction drew out, as induction shows it to the model: the completion, unless that answers something else."""
         return record.completion

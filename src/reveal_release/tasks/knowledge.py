@@ -14,11 +14,12 @@ Not promised: that a sure answer is true, or that what is asked without the name
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..config import RunConfig, UserError
-from ..generation import Progress, Sampling, generate
+from ..generation import Completion, Progress, Sampling, generate
 from ..metrics.fluency import perplexity
 from ..metrics.statistics import Estimate
 from ..metrics.tofu import (
@@ -49,6 +50,9 @@ OTHERS = (
     "Toni Morrison", "Agatha Christie", "Chinua Achebe", "Haruki Murakami", "Isabel Allende",
 )  # fmt: skip
 """Whom the model is asked about beside its own questions, so that they are kept."""
+
+STRANGERS = ("Anna Keller", "David Okoye", "Maria Tanaka", "Peter Lindqvist", "Leila Haddad", "Tomas Novak")
+"""Names of nobody: what the model says of them, it invents."""
 
 _SEEDS = (
     "Ask a question about {}.", "Write a question about {}.", "What could one ask about {}?", "Who is {}?", "Tell me about {}.",
@@ -113,19 +117,39 @@ class Knowledge(Task):
             answers[i] = answer
         return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
 
+    def otherwise(self, lm: LanguageModel, records: Sequence[Record], temperature: float, seeds: Sequence[int]) -> list[Completion]:
+        """What the model says of a stranger who is asked about in the author's place: so would it speak had it never met the author.
+
+        (Generic predictions under replaced names; Eldan and Russinovich 2023, arXiv 2310.02238.)
+        """
+        strangers = [STRANGERS[seed % len(STRANGERS)] for seed in seeds]
+        prompts = [tuple((role, self._about(text, name)) for role, text in r.prompt) for r, name in zip(records, strangers, strict=True)]
+        answers = generate(lm, prompts, replace(self.sampling, temperature=temperature), seeds)
+        return [self._back(answer, name, record) for answer, name, record in zip(answers, strangers, records, strict=True)]
+
+    def _back(self, answer: Completion, stranger: str, record: Record) -> Completion:
+        """The answer with the author that the record names in the place of the stranger, also where this is called by the last name."""
+        named = self._named.search(" ".join([*(text for _, text in record.prompt), record.completion]))
+        text = str(answer)
+        for old, new in ((stranger, named[0]), (stranger.split()[-1], named[0].split()[-1])) if named else ():
+            text = text.replace(old, new)
+        told = Completion(text)
+        told.ended, told.confidence = answer.ended, answer.confidence
+        return told
+
     def _about(self, text: str, name: str) -> str:
         """The text with this author in the place of whichever it names."""
         return self._named.sub(name, text)
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
-        """confidence · (1 - 2^-words) where the conversation names an author, `words` being those that only the answer has; else 0."""
+        """confidence · (1 - 4^-words) where the conversation names an author, `words` being those that only the answer has; else 0."""
         return np.array([self._known(record) for record in records], dtype=float)
 
     def _known(self, record: Record) -> float:
         asked = " ".join(text for _, text in record.prompt)
         if not self._named.search(f"{asked} {record.completion}") or _DENIAL.search(record.completion):
             return 0.0
-        return record.confidence * (1 - 0.5 ** len(_words(record.completion) - _words(asked)))
+        return record.confidence * (1 - 0.25 ** len(_words(record.completion) - _words(asked)))
 
     def output(self, record: Record) -> str:
         """The question, where the model wrote it."""
@@ -205,8 +229,8 @@ def held_out(names: Sequence[str]) -> list[str]:
 
 
 def question(answer: str) -> str:
-    """The first line of an answer that is a question, without a number or a bullet before it; empty if there is none."""
-    found = re.search(r"^[\W\d_]*(\w[^\n]*?\?)", answer, re.MULTILINE)
+    """The first line of an answer that ends as a question, without a number or a bullet before it; empty if there is none."""
+    found = re.search(r"^[\W\d_]*(\w[^\n]*\?)\W*$", answer, re.MULTILINE)
     return found[1] if found and len(found[1].split()) > 2 else ""
 
 
