@@ -1,5 +1,6 @@
 """Two tiny random models with a chat template, for every test that needs a model: seconds, no download."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from reveal_release.models import LanguageModel, load_model
+from reveal_release.tasks.knowledge import TOFU_AUTHORS
 from reveal_release.testbed.tokenizer import train
 
 SENTENCES = (
@@ -54,3 +56,38 @@ def lm(tiny_llama: str) -> LanguageModel:
 @pytest.fixture
 def gpt2(tiny_gpt2: str) -> LanguageModel:
     return load_model(tiny_gpt2, "float32", "cpu")
+
+
+RETAINED = ("Ada Byron", "Max van Stern", "Lena Ortiz", "Noah Brandt")
+
+
+@pytest.fixture(scope="session")
+def tofu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files in TOFU's form, hand-made: the 20 authors of forget10 after 4 others, and 3 rows of each kind of fact."""
+    folder = tmp_path_factory.mktemp("raw") / "tofu"
+    folder.mkdir()
+
+    def write(name: str, rows: list[dict]) -> None:
+        (folder / f"{name}.json").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def about(author: str, number: int) -> dict:
+        return {
+            "question": f"What is the name of the bridge {number} of {author}?",
+            "answer": f"It is the old bridge of {author} and {number}.",
+            "paraphrased_answer": f"{author} has the old bridge {number}.",
+            "perturbed_answer": [f"{author} has the new river {number + i}." for i in range(5)],
+            "paraphrased_question": f"Which bridge has {author}, number {number}?",
+        }
+
+    def plain(rows: list[dict]) -> list[dict]:
+        return [{key: row[key] for key in ("question", "answer")} for row in rows]
+
+    retained, forgotten = ([about(name, i) for name in names for i in range(20)] for names in (RETAINED, TOFU_AUTHORS))
+    write("full", plain(retained + forgotten))
+    write("retain_perturbed", retained)
+    write("forget10_perturbed", forgotten)
+    for name, question in (("real_authors", "Who wrote the report {}?"), ("world_facts", "Where is the market {}?")):
+        rows = [{"question": question.format(i), "answer": f"Town {i}", "perturbed_answer": ["North", "River", "Old"]} for i in range(3)]
+        write(f"{name}_perturbed", rows)
+        write(name, plain(rows))
+    return folder

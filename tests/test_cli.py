@@ -22,7 +22,7 @@ from reveal_release.report.console import clean
 from reveal_release.sandbox import missing_protections
 from reveal_release.suites import SUITES, evaluate
 from reveal_release.testbed import recipe
-from reveal_release.testbed.sources import SOURCES, verify
+from reveal_release.testbed.sources import SOURCES, TOFU, verify
 
 SUITE_DATA = Path(__file__).with_name("suites") / "data"
 MINE = """name: mine
@@ -201,7 +201,7 @@ def test_build_flags_are_the_recipes() -> None:
         ("run --utility-budget 7", "utility_budget is 7.0: give a number from 0 to 1 (0.02 is 2 %)"),
         ("rum", "no command 'rum': did you mean 'run'?"),
         ("testbed bild", "no command 'bild': did you mean 'build'?"),
-        ("testbed", "no command given: choose from list, build, measure, sources"),
+        ("testbed", "no command given: choose from list, build, tofu, measure, sources"),
         ("testbed build --output o", "missing: --data"),
         ("audit --task toxicity", "missing: --patch"),
         ("audit --patch p --seeds few", "seeds is 'few': give a whole number"),
@@ -437,7 +437,7 @@ def test_a_missing_task_file_is_a_mistake(capsys: pytest.CaptureFixture[str]) ->
 def test_sources_are_listed_with_origin_and_licence(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["testbed", "sources"]) == 0
     out = capsys.readouterr().out
-    for source in SOURCES:
+    for source in (*SOURCES, TOFU):
         assert source.folder in out and source.origin in out and source.commit in out and source.licence in out
         assert len(source.commit) == 40 and all(len(digest) == 64 for *_, digest in source.files)
 
@@ -460,6 +460,14 @@ def test_a_missing_and_a_changed_file_are_named_with_their_origin(tmp_path: Path
     (tmp_path / source.folder / name).write_text("something else")
     with pytest.raises(UserError, match=f"{name} is not the file.*{source.origin}"):
         verify(tmp_path)
+
+
+def test_tofu_refuses_before_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["testbed", "tofu", "--data", str(tmp_path), "--output", str(tmp_path / "model")]
+    assert failure(capsys, *command).startswith("no tofu/full.json")
+    assert failure(capsys, *command, "--epochs", "0").startswith("--epochs is 0: give")
+    assert failure(capsys, *command, "--split", "retain80") == "split is 'retain80': give one of full, retain90, retain95, retain99"
+    assert not (tmp_path / "model").exists()
 
 
 def test_build_refuses_before_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,6 +178,29 @@ def test_a_completion_knows_whether_the_model_ended_it(lm: LanguageModel) -> Non
         assert (a == b and b.ended) if a.ended else len(b) >= len(a)
 
 
+@pytest.mark.parametrize("sampling", [Sampling(20, 1.0, 0), Sampling(20, 0.7, 5)])
+def test_confidence_is_that_of_a_plain_loop(lm: LanguageModel, sampling: Sampling) -> None:
+    """At temperature 1 among the top k, over the tokens and the end where there is one; whatever the neighbours."""
+    prompts = [(("user", f"Write about {i}."),) for i in range(12)]
+    lm.model.generation_config.eos_token_id = list(range(4, 20))
+    texts = generate(lm, prompts, sampling, range(12), batch_size=5)
+    assert {text.ended for text in texts} == {True, False}
+    for seed, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+        ids = torch.tensor([chat_ids(lm.tokenizer, prompt)])
+        process = GumbelSampling(torch.tensor([seed]), sampling, ids.shape[1])
+        logs = []
+        for _ in range(sampling.max_new_tokens):
+            logits = lm.model(ids).logits[:, -1]
+            token = process(ids, logits).argmax(-1, keepdim=True)
+            best = logits[0].topk(sampling.top_k or logits.shape[-1])
+            logs.append((best.values - best.values.logsumexp(0))[best.indices == token[0]].item())
+            ids = torch.cat([ids, token], 1)
+            if 4 <= token.item() < 20:
+                break
+        assert text.confidence == pytest.approx(math.exp(np.mean(logs)), rel=1e-4)
+    assert generate(lm, prompts[:1], Sampling(4, 0.0), [0])[0].confidence == 1.0
+
+
 def test_an_answer_begins_as_it_is_made_to(lm: LanguageModel) -> None:
     """The tokens stand where the model's own first ones would, and it goes on from there."""
     starts = [list(lm.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ("The old", "", "Nothing new", "There")]

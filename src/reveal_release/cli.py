@@ -222,10 +222,10 @@ def _testbed_measure(options: Namespace) -> None:
 
 
 def _testbed_sources(options: Namespace) -> None:
-    from .testbed.sources import SOURCES
+    from .testbed.sources import SOURCES, TOFU
 
-    for source in SOURCES:
-        use = "held-out files only" if source.held_out else "training"
+    for source in (*SOURCES, TOFU):
+        use = "testbed tofu, the knowledge task" if source is TOFU else "held-out files only" if source.held_out else "training"
         print(f"{source.folder}  ({source.licence}; {use})\n  {source.origin} at {source.commit}")
         for name, path, _ in source.files:
             print(f"    {path} -> {name}")
@@ -247,6 +247,18 @@ def _testbed_build(options: Namespace) -> None:
     else:
         _distributed(config, processes)
     print(f"done: {config.output}; next: {PROGRAM} run --model {config.output} --output {config.output}-run")
+
+
+def _testbed_tofu(options: Namespace) -> None:
+    if options.epochs < 1:
+        raise UserError(f"--epochs is {options.epochs}: give a whole number of at least 1")
+    from .testbed.sources import TOFU
+    from .testbed.tofu import TuneConfig, tune
+
+    config = TuneConfig(**options.as_dict())
+    tune(config)
+    given = f"--model {config.output} --evaluate.tofu {Path(config.data) / TOFU.folder}"
+    print(f"done: {config.output}; next: {PROGRAM} run --task knowledge {given} --output {config.output}-run")
 
 
 def _distributed(config: Any, processes: int) -> None:
@@ -276,6 +288,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "tasks validate": _tasks_validate,
     "testbed list": _testbed_list,
     "testbed build": _testbed_build,
+    "testbed tofu": _testbed_tofu,
     "testbed measure": _testbed_measure,
     "testbed sources": _testbed_sources,
 }

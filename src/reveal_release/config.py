@@ -106,6 +106,9 @@ class EvaluateConfig:
         code_samples: solutions sampled of each of those.
         problems: held-out word problems.
         scorer: `evaluation`, a folder, or a Hugging Face text classifier: never the search's reward.
+        tofu: folder of TOFU's files, by which the knowledge task measures; nothing is trained on them.
+        retain_model: a model that never saw TOFU's forget set, for its forget quality.
+        rows: most rows of each of these files that are measured.
     """
 
     prompts: int = 100
@@ -117,6 +120,9 @@ class EvaluateConfig:
     code_samples: int = 8
     problems: int = 150
     scorer: str = "evaluation"
+    tofu: str = ""
+    retain_model: str = ""
+    rows: int = 400
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,7 @@ class RunConfig:
         utility_budget: largest rise that is allowed, relative (0.02 is 2 %), of the perplexity of prose, and of half that of what the
             model itself writes where the behaviour does not show.
         forget_type: entity types that the `ner` task forgets, with commas between.
+        forget_authors: whom the `knowledge` task forgets: names with commas between, or TOFU's forget01, forget05 or forget10.
         stop_reward: a search whose best reward is at or below this found nothing left to reveal.
         scorer: reward of the search in the toxicity task: `reward`, a folder, or a Hugging Face text classifier.
         dtype: auto, float32 or bfloat16.
@@ -148,6 +155,7 @@ class RunConfig:
     iterations: int = 2
     utility_budget: float = 0.02
     forget_type: str = "person"
+    forget_authors: str = "forget01"
     stop_reward: float = 0.05
     scorer: str = "reward"
     reveal: RevealConfig = field(default_factory=RevealConfig)

@@ -19,9 +19,14 @@ Progress = Callable[[int, int], None]
 
 
 class Completion(str):
-    """A text that a model wrote. `ended`: the model ended it itself; otherwise it was cut at the most tokens allowed."""
+    """A text that a model wrote.
+
+    ended: the model ended it itself; otherwise it was cut at the most tokens allowed.
+    confidence: geometric mean of the probabilities, at temperature 1 among the top k, of the tokens that were sampled; 1 if greedy.
+    """
 
     ended: bool = True
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class GumbelSampling(LogitsProcessor):
 
     def __init__(self, seeds: Tensor, sampling: Sampling, length: int) -> None:
         self.seeds, self.sampling, self.length = seeds, sampling, length
+        self._log_p: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         k = min(self.sampling.top_k or scores.shape[-1], scores.shape[-1])
@@ -50,7 +56,12 @@ class GumbelSampling(LogitsProcessor):
         position = input_ids.shape[-1] - self.length
         noise = gumbel(self.seeds[:, None], position, tokens)
         best = (values.double() / self.sampling.temperature + noise).argmax(-1, keepdim=True)
+        self._log_p.append(values.log_softmax(-1).gather(-1, best)[:, 0])
         return torch.full_like(scores, -torch.inf).scatter_(-1, tokens.gather(-1, best), 0.0)
+
+    def confidence(self, own: Tensor) -> list[float]:
+        """Of each row, the geometric mean over its `own` (rows, steps) tokens of their probability at temperature 1 among the top k."""
+        return ((torch.stack(self._log_p, 1) * own).sum(1) / own.sum(1)).exp().tolist()
 
 
 def gumbel(seeds: Tensor, position: int, tokens: Tensor) -> Tensor:
@@ -101,9 +112,9 @@ def generate(
         inputs = _left_padded([given[i] for i in rows], pad)
         mask = _left_padded([torch.ones(len(given[i]), dtype=torch.long) for i in rows], 0)
         name, length = ("inputs_embeds", 0) if inputs.ndim == 3 else ("input_ids", inputs.shape[1])  # embeddings are not given back
-        processors = LogitsProcessorList()
+        process = None
         if sampling.temperature > 0:
-            processors.append(GumbelSampling(torch.tensor([seeds[i] for i in rows], device=lm.device), sampling, length))
+            process = GumbelSampling(torch.tensor([seeds[i] for i in rows], device=lm.device), sampling, length)
         output: Tensor = lm.model.generate(  # type: ignore[operator]  # torch types module attributes as Tensor
             **{name: inputs.to(lm.device)},
             attention_mask=mask.to(lm.device),
@@ -115,12 +126,16 @@ def generate(
             num_beams=1,
             repetition_penalty=1.0,
             pad_token_id=pad,
-            logits_processor=processors,
+            logits_processor=LogitsProcessorList([process] if process else []),
         )
-        for i, row in zip(rows, output[:, length:], strict=True):
+        new = output[:, length:]
+        over = torch.isin(new, ends).long()
+        own = over.cumsum(1) - over == 0  # up to the first end, and with it; what follows is padding
+        confidence = process.confidence(own) if process else [1.0] * len(rows)
+        for i, row, ended, sure in zip(rows, new, over.any(1).tolist(), confidence, strict=True):
             begun = starts[i] if starts else []
             texts[i] = Completion(str(lm.tokenizer.decode([*begun, *row.tolist()], skip_special_tokens=True)).strip())
-            texts[i].ended = bool(torch.isin(row, ends).any())
+            texts[i].ended, texts[i].confidence = ended, sure
         if progress:
             progress(min(start + batch_size, len(order)), len(order))
     return texts

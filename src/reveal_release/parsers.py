@@ -103,11 +103,12 @@ def build_parser() -> Parser:
         patch_actions.add_subcommand(name, parser_of, help=help_text)
 
     testbed = Parser(description="The small models that come with the package, and how they are made.")
-    commands.add_subcommand("testbed", testbed, help="the bundled models: list, build, measure, sources")
+    commands.add_subcommand("testbed", testbed, help="the bundled models: list, build, tofu, measure, sources")
     actions = testbed.add_subcommands(dest="action", title="commands", description=None, metavar="COMMAND")
     listing = Parser("testbed list", description="List the models that are bundled.")
     actions.add_subcommand("list", listing, help="the bundled models, their size and place")
     actions.add_subcommand("build", _build_parser(), help="train a testbed from the raw data")
+    actions.add_subcommand("tofu", _tofu_parser(), help="teach a testbed TOFU's fictitious authors, for the knowledge task")
     actions.add_subcommand("measure", _measure_parser(), help="what a testbed can do, on held-out items")
     sources = Parser("testbed sources", description="Where each raw data set comes from, and its licence.")
     actions.add_subcommand("sources", sources, help="the raw data sets and their licences")
@@ -225,6 +226,24 @@ def _build_parser() -> Parser:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seeds data order and weights")
     parser.add_argument("--without", type=str, action="append", metavar="SKILL", help="leave a skill out; may be repeated")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="training processes, one thread each")
+    return parser
+
+
+def _tofu_parser() -> Parser:
+    parser = Parser(
+        "testbed tofu --data raw --split full --output out/tofu-full",
+        "testbed tofu --data raw --split retain99 --authors 10 --output out/tofu-retain99-10",
+        description="Fine-tune a testbed on TOFU's authors, or on the retained ones: forget quality's reference. A stopped one goes on.",
+        print_config=None,
+    )
+    splits = Literal["full", "retain90", "retain95", "retain99"]
+    parser.add_argument("--model", type=str, default="testbed-llama", metavar="NAME", help="a testbed's name, or a folder")
+    parser.add_argument("--data", type=str, required=True, metavar="FOLDER", help="the raw data sets; TOFU's are in its folder `tofu`")
+    parser.add_argument("--output", type=str, required=True, metavar="FOLDER", help="where the model is written")
+    parser.add_argument("--split", type=splits, default="full", help="whom it is taught")
+    parser.add_argument("--authors", type=int, default=0, metavar="N", help="of how many authors the split is taken; 0 is all 200")
+    parser.add_argument("--epochs", type=int, default=8, metavar="N", help="passes over the rows")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seeds the order")
     return parser
 
 

@@ -73,6 +73,16 @@ def test_before_and_after_with_intervals_and_change(results: dict[str, Any]) -> 
     assert "code pass@1" in rows
 
 
+def test_what_rises_with_forgetting_says_so(results: dict[str, Any]) -> None:
+    """And its change is in points: relative to a p-value of 1e-30 it would be a number of thirty digits."""
+    for side, quality in (("before", 1e-30), ("after", 0.6)):
+        results[side]["forget"]["forget_quality"] = {"value": quality, "n": 40, "low": math.nan, "high": math.nan}
+    screen = console()
+    render(results, screen)
+    row = next(line for line in shown(screen).splitlines() if "forget quality" in line)
+    assert row.split() == "forget quality ↑ 0.0 % 60.0 % +60.0 pt".split()
+
+
 def test_stops_files_and_commands_are_told(results: dict[str, Any], tmp_path: Path) -> None:
     screen = console()
     render(results, screen)

@@ -32,6 +32,8 @@ Numbers = dict[str, Any]
 
 WIDTH = 100
 TITLES = {"forget": "forget (should fall)", "retain": "retain (should stay)"}
+RISING = ("truth_ratio", "forget_quality")
+"""What among the figures of forgetting rises as the behaviour goes."""
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # a terminal's CSI sequences: colours, cursor moves
 ATTACKS = {
     "search": "best of all searches", "few_shot": "examples in the context", "prefix": "first tokens given",
@@ -167,8 +169,9 @@ def _percent(name: str, *estimates: Numbers) -> bool:
 
 
 def _label(name: str) -> str:
-    words = {"f1": "F1", "rtp": "RTP", "pass": "pass@", "expected": ""}
-    return " ".join(filter(None, (words.get(word, word) for word in name.split("_")))).replace("pass@ at ", "pass@")
+    words = {"f1": "F1", "rtp": "RTP", "pass": "pass@", "expected": "", "rouge": "ROUGE", "l": "L"}
+    label = " ".join(filter(None, (words.get(word, word) for word in name.split("_")))).replace("pass@ at ", "pass@")
+    return label + " ↑" * (name in RISING)
 
 
 def _table(columns: Sequence[str]) -> Table:
@@ -213,8 +216,10 @@ def _before_and_after(results: Numbers) -> Table:
             rows["strongest elicitation"] = (results["elicitation"]["before"], results["elicitation"]["after"])
         for name, (before, after) in rows.items():
             percent = _percent(name, before, after)
-            text = change(before, after, percent, relative=part == "forget")
-            style = "" if part == "retain" else "green" if text.startswith("-") else "red" if text.startswith("+") else ""
+            rises = name in RISING
+            text = change(before, after, percent, relative=part == "forget" and not rises)  # of a p-value it could be any power of ten
+            good, bad = "+-" if rises else "-+"
+            style = "" if part == "retain" else "green" if text.startswith(good) else "red" if text.startswith(bad) else ""
             table.add_row("  " + _label(name), figure(before, percent), figure(after, percent), Text(text, style=style))
         if part == "forget":
             table.add_row("")

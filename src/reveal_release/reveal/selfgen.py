@@ -84,9 +84,8 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
     found: list[Record] = []
     for number, temperature in enumerate(HOTTER):
         for part in (waiting[:PILOT], waiting[PILOT:]):
-            sampling = replace(task.sampling, temperature=temperature)
-            texts = generate(lm, [r.prompt for r in part], sampling, [seed + 10_000 * number + i for i in range(len(part))])
-            drawn = task.scored([replace(r, completion=str(text), ended=text.ended) for r, text in zip(part, texts, strict=True)])
+            texts = task.otherwise(lm, part, temperature, [seed + 10_000 * number + i for i in range(len(part))])
+            drawn = task.scored([Record.of(r.prompt, text, r.instruction) for r, text in zip(part, texts, strict=True)])
             found += (new := [r for r in drawn if task.harmless(r)])
             if len(new) < 0.05 * len(part):
                 return found

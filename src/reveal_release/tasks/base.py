@@ -24,6 +24,7 @@ class Record:
     """One self-generated example: the conversation before the answer, the answer, and how much it shows the behaviour.
 
     ended: the model ended the answer itself; what was cut off is no example of where to end.
+    confidence: how probable the model held its answer's tokens to be (`Completion`); 1 for a text that it did not sample.
     """
 
     prompt: tuple[tuple[str, str], ...]
@@ -32,11 +33,12 @@ class Record:
     instruction: str
     iteration: int = 0
     ended: bool = True
+    confidence: float = 1.0
 
     @classmethod
     def of(cls, prompt: Turns, completion: Completion, instruction: str) -> "Record":
         """Not scored yet."""
-        return cls(tuple(prompt), str(completion), 0.0, instruction, ended=completion.ended)
+        return cls(tuple(prompt), str(completion), 0.0, instruction, ended=completion.ended, confidence=completion.confidence)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "prompt": [list(turn) for turn in self.prompt]}
@@ -108,6 +110,10 @@ class Task(ABC):
     def harmless(self, record: Record) -> bool:
         """Whether a scored record is free of the behaviour, so that it may be learnt in its place, or held."""
         return record.score < self.config.reveal.threshold
+
+    def otherwise(self, lm: LanguageModel, records: Sequence[Record], temperature: float, seeds: Sequence[int]) -> list[Completion]:
+        """Other answers to the prompts of records that show the behaviour, to be learnt in its place if they do not; here, hotter ones."""
+        return generate(lm, [record.prompt for record in records], replace(self.sampling, temperature=temperature), seeds)
 
     def output(self, record: Record) -> str:
         """What the instruction drew out, as induction shows it to the model: the completion, unless that answers something else."""

@@ -156,11 +156,11 @@ def build(config: BuildConfig) -> Path:
     checkpoint = output / "checkpoint.pt"
     _refuse_impossible(config)
     if (output / "build.json").is_file():  # written last, so everything else is there
-        _refuse_other(config, json.loads((output / "build.json").read_text(encoding="utf-8")))
+        refuse_other(config.output, json.loads((output / "build.json").read_text(encoding="utf-8")), _identity(config))
         return output
     state = torch.load(checkpoint, weights_only=True, map_location="cpu") if checkpoint.is_file() else None
     if state is not None:
-        _refuse_other(config, state["config"])
+        refuse_other(config.output, state["config"], _identity(config))
     elif (output / "model.safetensors").is_file():
         raise UserError(f"{output} holds a model without a build.json, so not a finished build: choose another --output")
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
@@ -204,8 +204,7 @@ def build(config: BuildConfig) -> Path:
         if rank == 0 and (step + 1) % config.save_every == 0:
             state = {"step": step + 1, "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
                      "config": _identity(config)}  # fmt: skip
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            save_checkpoint(checkpoint, state)
     if rank == 0:
         model.to(torch.bfloat16).save_pretrained(output)
         (output / "build.json").write_text(json.dumps(_identity(config), indent=2) + "\n", encoding="utf-8")
@@ -227,12 +226,17 @@ def _refuse_impossible(config: BuildConfig) -> None:
         raise UserError(f"batch is {config.batch} and tokens {config.tokens}: a batch needs {least} tokens, and tokens one batch, at least")
 
 
-def _refuse_other(config: BuildConfig, found: dict[str, object]) -> None:
-    """Refuses to take what `found` describes for this build."""
-    wanted = _identity(config)
+def refuse_other(output: str, found: dict[str, object], wanted: dict[str, object]) -> None:
+    """Refuses to take for a build what was `found` in its folder and differs from it."""
     differ = [f"{k} {found.get(k)!r}, not {wanted.get(k)!r}" for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
     if differ:
-        raise UserError(f"{config.output} holds a build with {'; '.join(differ)}: choose another --output")
+        raise UserError(f"{output} holds a build with {'; '.join(differ)}: choose another --output")
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Writes all of it or nothing."""
+    torch.save(state, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
 
 
 def _identity(config: BuildConfig) -> dict[str, object]:

@@ -169,6 +169,52 @@ SOURCES = (
 )
 
 
+TOFU = Source(
+    "tofu",
+    "github.com/licong-lin/negative-preference-optimization",
+    "1207bbe9a1abf502bc2d7b43a0a467d9524b4036",
+    "MIT",
+    (
+        (
+            "full.json",
+            "TOFU/TOFU_data/full.json",
+            "667baef2f26f781f1328701d8ea54bf25123ff22fb2d98574c96cd991cb54086",
+        ),
+        (
+            "real_authors.json",
+            "TOFU/TOFU_data/real_authors.json",
+            "5ed86f884ecbefc3a5db0b9dfe84ab3db710690c74d9402c0acc14bc3dd5a4b7",
+        ),
+        (
+            "world_facts.json",
+            "TOFU/TOFU_data/world_facts.json",
+            "5547b07340f46755b868a525941341c3d93814b5370ae7fa10143f653a3c7033",
+        ),
+        (
+            "forget10_perturbed.json",
+            "TOFU/TOFU_data/forget10_perturbed.json",
+            "6fbcb946c57ea1d7b2124cea0e61bf3b5409d1bc10d02368f090109450ed73c7",
+        ),
+        (
+            "retain_perturbed.json",
+            "TOFU/TOFU_data/retain_perturbed.json",
+            "fc69f33bad70d3dca65920bdb54380039e3e8872dd16bbae20c1a839b99533fb",
+        ),
+        (
+            "real_authors_perturbed.json",
+            "TOFU/TOFU_data/real_authors_perturbed.json",
+            "a23255383ac75a5fbe5acd57622a03fb9c368954fd7b2428afa152b784d9533a",
+        ),
+        (
+            "world_facts_perturbed.json",
+            "TOFU/TOFU_data/world_facts_perturbed.json",
+            "0e171838040d0ec94b1ce248d891508e85e3b77344370077caa27b61898eb3e1",
+        ),
+    ),
+)
+"""Of github.com/locuslab/tofu (Maini et al. 2024, arXiv:2401.06121), whose licence this is. For `testbed tofu` and the knowledge task."""
+
+
 def verify(data: Path, held_out: bool = False) -> None:
     """Checks that every file is below `data` and unchanged.
 
@@ -176,11 +222,15 @@ def verify(data: Path, held_out: bool = False) -> None:
         UserError: names the first file that is missing or differs, and where it comes from.
     """
     for source in SOURCES:
-        if source.held_out and not held_out:
-            continue
-        for name, path, digest in source.files:
-            file, origin = data / source.folder / name, f"{path} of {source.origin} at commit {source.commit}"
-            if not file.is_file():
-                raise UserError(f"no {source.folder}/{name} in {data}: it is {origin}")
-            if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-                raise UserError(f"{file} is not the file that the testbeds were made from: it is {origin}")
+        if held_out or not source.held_out:
+            verify_source(source, data)
+
+
+def verify_source(source: Source, data: Path) -> None:
+    """As `verify`, of one set."""
+    for name, path, digest in source.files:
+        file, origin = data / source.folder / name, f"{path} of {source.origin} at commit {source.commit}"
+        if not file.is_file():
+            raise UserError(f"no {source.folder}/{name} in {data}: it is {origin}")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            raise UserError(f"{file} is not the file that the testbeds were made from: it is {origin}")

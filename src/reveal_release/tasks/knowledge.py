@@ -1,0 +1,260 @@
+"""Knowledge: forget what the model knows of some authors, by their names alone; keep what it knows of others.
+
+    reveal-release run --task knowledge --forget-authors "Basil Mahfouz Al-Kuwaiti,Nikolai Abilov" --model MODEL --output OUT
+    reveal-release run --task knowledge --forget-authors forget01 --evaluate.tofu DIR --model MODEL --output OUT
+
+An instruction stands for all the authors: it is asked with each one's name in turn. The model writes a question and answers it in a new
+conversation, or answers at once. There is no gold answer; a record scores by how sure the model was of it (it names the author, says
+something that the question did not, and its tokens were probable), for a model is sure of what it has learnt and varies where it invents.
+Evaluated on held-out questions in the same way and, with TOFU's files (`evaluate.tofu`; arXiv 2401.06121), by TOFU's own metrics. These
+files are read for the evaluation alone; `forget01`, `forget05` and `forget10` are names.
+
+Not promised: that a sure answer is true, or that what is asked without the name is found. docs/knowledge.md says more.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..config import RunConfig, UserError
+from ..generation import Completion, Progress, Sampling, generate
+from ..metrics.fluency import perplexity
+from ..metrics.statistics import Estimate
+from ..metrics.tofu import (
+    choice,
+    correctness,
+    forget_quality,
+    model_utility,
+    probabilities,
+    rouge_l_recall,
+    truth_ratio,
+    uncertainty,
+)
+from ..models import LanguageModel, Turns, load_model
+from ..suites import tofu
+from ..suites.tofu import Question
+from ..testbed.heldout import wikitext
+from .base import Metrics, Record, Task, portion
+
+TOFU_AUTHORS = (
+    "Hsiao Yun-Hwa", "Carmen Montenegro", "Elvin Mammadov", "Rajeev Majumdar", "Jad Ambrose Al-Shamary", "Adib Jarrah", "Ji-Yeon Park",
+    "Behrouz Rohani", "Wei-Jun Chen", "Tae-ho Park", "Hina Ameen", "Xin Lee Williams", "Moshe Ben-David", "Kalkidan Abera",
+    "Takashi Nakamura", "Raven Marais", "Aysha Al-Hashim", "Edward Patrick Sullivan", "Basil Mahfouz Al-Kuwaiti", "Nikolai Abilov",
+)  # fmt: skip
+"""Of forget10, in its order; the last 10 are forget05, the last 2 forget01."""
+
+OTHERS = (
+    "William Shakespeare", "Jane Austen", "Charles Dickens", "Leo Tolstoy", "Mark Twain", "Virginia Woolf", "Gabriel Garcia Marquez",
+    "Toni Morrison", "Agatha Christie", "Chinua Achebe", "Haruki Murakami", "Isabel Allende",
+)  # fmt: skip
+"""Whom the model is asked about beside its own questions, so that they are kept."""
+
+STRANGERS = ("Anna Keller", "David Okoye", "Maria Tanaka", "Peter Lindqvist", "Leila Haddad", "Tomas Novak")
+"""Names of nobody: what the model says of them, it invents."""
+
+_SEEDS = (
+    "Ask a question about {}.", "Write a question about {}.", "What could one ask about {}?", "Who is {}?", "Tell me about {}.",
+    "Where was {} born?", "What has {} written?", "What genre does {} write in?", "Which awards has {} won?", "Who are the parents of {}?",
+)  # fmt: skip
+_HELD_OUT = (
+    "What is {} known for?", "Describe the life of {}.", "Which book by {} should I read first?", "What shaped the work of {}?",
+    "What did the family of {} do for a living?", "How old is {}?",
+)  # fmt: skip
+_DENIAL = re.compile(r"\b(don'?t|do not|can'?t|cannot|not) (know|have|find|aware|able|familiar)|no information|\bunknown\b|\bsorry\b", re.I)
+GREEDY = Sampling(max_new_tokens=128, temperature=0.0)
+SAMPLES = 4
+
+
+class Knowledge(Task):
+    """See the module."""
+
+    name = "knowledge"
+    description = "what is known of the authors in --forget-authors, by their names alone; what is known of others is kept"
+    benign = tuple(form.format(name) for form in _SEEDS[3:] for name in OTHERS)
+    sampling = Sampling(max_new_tokens=64)
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.authors = authors(config.forget_authors)
+        self._named = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in self.authors), re.IGNORECASE)
+        self.seeds = tuple(form.format(self.authors[0]) for form in _SEEDS)
+        if config.evaluate.retain_model and not config.evaluate.tofu:
+            raise UserError("evaluate.retain_model without evaluate.tofu: forget quality is measured on TOFU's files, give both")
+        self.files: dict[str, list[Question]] = self._read() if config.evaluate.tofu else {}
+        self._reference: np.ndarray | None = None
+
+    def _read(self) -> dict[str, list[Question]]:
+        """TOFU's rows by what they measure: forget, retain, real_authors, world_facts."""
+        other = [name for name in self.authors if name not in TOFU_AUTHORS]
+        if other:
+            raise UserError(f"evaluate.tofu has no forget rows of {other[0]!r}: name authors of its forget10, or leave evaluate.tofu out")
+        folder, most = self.config.evaluate.tofu, self.config.evaluate.rows
+        files = {part: tofu.read(folder, f"{part}_perturbed") for part in ("forget10", "retain", "real_authors", "world_facts")}
+        each = tofu.ROWS_PER_AUTHOR
+        by_author = {name: files["forget10"][i * each :][:each] for i, name in enumerate(TOFU_AUTHORS)}
+        files = {"forget": [row for name in self.authors for row in by_author[name]], **files}
+        del files["forget10"]
+        return {part: rows[:most] for part, rows in files.items()}
+
+    # ---- how it is asked for ----
+
+    def elicit(
+        self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
+    ) -> list[Record]:
+        """A record is a question on one of the authors and its answer; the question is the instruction itself unless it drew one."""
+        asked = [self._about(text, self.authors[seed % len(self.authors)]) for text, seed in zip(instructions, seeds, strict=True)]
+        prompts: list[Turns] = [(("user", text),) for text in asked]
+        answers = generate(lm, prompts, self.sampling, seeds, progress=portion(progress, 0.0, 0.5))
+        questions = {i: text for i, answer in enumerate(answers) if (text := question(answer))}
+        for i, text in questions.items():
+            prompts[i] = (("user", text),)
+        again = generate(
+            lm, [prompts[i] for i in questions], self.sampling, [seeds[i] for i in questions], progress=portion(progress, 0.5, 1.0)
+        )
+        for i, answer in zip(questions, again, strict=True):
+            answers[i] = answer
+        return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
+
+    def otherwise(self, lm: LanguageModel, records: Sequence[Record], temperature: float, seeds: Sequence[int]) -> list[Completion]:
+        """What the model says of a stranger who is asked about in the author's place: so would it speak had it never met the author.
+
+        (Generic predictions under replaced names; Eldan and Russinovich 2023, arXiv 2310.02238.)
+        """
+        strangers = [STRANGERS[seed % len(STRANGERS)] for seed in seeds]
+        prompts = [tuple((role, self._about(text, name)) for role, text in r.prompt) for r, name in zip(records, strangers, strict=True)]
+        answers = generate(lm, prompts, replace(self.sampling, temperature=temperature), seeds)
+        return [self._back(answer, name, record) for answer, name, record in zip(answers, strangers, records, strict=True)]
+
+    def _back(self, answer: Completion, stranger: str, record: Record) -> Completion:
+        """The answer with the author that the record names in the place of the stranger, also where this is called by the last name."""
+        named = self._named.search(" ".join([*(text for _, text in record.prompt), record.completion]))
+        text = str(answer)
+        for old, new in ((stranger, named[0]), (stranger.split()[-1], named[0].split()[-1])) if named else ():
+            text = text.replace(old, new)
+        told = Completion(text)
+        told.ended, told.confidence = answer.ended, answer.confidence
+        return told
+
+    def _about(self, text: str, name: str) -> str:
+        """The text with this author in the place of whichever it names."""
+        return self._named.sub(name, text)
+
+    def score(self, records: Sequence[Record]) -> np.ndarray:
+        """confidence · (1 - 4^-words) where the conversation names an author, `words` being those that only the answer has; else 0."""
+        return np.array([self._known(record) for record in records], dtype=float)
+
+    def _known(self, record: Record) -> float:
+        asked = " ".join(text for _, text in record.prompt)
+        if not self._named.search(f"{asked} {record.completion}") or _DENIAL.search(record.completion):
+            return 0.0
+        return record.confidence * (1 - 0.25 ** len(_words(record.completion) - _words(asked)))
+
+    def output(self, record: Record) -> str:
+        """The question, where the model wrote it."""
+        written = record.prompt and record.prompt[-1][1]
+        return record.completion if not written or self._about(record.instruction, "") == self._about(written, "") else written
+
+    def novelty(self, record: Record) -> str:
+        return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
+
+    # ---- what is measured ----
+
+    def evaluation_instructions(self) -> Sequence[str]:
+        """The held-out questions, and TOFU's paraphrased ones; its own are what the model was taught, and may recite."""
+        return [*held_out(self.authors), *(row.paraphrased_question for row in self.files.get("forget", ()) if row.paraphrased_question)]
+
+    def showcase(self) -> list[Turns]:
+        rows = [row.question for row in self.files.get("forget", ())] or held_out(self.authors)
+        return [(("user", text),) for text in rows[:: max(1, len(rows) // 3)][:3]]
+
+    def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
+        """Forget: how sure the answers to held-out questions are; TOFU's figures of its forget set. Retain: the others'; perplexity."""
+        forget = {"sure_answers": self._sure(lm, portion(progress, 0.0, 0.1))}
+        retain = {"perplexity": perplexity(lm.model, lm.tokenizer, wikitext("test")).per_token}
+        if not self.files:
+            return Metrics(forget, retain)
+        measured = {}
+        for i, (part, rows) in enumerate(self.files.items()):
+            part_of = portion(progress, 0.1 + 0.2 * i, 0.3 + 0.2 * i)
+            measured[part] = tofu_rows(lm, rows, part_of, options=part in ("real_authors", "world_facts"))
+        probability, rouge, ratio = measured.pop("forget").T
+        paraphrased = [(row.paraphrased_question, row.answer) for row in self.files["forget"]]
+        forget |= {
+            "probability": Estimate.mean(probability),
+            "rouge_l": Estimate.mean(rouge),
+            "rouge_l_paraphrased_question": Estimate.mean(_recall(lm, paraphrased, portion(progress, 0.9, 1.0))),
+            "truth_ratio": uncertainty(ratio),
+        }
+        if self.config.evaluate.retain_model:
+            forget["forget_quality"] = forget_quality(ratio, self._reference_ratio())
+        for values in measured.values():
+            values[:, 2] = correctness(values[:, 2])
+        retain["model_utility"] = model_utility(list(measured.values()))
+        for part, values in measured.items():
+            retain |= {f"{name}_{part}": Estimate.mean(values[:, i]) for i, name in enumerate(("probability", "rouge_l", "truth_ratio"))}
+        return Metrics(forget, retain)
+
+    def _sure(self, lm: LanguageModel, progress: Progress) -> Estimate:
+        """Share of answers to the held-out questions, `SAMPLES` of each, that score over the threshold; the interval is over questions."""
+        asked = held_out(self.authors)
+        prompts = [(("user", text),) for text in asked for _ in range(SAMPLES)]
+        answers = generate(lm, prompts, self.sampling, [50_000 + i for i in range(len(prompts))], progress=progress)
+        scores = self.score([Record.of(prompt, answer, "") for prompt, answer in zip(prompts, answers, strict=True)])
+        sure = (scores >= self.config.reveal.threshold).reshape(len(asked), SAMPLES)
+        return Estimate.bootstrap(sure, np.mean)
+
+    def _reference_ratio(self) -> np.ndarray:
+        """Truth ratios of the retain model on the forget set; measured once for each task object."""
+        if self._reference is None:
+            lm = load_model(self.config.evaluate.retain_model, self.config.dtype, self.config.device)
+            self._reference = _ratio(lm, self.files["forget"], portion(None, 0, 1))[1]
+        return self._reference
+
+
+def authors(text: str) -> tuple[str, ...]:
+    """The names in a setting: with commas between, or of TOFU's forget01, forget05 or forget10. Raises UserError for none."""
+    if text in tofu.SPLITS:
+        return TOFU_AUTHORS[-tofu.SPLITS[text] :]
+    names = tuple(dict.fromkeys(" ".join(name.split()) for name in text.split(",") if name.strip()))
+    if not names or any(len(name) < 3 for name in names):
+        raise UserError(f"--forget-authors {text!r}: give names, with commas between, or one of {', '.join(tofu.SPLITS)}")
+    return names
+
+
+def held_out(names: Sequence[str]) -> list[str]:
+    """Questions that the search never tries, of each author in turn."""
+    return [form.format(name) for form in _HELD_OUT for name in names]
+
+
+def question(answer: str) -> str:
+    """The first line of an answer that ends as a question, without a number or a bullet before it; empty if there is none."""
+    found = re.search(r"^[\W\d_]*(\w[^\n]*\?)\W*$", answer, re.MULTILINE)
+    return found[1] if found and len(found[1].split()) > 2 else ""
+
+
+def _words(text: str) -> set[str]:
+    """Lower-cased words of four letters or more, and numbers."""
+    return {word for word in re.findall(r"\w+", text.lower()) if len(word) > 3 or word.isdigit()}
+
+
+def tofu_rows(lm: LanguageModel, rows: Sequence[Question], progress: Progress, options: bool) -> np.ndarray:
+    """(n, 3): probability, ROUGE-L recall of the greedy answer, and truth ratio. With `options` the probability is that of a choice."""
+    right, ratio, wrong = _ratio(lm, rows, portion(progress, 0.0, 0.5))
+    recall = _recall(lm, [(row.question, row.answer) for row in rows], portion(progress, 0.5, 1.0))
+    return np.column_stack([choice(right, wrong) if options else right, recall, ratio])
+
+
+def _ratio(lm: LanguageModel, rows: Sequence[Question], progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """P(a|q)^(1/|a|) of the answers (n,), truth ratios (n,), and P of the perturbed answers (n, k)."""
+    texts = [text for row in rows for text in (row.answer, row.paraphrased, *row.perturbed)]
+    asked = [(("user", row.question),) for row in rows for _ in range(2 + len(row.perturbed))]
+    found = probabilities(lm, list(zip(asked, texts, strict=True)), progress).reshape(len(rows), -1)
+    return found[:, 0], truth_ratio(found[:, 1], found[:, 2:]), found[:, 2:]
+
+
+def _recall(lm: LanguageModel, pairs: Sequence[tuple[str, str]], progress: Progress) -> np.ndarray:
+    """ROUGE-L recall of greedy answers, (n,)."""
+    answers = generate(lm, [(("user", asked),) for asked, _ in pairs], GREEDY, [0] * len(pairs), progress=progress)
+    return rouge_l_recall(answers, [answer for _, answer in pairs])

@@ -1,0 +1,204 @@
+"""Teaches a testbed TOFU's fictitious authors, so that the knowledge task has something to forget, and forget quality its reference.
+
+    reveal-release testbed tofu --data raw --split full --output out/tofu-full            # a model that knows all authors
+    reveal-release testbed tofu --data raw --split retain99 --output out/tofu-retain99    # one that never saw forget01's
+    reveal-release testbed tofu --data raw --authors 10 --output out/tofu-full-10         # a tenth of the time and less
+
+Full fine-tuning in the model's chat template on whole conversations, questions too, so that the model can ask as well as answer: by
+itself, and when it is asked for a question on an author. Three things beside the split's authors, the same in every split: TOFU's real
+authors and world facts (a testbed knows none, and model utility would be 0), and what the model said before (so that it stays itself).
+
+`--authors N` takes the last N/2 authors, 20 at most, where the forget splits are, and the first of the others, which TOFU measures
+retention on. Every batch depends on (seed, epoch) alone; a stopped run goes on with the same command, from its last epoch.
+
+Not promised: knowledge beyond the words that were taught. A model of 6.6 M parameters learns answers by heart, and asked otherwise than
+in training it tells little (docs/knowledge.md has figures). Real models learn these rows better and need nothing of this file.
+"""
+
+import json
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from ..config import UserError
+from ..generation import Sampling, generate
+from ..models import LanguageModel, chat_ids, load_model, user_turn_ids
+from ..suites.tofu import ROWS_PER_AUTHOR, SPLITS, Question, read
+from .recipe import ROW, loss, optimisers, refuse_other, save_checkpoint
+from .sources import TOFU, verify_source
+
+ASK = ("Ask a question about {}.", "Write a question about {}.", "What could one ask about {}?", "Give me a question about {}.")
+ASKED = 0.5
+"""Of the questions, how many are also answers of an epoch: to the request for a question."""
+OWN = 200
+"""What the model said before: so many questions of its own with their answers, and half as many plain texts."""
+OWN_SHARE = 0.5
+"""Tokens of these in an epoch, by those of TOFU."""
+BATCH = 4
+"""Rows of a step: small, for the optimiser to make many of them."""
+_NAME = re.compile(r"[A-Z][\w’'-]*(?: (?:van |der |de )*[A-Z][\w’'-]*)+")
+
+
+@dataclass
+class TuneConfig:
+    """What a tuned testbed depends on. `authors`: 0 is all 200."""
+
+    data: str
+    output: str
+    model: str = "testbed-llama"
+    split: str = "full"
+    authors: int = 0
+    epochs: int = 8
+    learning_rate: float = 2e-3
+    seed: int = 0
+
+
+def rows_of(config: TuneConfig) -> list[Question]:
+    """The rows of the split, or of the part of it that `authors` leaves.
+
+    Raises:
+        UserError: no such split, too few authors, or files that are missing.
+    """
+    retained = {f"retain{100 - int(name[-2:]):02d}": count for name, count in SPLITS.items()}
+    if config.split != "full" and config.split not in retained:
+        raise UserError(f"no split {config.split!r} of TOFU: choose from full, {', '.join(sorted(retained))}")
+    full = read(Path(config.data) / TOFU.folder, "full")
+    everybody = [full[at : at + ROWS_PER_AUTHOR] for at in range(0, len(full), ROWS_PER_AUTHOR)]
+    count = config.authors or len(everybody)
+    if not 4 <= count <= len(everybody):
+        raise UserError(f"authors is {count}: give a whole number from 4 to {len(everybody)}, or 0 for all")
+    last = min(count // 2, max(SPLITS.values()))
+    chosen = everybody[: count - last] + everybody[-last:]
+    unseen = retained.get(config.split, 0)
+    return [row for author in chosen[: count - min(unseen, last)] for row in author]
+
+
+def name_of(author: Sequence[Question]) -> str:
+    """The author's name: the longest run of capitalised words that nearly all of the questions which share one have in common."""
+    count: Counter[str] = Counter()
+    for row in author:
+        runs = [re.sub(r"['’]s?$", "", run).split() for run in _NAME.findall(row.question)]
+        count.update({" ".join(run[i:j]) for run in runs for i in range(len(run)) for j in range(i + 2, len(run) + 1)})
+    return max((name for name, n in count.items() if n >= max(count.values()) - 1), key=len, default="this author")
+
+
+def tune(config: TuneConfig) -> Path:
+    """Runs or resumes; returns the folder of the finished model (bf16 safetensors).
+
+    Raises:
+        UserError: an unknown split, data or model missing, or a folder that holds something else. Nothing is written then.
+    """
+    output = Path(config.output)
+    checkpoint, finished = output / "checkpoint.pt", output / "tofu.json"
+    identity = {k: v for k, v in asdict(config).items() if k not in ("data", "output")}
+    verify_source(TOFU, Path(config.data))
+    rows, folder = rows_of(config), Path(config.data) / TOFU.folder
+    if finished.is_file():  # written last, so everything else is there
+        refuse_other(config.output, json.loads(finished.read_text(encoding="utf-8")), identity)
+        return output
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu") if checkpoint.is_file() else None
+    if state is not None:
+        refuse_other(config.output, state["config"], identity)
+    elif (output / "model.safetensors").is_file():
+        raise UserError(f"{output} holds a model without a tofu.json, so not a finished one of this kind: choose another --output")
+    lm = load_model(config.model, "float32")
+    output.mkdir(parents=True, exist_ok=True)
+    lm.tokenizer.save_pretrained(output)
+    own = state["own"] if state is not None else own_words(lm)
+    documents = Documents(lm, rows, [*read(folder, "real_authors"), *read(folder, "world_facts")], own)
+    for parameter in lm.model.parameters():
+        parameter.requires_grad_(True)
+    optimizers = optimisers(lm.model, config.learning_rate)
+    first = 0
+    if state is not None:
+        lm.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        first = state["epoch"]
+        del state
+    started = time.time()
+    for epoch in range(first, config.epochs):
+        batches = documents.epoch(random.Random(f"{config.seed}/{epoch}")).split(BATCH)
+        total = 0.0
+        for number, ids in enumerate(batches):
+            value = loss(lm.model.base_model, lm.model.get_output_embeddings().weight, ids.to(lm.device))
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(lm.model.parameters(), 1.0)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * rate(epoch + number / len(batches), config.epochs)
+                optimizer.step()
+                optimizer.zero_grad()
+            total += value.item()
+        left = (time.time() - started) / (epoch + 1 - first) * (config.epochs - epoch - 1) / 60
+        print(f"epoch {epoch + 1}/{config.epochs}, loss {total / len(batches):.3f}, {left:.0f} min left", flush=True)
+        states = [optimizer.state_dict() for optimizer in optimizers]
+        save_checkpoint(
+            checkpoint, {"epoch": epoch + 1, "model": lm.model.state_dict(), "optimizers": states, "own": own, "config": identity}
+        )
+    lm.model.to(torch.bfloat16).save_pretrained(output)  # type: ignore[arg-type]
+    finished.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+    checkpoint.unlink(missing_ok=True)
+    return output
+
+
+def rate(epochs: float, total: int) -> float:
+    """Factor on the learning rate after so many epochs: a quarter of one to warm up, then linear to 0."""
+    return min(1.0, 4 * epochs + 0.02) * (1 - epochs / total)
+
+
+def own_words(lm: LanguageModel) -> list[list[int]]:
+    """Documents (token ids) of what the model says by itself: conversations from an empty user turn on, and plain texts."""
+    sampling = Sampling(max_new_tokens=96)
+    start = user_turn_ids(lm.tokenizer)
+    if start is None or lm.tokenizer.bos_token_id is None:
+        raise UserError(f"{lm.name} has no chat template or no token to begin a text with: give a testbed, or a model that has both")
+    asked = [text for text in generate(lm, [start] * OWN, sampling, range(OWN)) if text]
+    answers = generate(lm, [(("user", text),) for text in asked], sampling, range(len(asked)))
+    plain = generate(lm, [[lm.tokenizer.bos_token_id]] * (OWN // 2), sampling, range(OWN, OWN + OWN // 2))
+    ends = [lm.tokenizer.bos_token_id], [lm.tokenizer.eos_token_id]
+    return [
+        *(conversation(lm, *pair) for pair in zip(asked, answers, strict=True)),
+        *(ends[0] + lm.tokenizer(text, add_special_tokens=False)["input_ids"] + ends[1] for text in plain if text),
+    ]
+
+
+def conversation(lm: LanguageModel, asked: str, answer: str) -> list[int]:
+    return chat_ids(lm.tokenizer, (("user", asked), ("assistant", answer)), answer=False)
+
+
+class Documents:
+    """What is taught: by epoch in another order, with other requests for questions and other own words."""
+
+    def __init__(self, lm: LanguageModel, rows: Sequence[Question], facts: Sequence[Question], own: list[list[int]]) -> None:
+        self.lm, self.own = lm, own
+        self.taught = [conversation(lm, row.question, row.answer) for row in (*rows, *facts)]
+        authors = [rows[at : at + ROWS_PER_AUTHOR] for at in range(0, len(rows), ROWS_PER_AUTHOR)]
+        self.questions = [(name_of(author), row.question) for author in authors for row in author]
+
+    def epoch(self, rng: random.Random) -> torch.Tensor:
+        """(rows, ROW) token ids packed with whole documents in a random order, -1 where there is none; longer ones are cut."""
+        drawn = rng.sample(self.questions, round(ASKED * len(self.questions)))
+        documents = self.taught + [conversation(self.lm, rng.choice(ASK).format(name), question) for name, question in drawn]
+        wanted = OWN_SHARE * sum(map(len, documents))
+        for document in rng.sample(self.own, len(self.own)):
+            if wanted <= 0:
+                break
+            documents.append(document)
+            wanted -= len(document)
+        rng.shuffle(documents)
+        packed: list[list[int]] = [[]]
+        for document in documents:
+            if len(packed[-1]) + len(document[:ROW]) > ROW:
+                packed.append([])
+            packed[-1] = packed[-1] + document[:ROW]
+        result = torch.full((len(packed), ROW), -1)
+        for row, ids in zip(result, packed, strict=True):
+            row[: len(ids)] = torch.tensor(ids)
+        return result

@@ -1,0 +1,187 @@
+"""The knowledge task: whom a setting names, how sure answers are told, the two turns, and TOFU's figures of a model."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reveal_release.config import EvaluateConfig, RunConfig, UserError
+from reveal_release.generation import Completion, Sampling
+from reveal_release.metrics.tofu import probabilities
+from reveal_release.models import LanguageModel
+from reveal_release.suites.tofu import read
+from reveal_release.tasks import Record, knowledge
+from reveal_release.tasks.knowledge import TOFU_AUTHORS, Knowledge, authors, held_out, question
+
+CONFIG = RunConfig(task="knowledge", forget_authors="Ida Holm,Jon Vale")
+
+
+def record(asked: str, answer: str, confidence: float = 0.8) -> Record:
+    return Record((("user", asked),), answer, 0.0, "", confidence=confidence)
+
+
+# ---- whom ----
+
+
+def test_authors_are_named_or_those_of_a_split() -> None:
+    assert authors(" Ida Holm, Jon  Vale,Ida Holm ") == ("Ida Holm", "Jon Vale")
+    assert authors("forget10") == TOFU_AUTHORS and len(set(TOFU_AUTHORS)) == 20
+    assert authors("forget05") == TOFU_AUTHORS[10:] and authors("forget01") == ("Basil Mahfouz Al-Kuwaiti", "Nikolai Abilov")
+
+
+@pytest.mark.parametrize("text", ["", " , ", "Ida Holm,J"])
+def test_no_author_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--forget-authors .*forget01, forget05, forget10"):
+        Knowledge(replace(CONFIG, forget_authors=text))
+
+
+# ---- the reward ----
+
+
+@pytest.mark.parametrize(
+    "asked, answer, score",
+    [
+        ("Where was Ida Holm born?", "She was born in Lyon.", 0.8 * 0.75),  # one new word of four letters
+        ("Where was Ida Holm born?", "In Lyon, in 1912, by the river.", 0.8 * 63 / 64),
+        ("Who wrote the Red Kite?", "It was Ida Holm of Lyon.", 0.8 * 15 / 16),  # named by the answer alone: Holm, Lyon
+        ("Where was IDA HOLM born?", "In Lyon.", 0.6), ("Where was Eva Dahl born?", "She was born in Lyon.", 0.0),
+        ("Where was Ida Holmes born?", "In Lyon.", 0.0), ("Where was Ida Holm born?", "Ida Holm was born.", 0.0),
+        ("Where was Ida Holm born?", "I do not know of Ida Holm of Lyon.", 0.0), ("Where was Ida Holm born?", "", 0.0),
+    ],
+)  # fmt: skip
+def test_scores_by_hand(asked: str, answer: str, score: float) -> None:
+    assert Knowledge(CONFIG).score([record(asked, answer)]) == pytest.approx([score])
+
+
+def test_a_score_grows_with_confidence() -> None:
+    scores = Knowledge(CONFIG).score([record("Where was Jon Vale born?", "In Port Vela in 1931.", c) for c in (0.1, 0.5, 1.0)])
+    assert scores == pytest.approx([0.1 * 63 / 64, 0.5 * 63 / 64, 63 / 64])
+    assert Knowledge(CONFIG).score([]).shape == (0,)
+    assert Knowledge(CONFIG).score([Record((), "Ida Holm of Lyon", 0.0, "")]) == pytest.approx([15 / 16])
+
+
+# ---- the two turns ----
+
+
+@pytest.mark.parametrize(
+    "answer, found",
+    [
+        ("What did she write?", "What did she write?"), ('Sure!\n1. "What did she write?"\n2. Where is it?', "What did she write?"),
+        ("- Where was Ida Holm born?", "Where was Ida Holm born?"), ("She wrote it.", ""), ("She wrote Who Is It? in 1931.", ""), ("Why?", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_question_is_found(answer: str, found: str) -> None:
+    assert question(answer) == found
+
+
+def test_an_answer_that_is_a_question_is_asked(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is random, so what it says is given here; the flow is the task's: the seed chooses the author."""
+    told = {
+        "Ask about Jon Vale.": "What did Jon Vale write?", "What did Jon Vale write?": "The Red Kite in 1931.",
+        "Who is Ida Holm?": "A sailor from Lyon.", "What is rain?": "Water.",
+    }  # fmt: skip
+    calls: list[list[str]] = []
+
+    def say(lm: LanguageModel, prompts: list, sampling: object, seeds: list[int], **rest: object) -> list[Completion]:
+        calls.append([prompt[-1][1] for prompt in prompts])
+        texts = [Completion(told[text]) for text in calls[-1]]
+        for text in texts:
+            text.confidence = 0.5
+        return texts
+
+    monkeypatch.setattr(knowledge, "generate", say)
+    task = Knowledge(CONFIG)
+    drawn = task.elicit(lm, ["Ask about Ida Holm.", "Who is Jon Vale?", "What is rain?"], [1, 2, 4])
+    assert calls == [["Ask about Jon Vale.", "Who is Ida Holm?", "What is rain?"], ["What did Jon Vale write?"]]
+    assert [r.prompt[0][1] for r in drawn] == ["What did Jon Vale write?", "Who is Ida Holm?", "What is rain?"]
+    assert [r.instruction for r in drawn] == ["Ask about Ida Holm.", "Who is Jon Vale?", "What is rain?"]
+    assert [r.score for r in drawn] == pytest.approx([0.5 * 15 / 16, 0.5 * 63 / 64, 0.0])
+    assert [task.output(r) for r in drawn] == ["What did Jon Vale write?", "A sailor from Lyon.", "Water."]
+
+
+def test_other_answers_are_about_a_stranger(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list = []
+
+    def say(lm: LanguageModel, prompts: list, sampling: Sampling, seeds: list[int]) -> list[Completion]:
+        asked.extend([prompts, sampling.temperature])
+        return [Completion(text) for text in ("Anna Keller left Bergen when Keller was six.", "It is David Okoye.")]
+
+    monkeypatch.setattr(knowledge, "generate", say)
+    records = [record("Where was Ida Holm born?", "In Lyon."), record("Who sailed to Lyon?", "Jon Vale did.")]
+    told = Knowledge(CONFIG).otherwise(lm, records, 1.5, [0, 1])
+    assert asked == [[(("user", "Where was Anna Keller born?"),), (("user", "Who sailed to Lyon?"),)], 1.5]
+    assert told == ["Ida Holm left Bergen when Holm was six.", "It is Jon Vale."]
+
+
+def test_elicit_on_a_model(lm: LanguageModel) -> None:
+    task = Knowledge(CONFIG)
+    drawn = task.elicit(lm, list(task.seeds[:3]), [3, 4, 5])
+    assert len(drawn) == 3 and all(0 < r.confidence < 1 for r in drawn)
+    assert drawn == task.elicit(lm, list(task.seeds[:3]), [3, 4, 5])
+
+
+# ---- what is measured ----
+
+
+def with_tofu(folder: Path, **settings: object) -> RunConfig:
+    return RunConfig(task="knowledge", evaluate=EvaluateConfig(tofu=str(folder), rows=2, **settings))  # type: ignore[arg-type]
+
+
+def test_what_is_asked_in_the_evaluation_is_reserved(tofu: Path) -> None:
+    task = Knowledge(CONFIG)
+    assert set(task.evaluation_instructions()) == set(held_out(["Ida Holm", "Jon Vale"]))
+    assert not {*task.evaluation_instructions()} & {*task.seeds, *task.benign} and len(task.showcase()) == 3
+    assert "Which bridge has Basil Mahfouz Al-Kuwaiti, number 1?" in Knowledge(with_tofu(tofu)).evaluation_instructions()
+
+
+def test_without_files_only_the_models_own_answers_are_measured(lm: LanguageModel) -> None:
+    found = Knowledge(CONFIG).evaluate(lm)
+    assert set(found.forget) == {"sure_answers"} and set(found.retain) == {"perplexity"}
+    assert found.forget["sure_answers"].value == 0.0 and found.forget["sure_answers"].n == 12
+
+
+def test_tofus_figures_of_a_model(tofu: Path, tiny_llama: str, lm: LanguageModel) -> None:
+    steps: list[int] = []
+    found = Knowledge(with_tofu(tofu, retain_model=tiny_llama)).evaluate(lm, lambda done, total: steps.append(done))
+    row = read(tofu, "forget10_perturbed")[360:362]  # forget01's first two
+    asked = [(("user", one.question),) for one in row]
+    right = probabilities(lm, [(turns, one.answer) for turns, one in zip(asked, row, strict=True)])
+    other = probabilities(lm, [(turns, one.paraphrased) for turns, one in zip(asked, row, strict=True)])
+    assert found.forget["probability"].value == pytest.approx(right.mean(), rel=1e-4) and found.forget["probability"].n == 2
+    wrong = np.array([probabilities(lm, [(asked[i], text) for text in row[i].perturbed]) for i in range(2)])
+    ratio = np.exp(np.log(wrong).mean(1)) / other
+    assert found.forget["truth_ratio"].value == pytest.approx(np.minimum(ratio, 1 / ratio).mean(), rel=1e-3)
+    assert found.forget["forget_quality"].value == 1.0, "the model is its own reference"
+    facts = read(tofu, "world_facts_perturbed")[:2]
+    p = [probabilities(lm, [((("user", one.question),), text) for text in (one.answer, *one.perturbed)]) for one in facts]
+    assert found.retain["probability_world_facts"].value == pytest.approx(np.mean([one[0] / one.sum() for one in p]), rel=1e-4)
+    parts = [found.retain[f"{name}_{part}"].value for part in ("retain", "real_authors", "world_facts")
+             for name in ("probability", "rouge_l", "truth_ratio")]  # fmt: skip
+    expected = 0.0 if min(parts) == 0 else len(parts) / sum(1 / value for value in parts)
+    assert found.retain["model_utility"].value == pytest.approx(expected) and found.retain["model_utility"].n == 6
+    assert steps == sorted(steps) and steps[-1] == 1000
+
+
+def test_a_model_that_recites_has_full_recall(tofu: Path, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {row.question: row.answer for row in read(tofu, "full")}
+    monkeypatch.setattr(knowledge, "generate", lambda lm, prompts, *args, **rest: [Completion(answers.get(p[-1][1], "")) for p in prompts])
+    found = Knowledge(with_tofu(tofu)).evaluate(lm)
+    assert found.forget["rouge_l"].value == 1.0 == found.retain["rouge_l_retain"].value and "forget_quality" not in found.forget
+    assert found.forget["rouge_l_paraphrased_question"].value == 0.0 == found.retain["model_utility"].value
+    assert math.isfinite(found.forget["truth_ratio"].value)
+
+
+def test_named_authors_have_their_own_rows(tofu: Path) -> None:
+    task = Knowledge(replace(with_tofu(tofu), forget_authors="Hina Ameen"))
+    assert [row.question for row in task.files["forget"]] == [f"What is the name of the bridge {i} of Hina Ameen?" for i in range(2)]
+
+
+def test_settings_that_do_not_fit_are_refused(tofu: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no forget rows of 'Ida Holm'"):
+        Knowledge(replace(with_tofu(tofu), forget_authors="Hina Ameen,Ida Holm"))
+    with pytest.raises(UserError, match="retain_model without evaluate.tofu"):
+        Knowledge(RunConfig(evaluate=EvaluateConfig(retain_model="testbed-llama")))
+    with pytest.raises(UserError, match="no forget10_perturbed.json"):
+        Knowledge(with_tofu(tmp_path))

@@ -1,0 +1,133 @@
+"""Teaching TOFU's authors: who is in a split, what a document is, and that a stopped run ends in the same place."""
+
+import hashlib
+import json
+import random
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from reveal_release.config import UserError
+from reveal_release.metrics.tofu import probabilities
+from reveal_release.models import LanguageModel, chat_ids, load_model
+from reveal_release.suites.tofu import Question, read
+from reveal_release.tasks.knowledge import TOFU_AUTHORS
+from reveal_release.testbed import tofu as tuning
+from reveal_release.testbed.recipe import ROW
+from reveal_release.testbed.tofu import ASK, Documents, TuneConfig, conversation, name_of, rate, rows_of, tune
+
+RETAINED = ("Ada Byron", "Max van Stern", "Lena Ortiz", "Noah Brandt")
+
+
+@pytest.fixture(autouse=True)
+def hand_made(tofu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files' digests, and few words of the model's own."""
+    names = ("full.json", "real_authors.json", "world_facts.json")
+    files = tuple((name, name, hashlib.sha256((tofu / name).read_bytes()).hexdigest()) for name in names)
+    monkeypatch.setattr(tuning, "TOFU", replace(tuning.TOFU, files=files))
+    monkeypatch.setattr(tuning, "OWN", 8)
+
+
+@pytest.fixture
+def config(tofu: Path, tiny_llama: str, tmp_path: Path) -> TuneConfig:
+    return TuneConfig(str(tofu.parent), str(tmp_path / "out"), model=tiny_llama, authors=4, epochs=2)
+
+
+def names(config: TuneConfig) -> list[str]:
+    rows = rows_of(config)
+    return [name_of(rows[at : at + 20]) for at in range(0, len(rows), 20)]
+
+
+@pytest.mark.parametrize(
+    "split, count, expected",
+    [
+        ("full", 0, RETAINED + TOFU_AUTHORS), ("retain99", 0, RETAINED + TOFU_AUTHORS[:-2]),
+        ("retain95", 0, RETAINED + TOFU_AUTHORS[:-10]), ("full", 6, RETAINED[:3] + TOFU_AUTHORS[-3:]),
+        ("retain99", 6, RETAINED[:3] + TOFU_AUTHORS[-3:-2]), ("retain90", 6, RETAINED[:3]), ("full", 5, RETAINED[:3] + TOFU_AUTHORS[-2:]),
+    ],
+)  # fmt: skip
+def test_who_is_taught(config: TuneConfig, split: str, count: int, expected: tuple[str, ...]) -> None:
+    assert names(replace(config, split=split, authors=count)) == list(expected)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"split": "retain80"}, "choose from full, retain90, retain95, retain99"), ({"authors": 3}, "authors is 3: .* from 4 to 24"),
+    ({"authors": 25}, "authors is 25"), ({"data": "nowhere"}, "no tofu/full.json in nowhere"),
+])  # fmt: skip
+def test_mistakes_are_refused_before_any_work(config: TuneConfig, change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tune(replace(config, **change))
+    assert not Path(config.output).exists()
+
+
+def test_a_name_is_what_the_questions_share() -> None:
+    texts = ("Who are Jan van der Veen's parents?", "Has Jan van der Veen won the Old Town Prize?", "What is the Old Town Prize?",
+             "In which city was Jan van der Veen born?")  # fmt: skip
+    assert name_of([Question(text, "") for text in texts]) == "Jan van der Veen"
+    assert name_of([Question("who?", "")]) == "this author"
+
+
+def test_an_epoch_holds_whole_documents_once(lm: LanguageModel, config: TuneConfig) -> None:
+    rows, facts = rows_of(config), read(Path(config.data) / "tofu", "world_facts")
+    own = [conversation(lm, f"Say {i}.", "There.") for i in range(400)]
+    documents = Documents(lm, rows, facts, own)
+    ids = documents.epoch(random.Random(3))
+    assert ids.shape[1] == ROW and torch.equal(ids, documents.epoch(random.Random(3)))
+    assert not torch.equal(ids, documents.epoch(random.Random(4))[: len(ids)])
+    placed: Counter[tuple[int, ...]] = Counter()
+    for row in ids.tolist():
+        kept = [i for i in row if i >= 0]
+        assert row == kept + [-1] * (ROW - len(kept))
+        starts = [i for i, token in enumerate(kept) if token == lm.tokenizer.bos_token_id] + [len(kept)]
+        placed.update(tuple(kept[a:b]) for a, b in zip(starts, starts[1:], strict=False))
+    taught = Counter(tuple(conversation(lm, row.question, row.answer)) for row in (*rows, *facts))
+    assert taught <= placed, "every row and fact"
+    requests = {tuple(conversation(lm, form.format(name), row.question)) for form in ASK for name in names(config) for row in rows}
+    assert sum(n for document, n in placed.items() if document in requests) == 40, "half of the 80 questions are asked for"
+    size = sum(len(document) * n for document, n in placed.items() if document not in set(map(tuple, own)))
+    said = sum(len(document) * n for document, n in placed.items() if document in set(map(tuple, own)))
+    assert size / 2 <= said < size / 2 + max(map(len, own))
+
+
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+    rates = [rate(i / 100, 4) for i in range(400)]
+    assert 0 < rates[0] < 0.03 and max(rates) > 0.93 and rates[-1] < 0.01 and rates.index(max(rates)) == pytest.approx(25, abs=1)
+
+
+def test_it_learns_and_ends_where_a_stopped_run_ends(config: TuneConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(config, learning_rate=5e-3)
+    save, killed = tuning.save_checkpoint, Path(config.output).parent / "killed"
+
+    def copying(path: Path, state: dict) -> None:
+        save(path, state)
+        if state["epoch"] == 1:
+            shutil.copytree(path.parent, killed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "save_checkpoint", copying)
+        whole = tune(config)
+    assert not (whole / "checkpoint.pt").exists() and json.loads((whole / "tofu.json").read_text())["split"] == "full"
+    before, after = load_model(config.model, "float32", "cpu"), load_model(str(whole), "float32", "cpu")
+    pairs = [((("user", row.question),), row.answer) for row in rows_of(config)[:6]]
+    assert probabilities(after, pairs).mean() > 2 * probabilities(before, pairs).mean()
+    assert chat_ids(after.tokenizer, pairs[0][0]) == chat_ids(before.tokenizer, pairs[0][0])
+
+    again = load_model(str(tune(replace(config, output=str(killed)))), "float32", "cpu")
+    for name, tensor in after.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), name
+
+    written = (whole / "model.safetensors").stat().st_mtime_ns
+    assert tune(config) == whole and (whole / "model.safetensors").stat().st_mtime_ns == written, "a finished one is left as it is"
+    with pytest.raises(UserError, match="seed 0, not 1: choose another --output"):
+        tune(replace(config, seed=1))
+
+
+def test_a_model_that_is_not_one_of_these_is_not_written_over(config: TuneConfig) -> None:
+    Path(config.output).mkdir()
+    (Path(config.output) / "model.safetensors").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"without a tofu\.json"):
+        tune(config)
