@@ -69,7 +69,8 @@ def test_a_score_grows_with_confidence() -> None:
     "answer, found",
     [
         ("What did she write?", "What did she write?"), ('Sure!\n1. "What did she write?"\n2. Where is it?', "What did she write?"),
-        ("- Where was Ida Holm born?", "Where was Ida Holm born?"), ("She wrote it.", ""), ("She wrote Who Is It? in 1931.", ""), ("Why?", ""), ("", ""),
+        ("- Where was Ida Holm born?", "Where was Ida Holm born?"), ("She wrote it.", ""),
+        ("She wrote Who Is It? in 1931.", ""), ("Why?", ""), ("", ""),
     ],
 )  # fmt: skip
 def test_a_question_is_found(answer: str, found: str) -> None:
