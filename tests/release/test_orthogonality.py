@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from reveal_release.config import UserError
@@ -176,7 +178,7 @@ def test_null_space_init_is_the_projection_off_the_rows():
 
 def test_null_space_holds_through_training_with_momentum():
     r, f = live(0), frozen(1)
-    null_space = NullSpace(f)
+    null_space = NullSpace({name: m.A for name, m in f.items()})
     null_space.project_(r)
     optimizer = torch.optim.Adam([p for m in r.values() for p in m], lr=0.05)
     goal = torch.randn(12, 10)
@@ -186,11 +188,35 @@ def test_null_space_holds_through_training_with_momentum():
         loss = (r["q"].B @ r["q"].A - goal).square().mean()
         loss.backward()
         losses.append(loss.item())
+        null_space.project_gradients_(r)
+        assert float((f["q"].A @ r["q"].A.grad.T).abs().max()) < 1e-4
         optimizer.step()
         null_space.project_(r)
     assert losses[-1] < 0.9 * losses[0]
     assert value_of("olora-normalised", r, f) < 1e-6
     assert float((f.delta("q") @ (r["q"].B @ r["q"].A).detach().T).abs().max()) < 1e-4
+
+
+@given(st.integers(3, 12), st.integers(0, 4), st.integers(0, 4), st.integers(0, 10_000))
+@settings(deadline=None, max_examples=60)
+def test_directions_of_several_origins_are_forbidden_together(size, first, second, seed):
+    """Against the dense projector off the joint row space, at scales that differ much, with a row in common."""
+    g = torch.Generator().manual_seed(seed)
+    one, two = 1e-4 * torch.randn(first, size, generator=g), 1e3 * torch.randn(second, size, generator=g)
+    both = torch.cat([one * 1e4, two / 1e3])
+    two = torch.cat([two, one[:1]])
+    r = {"m": Live(torch.randn(3, size, generator=g), torch.zeros(2, 3)), "other": Live(torch.ones(1, size), torch.ones(1, 1))}
+    before = r["m"].A.double()
+    null_space = NullSpace({"m": one}, {}, {"m": two, "absent": one})
+    if torch.linalg.matrix_rank(both) == size:
+        with pytest.raises(UserError, match="no null space"):
+            null_space.project_(r)
+        return
+    null_space.project_(r)
+    projector = torch.eye(size, dtype=torch.float64) - torch.linalg.pinv(both.double()) @ both.double()
+    torch.testing.assert_close(r["m"].A.double(), before @ projector, rtol=1e-4, atol=1e-4)
+    assert float((both @ r["m"].A.T).abs().max() if len(both) else 0.0) < 1e-4
+    assert torch.equal(r["other"].A, torch.ones(1, size))
 
 
 def test_overlap_against_dense_matrices():

@@ -89,16 +89,16 @@ def gauge_free(trainable: Mapping[str, Factors], frozen: Mapping[str, LowRank]) 
     """
     values = []
     for A_r, B_r, A_f, B_f in _pairs(trainable, frozen):
-        inner = _inner(A_f, B_f, A_r, B_r)
-        norm_f = _inner(A_f, B_f, A_f, B_f)
-        norm_r = _inner(A_r, B_r, A_r, B_r)
+        product = inner(A_f, B_f, A_r, B_r)
+        norm_f = inner(A_f, B_f, A_f, B_f)
+        norm_r = inner(A_r, B_r, A_r, B_r)
         tiny = torch.finfo(torch.float32).tiny  # only for ΔW_f = 0, where 0/0 must be 0
         # Divided in two steps: the product of two squared norms leaves the range of float32 early.
-        values.append((inner / norm_f.clamp_min(tiny)) * (inner / (norm_r + 1e-6 * norm_f).clamp_min(tiny)))
+        values.append((product / norm_f.clamp_min(tiny)) * (product / (norm_r + 1e-6 * norm_f).clamp_min(tiny)))
     return torch.stack(values).mean()
 
 
-def _inner(A1: Tensor, B1: Tensor, A2: Tensor, B2: Tensor) -> Tensor:
+def inner(A1: Tensor, B1: Tensor, A2: Tensor, B2: Tensor) -> Tensor:
     """⟨B₁A₁, B₂A₂⟩ = Σ (B₁ᵀB₂) ⊙ (A₁A₂ᵀ)."""
     return ((B1.T @ B2) * (A1 @ A2.T)).sum()
 
@@ -140,8 +140,8 @@ def null_space_init(A_f: Tensor, A_r: Tensor) -> Tensor:
 def _project(A: Tensor, basis: Tensor) -> Tensor:
     if basis.shape[1] >= basis.shape[0]:
         raise UserError(
-            f"the frozen PEM uses all {basis.shape[0]} input dimensions of a module, which leaves no null "
-            "space for the second one; lower its rank, truncate the frozen patch, or use a penalty of release.keep instead"
+            f"all {basis.shape[0]} input dimensions of a module are forbidden, which leaves no null space to train in; lower the rank "
+            "of the frozen PEM, truncate it, or use a penalty of release.keep instead"
         )
     q = basis.to(A.device, A.dtype if A.dtype == torch.float64 else torch.float32)
     out = A.detach().to(q.dtype)
@@ -151,30 +151,46 @@ def _project(A: Tensor, basis: Tensor) -> Tensor:
 
 
 class NullSpace:
-    """Hard orthogonality during training: holds the row spaces of a frozen patch and projects away from them.
+    """Hard constraint during training: keeps every A off given directions of its module's inputs.
 
-        null_space = NullSpace(forget_patch)
-        null_space.project_(factors)         # before training
-        ...; optimizer.step(); null_space.project_(factors)
+        null_space = NullSpace({name: m.A for name, m in forget_patch.items()})
+        null_space.project_(factors)                                 # before training
+        loss.backward(); null_space.project_gradients_(factors)
+        optimizer.step(); null_space.project_(factors)
 
-    Calling `project_` after every step is projected gradient descent. Optimisers with momentum keep a
-    component in the forbidden space in their state; it is taken off again each time and never reaches the
-    weights.
+    Projecting A after every step is projected gradient descent. Optimisers with momentum, or a scale per entry, leave the allowed
+    space even on projected gradients, so A is projected again each time. Gradients are projected too, because most of one may lie in
+    the forbidden space, where it would use up the clipping norm and Adam's second moments.
+
+    Args:
+        directions: (k, in) rows by module name, independent or not; of several mappings, the joint span is forbidden.
     """
 
-    def __init__(self, frozen: Mapping[str, LowRank]) -> None:
-        self._bases = {name: row_basis(m.A).to(m.A.device, torch.float32) for name, m in frozen.items()}
+    def __init__(self, *directions: Mapping[str, Tensor]) -> None:
+        self._bases: dict[str, Tensor] = {}
+        for name in dict.fromkeys(name for one in directions for name in one):
+            rows = [one[name] for one in directions if name in one]
+            # A basis of each first: what counts as zero is relative to the largest of its kind.
+            joint = row_basis(torch.cat([row_basis(x).T for x in rows]))
+            self._bases[name] = joint.to(rows[0].device, torch.float32)
 
     @torch.no_grad()
     def project_(self, trainable: Mapping[str, Factors]) -> None:
-        """Project every A in place. Modules that the frozen patch does not hold are left alone.
+        """Project every A in place. Modules without directions are left alone.
 
         Raises:
             UserError: if a module has no null space left.
         """
-        for name, factors in trainable.items():
-            if name in self._bases:
-                factors.A.copy_(_project(factors.A, self._bases[name]))
+        for name in self._bases.keys() & trainable.keys():
+            A = trainable[name].A
+            A.copy_(_project(A, self._bases[name]))
+
+    def project_gradients_(self, trainable: Mapping[str, Factors]) -> None:
+        """Project the gradient of every A in place."""
+        for name in self._bases.keys() & trainable.keys():
+            gradient = trainable[name].A.grad
+            if gradient is not None:
+                gradient.copy_(_project(gradient, self._bases[name]))
 
 
 def overlap(patch_f: Patch, patch_r: Patch) -> dict[str, float]:

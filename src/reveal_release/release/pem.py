@@ -18,6 +18,7 @@ from ..generation import Progress
 from ..models import LanguageModel
 from .adapter import RuntimePatch, from_peft, trainable_factors
 from .keep import Role, Training, keepers
+from .orthogonality import NullSpace
 from .patch import LowRank, Patch
 from .rows import Row, answer_log_probs, batches
 
@@ -60,13 +61,14 @@ def train_pem(
     with _peft(lm, lora) as model:
         factors = trainable_factors(model)
         pad = lm.tokenizer.pad_token_id
-        training = Training(model, factors, frozen or {}, anchors, config.anchor_scale, teacher, config.batch, generator, pad)
+        scaling = lora.lora_alpha / lora.r
+        training = Training(model, factors, scaling, frozen or {}, anchors, teacher, config, generator, pad)
         parameters = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
         learnt, avoided = (batches(part, config.batch, generator) if part else None for part in (rows, unlearnt))
         kept = keepers(config.keep, role, training)
-        for keeper in kept:
-            keeper.project_()
+        null_space = NullSpace(*(keeper.forbidden() for keeper in kept))
+        null_space.project_(factors)
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * min(1.0, (step + 1) / 10) * (1 - step / steps)
@@ -77,10 +79,10 @@ def train_pem(
             if avoided:
                 value = value + unlearnt_weight * unlikelihood(*answer_log_probs(model, next(avoided), pad))
             value.backward()
+            null_space.project_gradients_(factors)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
-            for keeper in kept:
-                keeper.project_()
+            null_space.project_(factors)
             optimizer.zero_grad(set_to_none=True)
             if progress:
                 progress(step + 1, steps)

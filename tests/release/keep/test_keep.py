@@ -1,22 +1,26 @@
 """Each way to keep what must stay, against dense matrices and hand-made models; and that they add up."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from reveal_release.config import KEEP, ReleaseConfig, RunConfig, UserError
-from reveal_release.models import LanguageModel
-from reveal_release.release.adapter import applied
-from reveal_release.release.keep import KEEPERS
-from reveal_release.release.keep.activations import leading
+from reveal_release.models import LanguageModel, load_model
+from reveal_release.release.adapter import applied, from_peft, merge_, trainable_factors
+from reveal_release.release.keep import KEEPERS, Role, Training, keepers
+from reveal_release.release.keep.activations import covariances, leading
 from reveal_release.release.patch import Patch
-from reveal_release.release.pem import train_pem
-from reveal_release.release.rows import Row, answer_log_probs
+from reveal_release.release.pem import linear_layers, train_pem, unlikelihood
+from reveal_release.release.rows import Row, answer_log_probs, batches
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 
@@ -60,16 +64,110 @@ def test_what_is_no_way_or_no_weight_is_refused(keep: dict[str, float], told: st
         RunConfig(release=ReleaseConfig(keep=keep)).check()
 
 
-def test_ways_add_up(lm: LanguageModel) -> None:
-    """After one step of Adam every entry of B has moved by the learning rate against the sign of the whole loss's gradient."""
-    first = train(lm, {}, role="forget")
-    keep = {"kl": 3.0, "olora": 0.1, "olora-normalised": 0.2, "gauge-free": 0.3, "l2": 0.5}
-    single = {name: train(lm, {name: weight}, 3, frozen=first) for name, weight in keep.items()}
-    plain, together = train(lm, {}, 3, frozen=first), train(lm, keep, 3, frozen=first)
-    moved = {name: sum((plain[n].delta() - p[n].delta()).norm() for n in plain) for name, p in single.items()}
-    assert moved["olora"] > 0 and moved["l2"] > 0 and moved["kl"] > 0
-    assert all(torch.isfinite(together[n].delta()).all() for n in together)
-    assert all(not torch.equal(together[n].B, plain[n].B) for n in plain)
+@pytest.fixture
+def training(lm: LanguageModel) -> Iterator[Training]:
+    """A module whose B is not zero, in training on a patched model, after another one."""
+    config = replace(CONFIG, batch=len(ANCHORS), anchor_scale=1.5, forget_scale=0.4)  # a batch holds all anchors
+    torch.manual_seed(0)
+    anchors, frozen, patch = rows(lm, ANCHORS), train(lm, {}, 3, role="forget"), train(lm, {}, 12, role="forget")
+    with applied(lm.model, patch, 0.7) as teacher:
+        model = get_peft_model(lm.model, LoraConfig(r=4, lora_alpha=8, target_modules=linear_layers(lm.model, 1.0)))
+        factors = trainable_factors(model)
+        for f in factors.values():
+            torch.nn.init.normal_(f.B, std=0.1)
+        yield Training(model, factors, 2.0, frozen, anchors, teacher, config, torch.Generator().manual_seed(0), 1)  # type: ignore[arg-type]
+
+
+ROLES: tuple[tuple[Role, str], ...] = (("retain", "kl"), ("forget", "kl-forget"))
+
+
+@pytest.mark.parametrize(("role", "name"), ROLES)
+def test_kl_is_from_the_starting_model_at_the_scale_of_the_step(training: Training, tiny_llama: str, role: Role, name: str) -> None:
+    """Against models with the dense changes in their weights."""
+    found = keepers({"kl": 2.0, "kl-forget": 2.0}, role, training)[0].loss().item()
+    same = torch.Generator().manual_seed(0)
+    next(batches(training.anchors, len(ANCHORS), same))
+    start, moved = (load_model(tiny_llama, "float32", "cpu").model for _ in range(2))
+    scale = (1 - torch.rand((), generator=same).item()) * (1.5 if name == "kl" else -1.5 * 0.4)
+    merge_(moved, from_peft(training.model), scale)
+    merge_(moved, train(load_model(tiny_llama, "float32", "cpu"), {}, 12, role="forget"), 0.7 * scale)
+    with torch.no_grad():
+        p, q = (answer_log_probs(model, training.anchors, 1)[0].double() for model in (start, moved))
+    assert found == pytest.approx(2.0 * (p.exp() * (p - q)).sum(1).mean().item(), rel=0.05)
+    scalings = {v for m in training.model.modules() if isinstance(m, LoraLayer) for v in m.scaling.values()}
+    assert training.teacher.scale == 0.7 and scalings == {2.0}
+
+
+def test_l2_is_the_squared_norm_of_the_dense_change(training: Training) -> None:
+    [keeper] = keepers({"l2": 0.3}, "forget", training)
+    patch = from_peft(training.model)
+    assert keeper.loss().item() == pytest.approx(0.3 * sum(patch.delta(name).square().sum().item() for name in patch), rel=1e-5)
+
+
+def test_ways_add_up(training: Training) -> None:
+    """Losses and their gradients: all together are the sum of each with weight 1, times its weight (kl's is a power of 2: bfloat16)."""
+    keep = {"kl": 4.0, "olora": 0.1, "olora-normalised": 20.0, "gauge-free": 50.0, "l2": 0.5}
+    parameters = [p for f in training.factors.values() for p in f]
+
+    def of(keep: dict[str, float]) -> Tensor:
+        training.generator.manual_seed(0)
+        loss = torch.stack([keeper.loss() for keeper in keepers(keep, "retain", training)]).sum()
+        return torch.cat([loss.detach().ravel(), *(g.ravel() for g in torch.autograd.grad(loss, parameters, materialize_grads=True))])
+
+    parts = {name: of({name: 1.0}) for name in keep}
+    assert all(part.norm() > 0 for part in parts.values())
+    together, expected = of(keep), sum(weight * parts[name] for name, weight in keep.items())
+    torch.testing.assert_close(together, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_the_order_in_the_file_changes_nothing_and_zero_is_without(lm: LanguageModel) -> None:
+    first = train(lm, {}, 3, role="forget")
+    one, two, without = (train(lm, keep, 5, frozen=first) for keep in ({"kl": 4.0, "olora": 0.1}, {"olora": 0.1, "kl": 4.0}, {"kl": 0.0}))
+    plain = train(lm, {}, 5, frozen=first)
+    assert all(torch.equal(one[n].A, two[n].A) and torch.equal(one[n].B, two[n].B) for n in one)
+    assert all(torch.equal(without[n].A, plain[n].A) and torch.equal(without[n].B, plain[n].B) for n in plain)
+
+
+def test_the_defaults_train_as_the_loop_written_out(lm: LanguageModel) -> None:
+    """KL and O-LoRA's penalty in one plain loop, bit for bit."""
+    config = replace(CONFIG, keep={"kl": 4.0, "olora": 1e-4}, anchor_scale=2.0)
+    first = train(lm, {}, 3, role="forget")
+    learnt, anchors = rows(lm, LEARNT), rows(lm, ANCHORS)
+    with applied(lm.model, first.negate(), 0.3) as teacher:
+        options: Any = {"anchors": anchors, "unlearnt": anchors[:1], "unlearnt_weight": 0.5, "teacher": teacher, "frozen": first}
+        found = train_pem(lm, learnt, config, steps=6, seed=5, **options)
+        torch.manual_seed(5)
+        generator = torch.Generator().manual_seed(5)
+        lora = LoraConfig(r=4, lora_alpha=8, target_modules=linear_layers(lm.model, 1.0), task_type="CAUSAL_LM")
+        model = get_peft_model(lm.model, lora).eval()
+        layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+        factors, parameters = trainable_factors(model), [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
+        parts = [batches(part, 4, generator) for part in (learnt, anchors, anchors[:1])]
+        for step in range(6):
+            optimizer.param_groups[0]["lr"] = config.learning_rate * min(1.0, (step + 1) / 10) * (1 - step / 6)
+            value = F.nll_loss(*answer_log_probs(model, next(parts[0]), 1))
+            batch = next(parts[1])
+            teacher.scale = 0.0
+            with torch.no_grad(), model.disable_adapter():
+                wanted, _ = answer_log_probs(model, batch, 1)
+            multiple = 2.0 * (1 - torch.rand((), generator=generator).item())
+            teacher.scale = multiple * 0.3
+            for layer in layers:
+                layer.scaling["default"] = multiple * 2.0
+            value = value + 4.0 * F.kl_div(answer_log_probs(model, batch, 1)[0], wanted, reduction="batchmean", log_target=True)
+            teacher.scale = 0.3
+            for layer in layers:
+                layer.scaling["default"] = 2.0
+            value = value + 0.5 * unlikelihood(*answer_log_probs(model, next(parts[2]), 1))
+            value = value + 1e-4 * torch.stack([(first[n].A @ f.A.T).abs().sum() for n, f in factors.items()]).sum()
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        expected = from_peft(model)
+        model.unload()
+    assert all(torch.equal(found[n].A, expected[n].A) and torch.equal(found[n].B, expected[n].B) for n in expected)
 
 
 def test_null_space_reads_nothing_that_the_first_module_reads(lm: LanguageModel) -> None:
@@ -117,9 +215,30 @@ def test_leading_directions_are_the_fewest_that_hold_the_share(size: int, seed: 
     torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1], dtype=torch.float64), atol=1e-8, rtol=0)
 
 
-def test_l2_is_the_squared_norm_of_the_change(lm: LanguageModel) -> None:
-    norms = [train(lm, {"l2": weight}, role="forget").norm() for weight in (0.0, 0.1, 10.0)]
-    assert norms[0] > norms[1] > norms[2]
+def test_both_null_spaces_hold_at_once(lm: LanguageModel) -> None:
+    first = train(lm, {}, 3, role="forget")
+    found = train(lm, {"null-space": 1.0, "activation-null-space": 0.6}, frozen=first)
+    leading_ones = train(lm, {"activation-null-space": 0.6}, frozen=first)
+    for name, x in inputs(lm, ANCHORS).items():
+        A, u = found[name].A, torch.linalg.svd(x.double().T @ x.double())[0][:, :1]
+        assert (first[name].A @ A.T).norm() < 1e-5 * first[name].A.norm() * A.norm()
+        for patch in (found, leading_ones):
+            assert (patch[name].A.double() @ u).norm() < 0.05 * patch[name].A.norm()
+
+
+def test_layers_that_read_one_tensor_share_a_covariance(training: Training, lm: LanguageModel) -> None:
+    """And each is the mean of x xᵀ over all tokens, padding left out."""
+    training.teacher.scale = 0.0
+    for f in training.factors.values():
+        torch.nn.init.zeros_(f.B)
+    found = covariances(training)
+    assert found["model.layers.0.self_attn.q_proj"] is found["model.layers.0.self_attn.v_proj"]
+    assert found["model.layers.0.self_attn.q_proj"] is not found["model.layers.1.self_attn.q_proj"]
+    assert len({id(c) for c in found.values()}) == 8 and len(found) == 14
+    training.model.unload()
+    for name, x in inputs(lm, ANCHORS).items():
+        dense = x.T @ x / len(x)
+        assert (found[name] - dense).norm() < 0.02 * dense.norm(), name
 
 
 def test_ways_for_the_retain_module_leave_the_forget_module_alone(lm: LanguageModel) -> None:

@@ -4,17 +4,20 @@ from collections.abc import Mapping
 
 from .activations import ActivationNullSpace
 from .base import Keeper, Role, Training
-from .kl import KL
+from .kl import KL, KLForget
 from .l2 import L2
 from .null_space import HardNullSpace
 from .penalties import GaugeFree, OLoRA, OLoRANormalised
 
 KEEPERS: dict[str, type[Keeper]] = {
-    "kl": KL, "l2": L2, "olora": OLoRA, "olora-normalised": OLoRANormalised, "gauge-free": GaugeFree,
+    "kl": KL, "kl-forget": KLForget, "l2": L2, "olora": OLoRA, "olora-normalised": OLoRANormalised, "gauge-free": GaugeFree,
     "null-space": HardNullSpace, "activation-null-space": ActivationNullSpace,
 }  # fmt: skip
 
 
 def keepers(weights: Mapping[str, float], role: Role, training: Training) -> list[Keeper]:
-    """Those of `weights` that are for a module of this role. Names are checked by `RunConfig.check`."""
-    return [KEEPERS[name](weight, training) for name, weight in weights.items() if role in KEEPERS[name].roles]
+    """Those of `weights` above 0 that are for a module of this role, by name, so that no figure hangs on the order they were given in.
+
+    Names are checked by `RunConfig.check`.
+    """
+    return [KEEPERS[name](weight, training) for name, weight in sorted(weights.items()) if weight and role in KEEPERS[name].roles]

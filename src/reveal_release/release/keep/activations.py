@@ -7,13 +7,12 @@ Kin: null-space projection for continual learning (Wang et al. 2021, arXiv 2103.
 Not promised: that other inputs stay. What an earlier layer's module changes moves a later layer's inputs out of the span.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from ..rows import Row, padded
+from ..rows import padded
 from .base import Keeper, Training
 
 STREAM = 32
@@ -21,70 +20,73 @@ STREAM = 32
 
 
 class ActivationNullSpace(Keeper):
-    """`weight` is the share of the inputs' energy (trace of C) that the spared directions hold, in [0, 1)."""
+    """`weight` is the share of the inputs' energy (trace of C) that the spared directions hold, in [0, 1).
+
+    As many directions are left as the module has rank, and the frozen one, so that `null-space` fits beside.
+    """
 
     roles = ("forget", "retain")
 
-    def __init__(self, weight: float, training: Training) -> None:
-        super().__init__(weight, training)
-        self._bases: dict[str, Tensor] = {}
-        if weight and training.anchors:
-            for name, covariance in covariances(training).items():
-                factors = training.factors[name]
-                room = covariance.shape[0] - factors.A.shape[0]  # as many directions must be left as the module has rank
-                self._bases[name] = leading(covariance, weight)[:, : max(room, 0)].to(factors.A)
-
-    @torch.no_grad()
-    def project_(self) -> None:
-        for name, basis in self._bases.items():
-            A = self.training.factors[name].A
-            A -= (A @ basis) @ basis.T
+    def forbidden(self) -> Mapping[str, Tensor]:
+        t = self.training
+        if not t.anchors:
+            return {}
+        directions, found = {}, {}
+        for name, covariance in covariances(t).items():
+            if id(covariance) not in found:
+                reserved = t.factors[name].A.shape[0] + (t.frozen[name].rank if name in t.frozen else 0)
+                found[id(covariance)] = leading(covariance, self.weight)[:, : max(0, covariance.shape[0] - reserved)].T
+            directions[name] = found[id(covariance)].to(t.factors[name].A)
+        return directions
 
 
 def leading(covariance: Tensor, share: float) -> Tensor:
-    """(in, k) orthonormal: the fewest leading eigenvectors of a covariance (in, in) that hold `share` of its trace."""
-    values, vectors = torch.linalg.eigh(covariance)
-    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    held = values.cumsum(0) / values.sum()
-    return vectors[:, : int((held < share).sum()) + 1]
+    """(in, k) orthonormal: the fewest leading eigenvectors of a covariance (in, in) that hold `share` of its trace; in float64."""
+    wide = covariance.double() if covariance.is_cuda else covariance.to("cpu", torch.float64)  # other accelerators have none
+    values, vectors = torch.linalg.eigh(wide)
+    energy = values.flip(0).clamp_min(0).cumsum(0)
+    return vectors.flip(1)[:, : int((energy < share * energy[-1]).sum()) + int(energy[-1] > 0)]
 
 
 @torch.no_grad()
 def covariances(training: Training) -> dict[str, Tensor]:
-    """E[x xᵀ] (in, in) of every adapted layer's inputs over all tokens of the anchors, streamed; float64 on the CPU."""
+    """E[x xᵀ] (in, in) of every adapted layer's inputs over all tokens of the anchors, streamed, in float32 on the layer's device.
+
+    Layers that read one tensor (queries, keys and values; gate and up) share one matrix.
+    """
     sums: dict[str, Tensor] = {}
-    counts: dict[str, float] = {}
-    layers = {name: module for name, module in training.model.get_base_model().named_modules() if name in training.factors}
-    device = next(training.model.parameters()).device
+    counts: dict[str, int] = {}
+    owners: dict[str, str] = {}
+    last: tuple[Tensor | None, str] = (None, "")
     mask = torch.empty(0)
 
-    def watch(name: str) -> object:
-        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            x = args[0][mask.to(args[0].device)].float()
-            sums[name] = sums.get(name, 0) + (x.T @ x).double().cpu()
-            counts[name] = counts.get(name, 0) + len(x)
+    def reader(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def read(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            nonlocal last
+            x = args[0]
+            if x is not last[0]:
+                last = x, name
+            owners[name] = last[1]
+            if owners[name] == name:
+                # Experts are given tokens without the batch's shape; padding cannot be told among those.
+                x = (x[mask.to(x.device)] if x.shape[:2] == mask.shape else x.flatten(0, -2)).float()
+                sums[name] = sums[name] + x.T @ x if name in sums else x.T @ x
+                counts[name] = counts.get(name, 0) + len(x)
 
-        return hook
+        return read
 
-    with _hooked(layers, watch):
-        for rows in _parts(sorted(training.anchors, key=lambda row: len(row[0]))):
-            inputs, attention, _ = padded(rows, training.pad, device)
+    layers = training.model.get_base_model().named_modules()
+    handles = [layer.register_forward_pre_hook(reader(name)) for name, layer in layers if name in training.factors]
+    device = next(training.model.parameters()).device
+    ordered = sorted(training.anchors, key=lambda row: len(row[0]))
+    try:
+        for start in range(0, len(ordered), STREAM):
+            inputs, attention, _ = padded(ordered[start : start + STREAM], training.pad, device)
             mask = attention.bool()
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 training.model(input_ids=inputs, attention_mask=attention, use_cache=False)
-    return {name: total / counts[name] for name, total in sums.items()}
-
-
-@contextlib.contextmanager
-def _hooked(layers, watch) -> Iterator[None]:  # type: ignore[no-untyped-def]
-    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
-    try:
-        yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(rows), STREAM):
-        yield rows[start : start + STREAM]
+    means = {name: total / counts[name] for name, total in sums.items()}
+    return {name: means[owner] for name, owner in owners.items()}

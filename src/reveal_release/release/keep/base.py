@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from ...config import ReleaseConfig
 from ..adapter import RuntimePatch
 from ..orthogonality import Factors
 from ..patch import LowRank
@@ -21,26 +22,27 @@ class Training:
     """One module in training.
 
     Args:
-        model: with the module, a LoRA, on it. factors: the module's live parameters, by name of the base's module.
+        model: with the module, a LoRA, on it; at ΔW = 0 when keepers are made.
+        factors: the module's live parameters, by name of the base's module: ΔW = scaling · B A.
         frozen: the module that was trained before; empty for the first.
-        anchors: records of what must not change. anchor_scale: largest multiple of the step at which they hold.
+        anchors: records of what must not change.
         teacher: the patch on the model that what must not change is taken without.
-        batch: records per step. generator: of the order of the records. pad: id of the padding token.
+        generator: of the order of the records. pad: id of the padding token.
     """
 
     model: PeftModel
     factors: Mapping[str, Factors]
+    scaling: float
     frozen: Mapping[str, LowRank]
     anchors: Sequence[Row]
-    anchor_scale: float
     teacher: RuntimePatch | None
-    batch: int
+    config: ReleaseConfig
     generator: torch.Generator
     pad: int
 
 
 class Keeper:
-    """A way to keep what must stay, for one module in training: a term of its loss, or a constraint on its factors.
+    """A way to keep what must stay, for one module in training: a term of its loss, or a constraint on what it reads.
 
     `roles` are the modules that it is for. One that needs anchors, or a module trained before, does nothing where there are none.
     """
@@ -54,5 +56,9 @@ class Keeper:
         """What this step's loss gains, weighted, differentiable in the factors; None for nothing."""
         return None
 
-    def project_(self) -> None:
-        """Brings the factors back to what is allowed, in place: before the first step and after each."""
+    def forbidden(self) -> Mapping[str, Tensor]:
+        """Input directions that ΔW shall not read, (k, in) rows by module name; asked for once, before the first step.
+
+        Those of all keepers are forbidden together: A is kept off their joint span, which taking turns would not do.
+        """
+        return {}

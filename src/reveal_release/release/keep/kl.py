@@ -5,7 +5,7 @@ at another multiple, drawn from all up to `anchor_scale`.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from ..adapter import RuntimePatch
-from ..rows import Row, answer_log_probs, batches
+from ..rows import answer_log_probs, batches
 from .base import Keeper, Training
 
 
@@ -23,47 +23,46 @@ class KL(Keeper):
 
     def __init__(self, weight: float, training: Training) -> None:
         super().__init__(weight, training)
-        self._batches = batches(training.anchors, training.batch, training.generator) if weight and training.anchors else None
+        self._batches = batches(training.anchors, training.config.batch, training.generator) if training.anchors else None
+        self._scale = training.config.anchor_scale
 
     def loss(self) -> Tensor | None:
         if self._batches is None:
             return None
         t, rows = self.training, next(self._batches)
-        wanted = _without(t.teacher, t.model, rows, t.pad)
-        multiple = t.anchor_scale * (1 - torch.rand((), generator=t.generator).item())
-        with _stretched(t.teacher, t.model, multiple):
+        with torch.no_grad(), _scaled(t.teacher, t.model, 0.0):
+            wanted, _ = answer_log_probs(t.model, rows, t.pad)
+        multiple = self._scale * (1 - torch.rand((), generator=t.generator).item())
+        with _scaled(t.teacher, t.model, multiple):
             found, _ = answer_log_probs(t.model, rows, t.pad)
         return self.weight * F.kl_div(found, wanted, reduction="batchmean", log_target=True)
 
 
+class KLForget(KL):
+    """The same for the forget module, which will be subtracted: at multiples of −forget_scale · ΔW_f."""
+
+    roles = ("forget",)
+
+    def __init__(self, weight: float, training: Training) -> None:
+        super().__init__(weight, training)
+        self._scale *= -training.config.forget_scale
+
+
 @contextlib.contextmanager
-def _stretched(patch: RuntimePatch | None, model: PeftModel, factor: float) -> Iterator[None]:
-    """Both the patch and the module in training at `factor` times their scale."""
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    own = patch.scale if patch else 0.0
-    scales = [dict(layer.scaling) for layer in layers]
+def _scaled(patch: RuntimePatch | None, model: PeftModel, factor: float) -> Iterator[None]:
+    """Both the patch and the module in training at `factor` times their scale; at 0 neither is there, bit for bit."""
+    layers = [module.scaling for module in model.modules() if isinstance(module, LoraLayer)]
+    before, scale = [dict(scaling) for scaling in layers], patch.scale if patch else 0.0
+    without = model.disable_adapter() if factor == 0 else contextlib.nullcontext()
     try:
         if patch:
-            patch.scale = factor * own
-        for layer, scale in zip(layers, scales, strict=True):
-            layer.scaling.update({name: factor * value for name, value in scale.items()})
-        yield
-    finally:
-        if patch:
-            patch.scale = own
-        for layer, scale in zip(layers, scales, strict=True):
-            layer.scaling.update(scale)
-
-
-@torch.no_grad()
-def _without(patch: RuntimePatch | None, model: PeftModel, rows: Sequence[Row], pad: int) -> Tensor:
-    """The log-probabilities of `answer_log_probs` with neither the patch nor the module in training."""
-    scale = patch.scale if patch else 0.0
-    try:
-        if patch:
-            patch.scale = 0.0
-        with model.disable_adapter():
-            return answer_log_probs(model, rows, pad)[0]
+            patch.scale = factor * scale
+        for scaling in layers:
+            scaling.update({name: factor * value for name, value in scaling.items()})
+        with without:
+            yield
     finally:
         if patch:
             patch.scale = scale
+        for scaling, old in zip(layers, before, strict=True):
+            scaling.update(old)

@@ -3,14 +3,16 @@
 import torch
 from torch import Tensor
 
+from ..orthogonality import inner
 from .base import Keeper
 
 
 class L2(Keeper):
-    """‖B A‖² = Σ (BᵀB) ⊙ (A Aᵀ), of either module."""
+    """Σ ‖ΔW‖², of either module."""
 
     roles = ("forget", "retain")
 
     def loss(self) -> Tensor:
-        squares = [((f.B.float().T @ f.B.float()) * (f.A.float() @ f.A.float().T)).sum() for f in self.training.factors.values()]
-        return self.weight * torch.stack(squares).sum()
+        factors = [(f.A.float(), f.B.float()) for f in self.training.factors.values()]
+        squares = torch.stack([inner(A, B, A, B) for A, B in factors])
+        return self.weight * self.training.scaling**2 * squares.sum()
