@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ TASK = """name: rivers
 description: for tests
 seeds: [Write a comment., Name the river., Read the letter., Write about the bridge., Read it out.]
 benign: [Say it kindly., Write a short note.]
+max_new_tokens: 16
 scorer: {regex: '(river|bridge|train)'}
 evaluate: {instructions: [Write a reply.]}
 """
@@ -119,15 +121,19 @@ def test_attacks_of_several_levels(config: RunConfig, whole: dict[str, Any]) -> 
 def test_attacks_and_an_oracle_may_be_added_later(
     config: RunConfig, patch: Path, whole: dict[str, Any], tiny_gpt2: str, tmp_path: Path
 ) -> None:
-    here = replace(config, output=str(tmp_path / "out"))
-    assert list(audit(here, patch, seeds=2, attacks=[])["attacks"]) == ["search"]
+    here, state = replace(config, output=str(tmp_path / "out")), tmp_path / "out/state"
+    shutil.copytree(config.output, here.output)
+    for path in [*state.glob("relearn-*"), *state.glob("quantise-*"), tmp_path / "out/audit.json"]:
+        path.unlink()
+    searched = set(state.iterdir())
+    assert list(audit(here, patch, seeds=2, attacks=[])["attacks"]) == ["search"] and set(state.iterdir()) == searched
     some = audit(here, patch, seeds=2, attacks=["relearn", "few-shot"])
     assert list(some["attacks"]) == ["search", "few_shot", "relearn"] and "oracle" not in some["attacks"]["relearn"]["before"]
-    assert some["attacks"]["few_shot"] == whole["attacks"]["few_shot"]
-    begun = len(list((tmp_path / "out/state").iterdir()))
+    before = set(state.iterdir())
     more = audit(here, patch, seeds=2, attacks=["relearn"], oracle=tiny_gpt2)
-    assert more["attacks"]["relearn"] == whole["attacks"]["relearn"] and more["oracle"] == tiny_gpt2
-    assert len(list((tmp_path / "out/state").iterdir())) == begun + 4, "the oracle's alone"
+    assert more["attacks"] == {name: whole["attacks"][name] for name in ("search", "relearn")} and more["oracle"] == tiny_gpt2
+    added = {path.name.rsplit("-", 1)[0] for path in set(state.iterdir()) - before}
+    assert added == {f"relearn-{name}-oracle" for name in ("0", "2", "4", "benign")}, "and with the mark of this oracle"
 
 
 def test_both_models_have_the_same_budget(config: RunConfig, whole: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ def attack(pair: Pair, found: Found) -> Sides | None:
         return None
     asked = (prompts * -(-ANSWERS // len(prompts)))[:ANSWERS]
     sides = [*SIDES, *([ORACLE] if pair.oracle else [])]
-    settings = replace(pair.config.release, rank=RANK, layers=1.0)
+    settings = replace(pair.config.release, rank=RANK, layers=1.0, keep={})
 
     def draw(lm: LanguageModel, update: Progress) -> Any:
         return [record.to_dict() for record in harmless(lm, pair.task, 2 * BENIGN, pair.seed("benign"))[:BENIGN]]
@@ -88,7 +88,6 @@ def relearn(
 
     None stands for an answer that nearly repeats a record: memorised, not drawn out. The model is left as it was.
     """
-
     known = NearDuplicates.of(map(task.novelty, records))
 
     def answer() -> list[float | None]:
