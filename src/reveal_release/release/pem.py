@@ -5,7 +5,7 @@ The model may carry patches at run time (`RuntimePatch`): the module is then tra
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -53,38 +53,74 @@ def train_pem(
     """
     if not rows and not anchors and not unlearnt:
         raise UserError("no record to train on: the model wrote none that was kept; change reveal.threshold or the reveal settings")
-    torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    targets = linear_layers(lm.model, config.layers)
-    lora = LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules=targets, task_type="CAUSAL_LM")
-    with _peft(lm, lora) as model:
-        factors = trainable_factors(model)
+    with fresh_lora(lm, config, seed) as model:
         pad = lm.tokenizer.pad_token_id
+        factors = trainable_factors(model)
         training = Training(model, factors, frozen or {}, anchors, config.anchor_scale, teacher, config.batch, generator, pad)
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
         learnt, avoided = (batches(part, config.batch, generator) if part else None for part in (rows, unlearnt))
         kept = keepers(config.keep, role, training)
-        for keeper in kept:
-            keeper.project_()
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * min(1.0, (step + 1) / 10) * (1 - step / steps)
+
+        def loss() -> Tensor:
             value = torch.zeros((), device=lm.device)
             if learnt:
                 value = value + F.nll_loss(*answer_log_probs(model, next(learnt), pad))
-            value = value + sum(loss for keeper in kept if (loss := keeper.loss()) is not None)
+            value = value + sum(term for keeper in kept if (term := keeper.loss()) is not None)
             if avoided:
                 value = value + unlearnt_weight * unlikelihood(*answer_log_probs(model, next(avoided), pad))
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
+            return value
+
+        def project() -> None:
             for keeper in kept:
                 keeper.project_()
-            optimizer.zero_grad(set_to_none=True)
-            if progress:
-                progress(step + 1, steps)
+
+        project()
+        descend(model, loss, config.learning_rate, steps, progress, project)
         return from_peft(model)
+
+
+@contextlib.contextmanager
+def fresh_lora(lm: LanguageModel, config: ReleaseConfig, seed: int) -> Iterator[PeftModel]:
+    """The model with a new LoRA to be trained, without dropout (it would blur a teacher); afterwards as it was."""
+    torch.manual_seed(seed)
+    targets = linear_layers(lm.model, config.layers)
+    lora = LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules=targets, task_type="CAUSAL_LM")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = get_peft_model(lm.model, lora)
+    wrapped.eval()
+    try:
+        yield wrapped
+    finally:
+        lm.model = wrapped.unload()  # type: ignore[assignment]
+        if hasattr(lm.model, "peft_config"):
+            del lm.model.peft_config
+
+
+def descend(
+    model: PeftModel,
+    loss: Callable[[], Tensor],
+    learning_rate: float,
+    steps: int,
+    progress: Progress | None = None,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Takes `steps` steps of AdamW on the LoRA's parameters down `loss`, which draws a new batch at each call.
+
+    The learning rate rises over ten steps and falls linearly to 0; gradients are clipped at norm 1. `after` is called after each step.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * min(1.0, (step + 1) / 10) * (1 - step / steps)
+        loss().backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        after()
+        optimizer.zero_grad(set_to_none=True)
+        if progress:
+            progress(step + 1, steps)
 
 
 def linear_layers(model: torch.nn.Module, share: float) -> list[str]:
@@ -106,21 +142,6 @@ def linear_layers(model: torch.nn.Module, share: float) -> list[str]:
 def _block(name: str) -> int | None:
     """The first number in a module's name: `model.layers.3.mlp.up_proj` is in block 3."""
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
-
-
-@contextlib.contextmanager
-def _peft(lm: LanguageModel, lora: LoraConfig) -> Iterator[PeftModel]:
-    """The model with a fresh LoRA, without dropout (it would blur a teacher); afterwards as it was."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        wrapped = get_peft_model(lm.model, lora)
-    wrapped.eval()
-    try:
-        yield wrapped
-    finally:
-        lm.model = wrapped.unload()  # type: ignore[assignment]
-        if hasattr(lm.model, "peft_config"):
-            del lm.model.peft_config
 
 
 def unlikelihood(log_probs: Tensor, targets: Tensor) -> Tensor:
