@@ -131,7 +131,7 @@ def linear_layers(model: torch.nn.Module, share: float) -> list[str]:
     Raises:
         UserError: the model has no numbered blocks of linear maps.
     """
-    depth = {name: _block(name) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
+    depth = {name: block_of(name) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
     blocks = sorted({block for block in depth.values() if block is not None})
     if not blocks:
         raise UserError("the model has no numbered blocks of linear layers to train a LoRA on: choose a transformer with such")
@@ -139,7 +139,7 @@ def linear_layers(model: torch.nn.Module, share: float) -> list[str]:
     return [name for name, block in depth.items() if block in kept]
 
 
-def _block(name: str) -> int | None:
+def block_of(name: str) -> int | None:
     """The first number in a module's name: `model.layers.3.mlp.up_proj` is in block 3."""
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
