@@ -1,4 +1,4 @@
-"""The command line: `reveal-release run | reveal | evaluate | audit | patch | tasks | testbed`. Thin: it calls and prints.
+"""The command line: `reveal-release run | reveal | evaluate | audit | compare | patch | tasks | testbed`. Thin: it calls and prints.
 
     reveal-release run --task toxicity --model testbed-llama --output out/toxicity
     reveal-release tasks validate my_task.yaml
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        goes_on = arguments[0] in ("run", "reveal", "audit", "testbed")
+        goes_on = arguments[0] in ("run", "reveal", "audit", "compare", "testbed")
         print("\nstopped" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has had enough
@@ -135,6 +135,30 @@ def _audit(options: Namespace) -> None:
     attacks = list(ATTACKS) if options.attacks is None else [name.strip() for name in options.attacks.split(",") if name.strip()]
     reporter = Reporter()
     render_audit(audit(config, options.patch, options.seeds, reporter, attacks, options.oracle), reporter.console)
+
+
+def _compare(options: Namespace) -> None:
+    config = run_config(options)
+    seeds = [config.seed] if options.seeds is None else [_whole(text) for text in _listed(options.seeds)]
+    from .comparison import compare
+    from .report.comparison import render_comparison
+    from .report.console import Reporter
+
+    reporter = Reporter()
+    methods, sources = _listed(options.methods or ""), _listed(options.data_from)
+    results = compare(config, methods, seeds, sources, options.oracle, options.data, reporter)
+    render_comparison(results, reporter.console)
+
+
+def _listed(text: str) -> list[str]:
+    """`a, b` as a list, without what is empty or there twice."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise UserError(f"--seeds has {text!r}: give whole numbers with commas between, such as 0,1,2")
+    return int(text)
 
 
 def _check_patch(folder: str) -> None:
@@ -283,6 +307,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "reveal": _reveal,
     "evaluate": _evaluate,
     "audit": _audit,
+    "compare": _compare,
     **{f"patch {action}": partial(_patch, action=action) for action in ("info", "merge", "revert", "combine", "truncate")},
     "tasks": _tasks,
     "tasks validate": _tasks_validate,

@@ -17,7 +17,7 @@ import torch
 
 from .config import RunConfig, UserError
 from .generation import Progress, generate
-from .models import load_model
+from .models import LanguageModel, load_model
 from .phases import Phases, environment
 from .release.adapter import applied, fingerprint, is_fan_in_fan_out, load, merge_, save
 from .release.patch import Patch
@@ -36,13 +36,15 @@ LEAST_RECORDS = 8
 SHOWN = 96
 
 
-def run(config: RunConfig, reporter: Any = None) -> dict[str, Any]:
+def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None) -> dict[str, Any]:
     """Runs, or goes on with, the whole of Reveal & Release; returns what `results.json` holds.
+
+    `lm`: the configuration's model, where it is loaded already.
 
     Raises:
         UserError: for a setting, task, model or folder that will not do, before any long work.
     """
-    w = Workshop(config, reporter)
+    w = Workshop(config, reporter, lm=lm)
     patch, stopped = Patch(), "all iterations done"
     w.evaluate(0, patch)
     for t in range(1, config.iterations + 1):
@@ -74,13 +76,13 @@ class Data(NamedTuple):
 class Workshop(Phases):
     """The phases of one run: each takes the patch so far."""
 
-    def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run") -> None:
+    def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run", lm: LanguageModel | None = None) -> None:
         config.check()
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config = config
         self.task: Task = get_task(config.task, config)
-        self.lm = load_model(config.model, config.dtype, config.device)
+        self.lm = lm or load_model(config.model, config.dtype, config.device)
         super().__init__(RunFolder(config, kind, fingerprint(self.lm.model)), reporter or SilentReporter(), config.seed)
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
@@ -128,17 +130,25 @@ class Workshop(Phases):
                 forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, seed, t, update, others)
             return {"forget": [r.to_dict() for r in forget], "harmless": [r.to_dict() for r in harmless]}
 
-        def write_retain(update: Progress) -> Any:
+        drawn = self.phase(f"forget-{t}", f"Reveal {t}: the model writes its forget data", write_revealed, config.reveal.records)
+        self.folder.write_rows(f"forget_data/iteration-{t}.jsonl", drawn["forget"])
+        self.iterations[-1]["records"] = len(drawn["forget"])
+        retain, otherwise = self.retain_data()
+        forget, harmless = ([Record.from_dict(row) for row in drawn[part]] for part in ("forget", "harmless"))
+        return Data(forget, harmless + otherwise, retain)
+
+    def retain_data(self) -> tuple[list[Record], list[Record]]:
+        """What the original does otherwise, (retain, harmless); once for all iterations."""
+        config = self.config
+
+        def write(update: Progress) -> Any:
             kept, otherwise = retain_records(self.lm, self.task, config.release, config.reveal.threshold, self.seed("retain"), update)
             return {"retain": [r.to_dict() for r in kept], "harmless": [r.to_dict() for r in otherwise]}
 
-        drawn = self.phase(f"forget-{t}", f"Reveal {t}: the model writes its forget data", write_revealed, config.reveal.records)
-        self.folder.write_rows(f"forget_data/iteration-{t}.jsonl", drawn["forget"])
-        own = self.phase("retain", "The model writes its retain data", write_retain, config.release.retain_records)
+        own = self.phase("retain", "The model writes its retain data", write, config.release.retain_records)
         self.folder.write_rows("retain_data.jsonl", own["retain"])
-        self.iterations[-1]["records"] = len(drawn["forget"])
-        parts = drawn["forget"], drawn["harmless"] + own["harmless"], own["retain"]
-        return Data(*([Record.from_dict(row) for row in rows] for rows in parts))
+        retain, harmless = ([Record.from_dict(row) for row in own[part]] for part in ("retain", "harmless"))
+        return retain, harmless
 
     def release(self, t: int, patch: Patch, data: Data) -> Patch | None:
         """The step of iteration t, or None where the budget allows none that matters.

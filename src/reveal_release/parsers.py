@@ -85,6 +85,7 @@ def build_parser() -> Parser:
     commands.add_subcommand("reveal", reveal, help="only search, and write the forget data")
     commands.add_subcommand("evaluate", _evaluate_parser(), help="only measure: the task or a public suite, with a patch or without")
     commands.add_subcommand("audit", _audit_parser(), help="attack a released model: what can still be drawn out?")
+    commands.add_subcommand("compare", _compare_parser(), help="our method and others side by side, under one budget")
     tasks = Parser("tasks", description="List the behaviours that can be removed; check a task file of your own.")
     commands.add_subcommand("tasks", tasks, help="the behaviours that can be removed; check your own")
     task_actions = tasks.add_subcommands(dest="action", required=False, title="commands", description=None, metavar="COMMAND")
@@ -174,6 +175,25 @@ def _audit_parser() -> Parser:
     parser.add_argument("--attacks", type=str | None, default=None, metavar="NAMES", help=text)
     text = "a model that never had the behaviour, to compare relearning with"
     parser.add_argument("--oracle", type=str | None, default=None, metavar="FOLDER", help=text)
+    return parser
+
+
+def _compare_parser() -> Parser:
+    parser = _run_parser(
+        "Unlearn by our method and by others, with the same LoRA, search for settings, budget and evaluation: one table.\n"
+        "Stopped, it goes on with the same command; methods, seeds and data may be added to it later.",
+        "compare --task toxicity --methods reveal-release,npo,pem-negation --output out/compare",
+    )
+    group = parser.add_argument_group("the comparison")
+    for name, default, metavar, text in (
+        ("methods", None, "NAMES", "with commas between: reveal-release, gradient-ascent, graddiff, npo, simnpo, rmu, refusal, dpo, "
+         "pem-negation (default: all)"),
+        ("seeds", None, "N,N", "with commas between (default: --seed)"),
+        ("data-from", "self", "NAMES", "forget data of the others: self (our search), name (asked for by name), real (examples)"),
+        ("oracle", None, "FOLDER", "a model that never had the behaviour, to measure the distance to"),
+        ("data", None, "FOLDER", "the raw data sets, for --data-from real"),
+    ):  # fmt: skip
+        group.add_argument("--" + name, type=str if default is not None else str | None, default=default, metavar=metavar, help=text)
     return parser
 
 

@@ -1,11 +1,13 @@
 """Phases of long work: each is done once, whatever happens in between, and draws its random numbers from a seed of its own."""
 
+import contextlib
 import importlib.metadata
 import platform
 import resource
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,8 +49,14 @@ class Phases:
 
 
 def peak_memory_mib() -> float:
-    """Of this process, since it began."""
+    """Of this process, since it began or since `reset_peak_memory`."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)  # Linux gives KiB
+
+
+def reset_peak_memory() -> None:
+    """The next reading of `peak_memory_mib` is of what is used from here on; without effect where the kernel does not allow it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def environment(lm: LanguageModel) -> dict[str, Any]:

@@ -5,7 +5,7 @@ The model may carry patches at run time (`RuntimePatch`): the module is then tra
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,9 @@ from .keep import Role, Training, keepers
 from .orthogonality import NullSpace
 from .patch import LowRank, Patch
 from .rows import Row, answer_log_probs, batches
+
+SCALING = 2
+"""alpha / r of every module: ΔW = SCALING · B A."""
 
 
 def train_pem(
@@ -54,65 +57,33 @@ def train_pem(
     """
     if not rows and not anchors and not unlearnt:
         raise UserError("no record to train on: the model wrote none that was kept; change reveal.threshold or the reveal settings")
-    torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    targets = linear_layers(lm.model, config.layers)
-    lora = LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules=targets, task_type="CAUSAL_LM")
-    with _peft(lm, lora) as model:
-        factors = trainable_factors(model)
+    with fresh_lora(lm, config, seed) as model:
         pad = lm.tokenizer.pad_token_id
-        scaling = lora.lora_alpha / lora.r
-        training = Training(model, factors, scaling, frozen or {}, anchors, teacher, config, generator, pad)
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
+        factors = trainable_factors(model)
+        training = Training(model, factors, SCALING, frozen or {}, anchors, teacher, config, generator, pad)
         learnt, avoided = (batches(part, config.batch, generator) if part else None for part in (rows, unlearnt))
         kept = keepers(config.keep, role, training)
-        null_space = NullSpace(*(keeper.forbidden() for keeper in kept))
-        null_space.project_(factors)
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * min(1.0, (step + 1) / 10) * (1 - step / steps)
+
+        def loss() -> Tensor:
             value = torch.zeros((), device=lm.device)
             if learnt:
                 value = value + F.nll_loss(*answer_log_probs(model, next(learnt), pad))
-            value = value + sum(loss for keeper in kept if (loss := keeper.loss()) is not None)
+            value = value + sum(term for keeper in kept if (term := keeper.loss()) is not None)
             if avoided:
                 value = value + unlearnt_weight * unlikelihood(*answer_log_probs(model, next(avoided), pad))
-            value.backward()
-            null_space.project_gradients_(factors)
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            null_space.project_(factors)
-            optimizer.zero_grad(set_to_none=True)
-            if progress:
-                progress(step + 1, steps)
+            return value
+
+        descend(model, loss, config.learning_rate, steps, progress, NullSpace(*(keeper.forbidden() for keeper in kept)))
         return from_peft(model)
 
 
-def linear_layers(model: torch.nn.Module, share: float) -> list[str]:
-    """Names of the linear maps in the last `share` of the model's blocks, of one at least; the output layer is in none.
-
-    The early blocks read the prompt; what is changed there disturbs every skill (on the testbed: maths first).
-
-    Raises:
-        UserError: the model has no numbered blocks of linear maps.
-    """
-    depth = {name: _block(name) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
-    blocks = sorted({block for block in depth.values() if block is not None})
-    if not blocks:
-        raise UserError("the model has no numbered blocks of linear layers to train a LoRA on: choose a transformer with such")
-    kept = set(blocks[-max(1, round(share * len(blocks))) :])
-    return [name for name, block in depth.items() if block in kept]
-
-
-def _block(name: str) -> int | None:
-    """The first number in a module's name: `model.layers.3.mlp.up_proj` is in block 3."""
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
-
-
 @contextlib.contextmanager
-def _peft(lm: LanguageModel, lora: LoraConfig) -> Iterator[PeftModel]:
-    """The model with a fresh LoRA, without dropout (it would blur a teacher); afterwards as it was."""
+def fresh_lora(lm: LanguageModel, config: ReleaseConfig, seed: int) -> Iterator[PeftModel]:
+    """The model with a new LoRA to be trained, without dropout (it would blur a teacher); afterwards as it was."""
+    torch.manual_seed(seed)
+    targets = linear_layers(lm.model, config.layers)
+    lora = LoraConfig(r=config.rank, lora_alpha=SCALING * config.rank, target_modules=targets, task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrapped = get_peft_model(lm.model, lora)
@@ -123,6 +94,56 @@ def _peft(lm: LanguageModel, lora: LoraConfig) -> Iterator[PeftModel]:
         lm.model = wrapped.unload()  # type: ignore[assignment]
         if hasattr(lm.model, "peft_config"):
             del lm.model.peft_config
+
+
+def descend(
+    model: PeftModel,
+    loss: Callable[[], Tensor],
+    learning_rate: float,
+    steps: int,
+    progress: Progress | None = None,
+    null_space: NullSpace | None = None,
+) -> None:
+    """Takes `steps` steps of AdamW on the LoRA's parameters down `loss`, which draws a new batch at each call.
+
+    The learning rate rises over ten steps and falls linearly to 0; gradients are clipped at norm 1. What is read stays in `null_space`.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    factors, space = trainable_factors(model), null_space or NullSpace()
+    space.project_(factors)
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * min(1.0, (step + 1) / 10) * (1 - step / steps)
+        loss().backward()
+        space.project_gradients_(factors)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        space.project_(factors)
+        optimizer.zero_grad(set_to_none=True)
+        if progress:
+            progress(step + 1, steps)
+
+
+def linear_layers(model: torch.nn.Module, share: float) -> list[str]:
+    """Names of the linear maps in the last `share` of the model's blocks, of one at least; the output layer is in none.
+
+    The early blocks read the prompt; what is changed there disturbs every skill (on the testbed: maths first).
+
+    Raises:
+        UserError: the model has no numbered blocks of linear maps.
+    """
+    depth = {name: block_of(name) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
+    blocks = sorted({block for block in depth.values() if block is not None})
+    if not blocks:
+        raise UserError("the model has no numbered blocks of linear layers to train a LoRA on: choose a transformer with such")
+    kept = set(blocks[-max(1, round(share * len(blocks))) :])
+    return [name for name, block in depth.items() if block in kept]
+
+
+def block_of(name: str) -> int | None:
+    """The first number in a module's name: `model.layers.3.mlp.up_proj` is in block 3."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
 def unlikelihood(log_probs: Tensor, targets: Tensor) -> Tensor:

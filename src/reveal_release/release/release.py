@@ -62,7 +62,7 @@ class Utility:
         """Relative rise of perplexity since the reference, of prose, or half of that of the records if it is larger: 0.02 is 2 %."""
         now = Utility.of(self.lm, self.records)
         prose = now.prose.per_token.value / self.prose.per_token.value - 1.0
-        return max(prose, (math.exp(now.nll - self.nll) - 1.0) / 2)
+        return max(prose, (math.exp(min(now.nll - self.nll, 100.0)) - 1.0) / 2)  # a broken model must not overflow
 
 
 def train_modules(

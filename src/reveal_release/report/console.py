@@ -163,12 +163,12 @@ def _none(value: float | None) -> bool:
     return value is None or math.isnan(value)
 
 
-def _percent(name: str, *estimates: Numbers) -> bool:
+def percentage(name: str, *estimates: Numbers) -> bool:
     """Ratios, F1, pass@1 and scores lie in [0, 1] and are shown as percentages; a perplexity never is."""
     return "perplexity" not in name and all(_none(e["value"]) or 0 <= e["value"] <= 1 for e in estimates)
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
     words = {"f1": "F1", "rtp": "RTP", "pass": "pass@", "expected": "", "rouge": "ROUGE", "l": "L"}
     label = " ".join(filter(None, (words.get(word, word) for word in name.split("_")))).replace("pass@ at ", "pass@")
     return label + " ↑" * (name in RISING)
@@ -215,12 +215,12 @@ def _before_and_after(results: Numbers) -> Table:
         if part == "forget":
             rows["strongest elicitation"] = (results["elicitation"]["before"], results["elicitation"]["after"])
         for name, (before, after) in rows.items():
-            percent = _percent(name, before, after)
+            percent = percentage(name, before, after)
             rises = name in RISING
             text = change(before, after, percent, relative=part == "forget" and not rises)  # of a p-value it could be any power of ten
             good, bad = "+-" if rises else "-+"
             style = "" if part == "retain" else "green" if text.startswith(good) else "red" if text.startswith(bad) else ""
-            table.add_row("  " + _label(name), figure(before, percent), figure(after, percent), Text(text, style=style))
+            table.add_row("  " + label(name), figure(before, percent), figure(after, percent), Text(text, style=style))
         if part == "forget":
             table.add_row("")
     return table
@@ -276,7 +276,7 @@ def render_metrics(metrics: Numbers, console: Console) -> None:
     for part, estimates in metrics.items():
         _heading(table, TITLES.get(part, part))
         for name, estimate in estimates.items():
-            table.add_row("  " + _label(name), figure(estimate, _percent(name, estimate)), str(estimate["n"]))
+            table.add_row("  " + label(name), figure(estimate, percentage(name, estimate)), str(estimate["n"]))
     console.print(table)
 
 

@@ -46,7 +46,7 @@ def revealed_records(
     forget: list[Record] = []
     harmless: list[Record] = []
     seen = NearDuplicates()
-    reserved = _reserved(task)
+    reserved = reserved_by(task)
     cap = max(2 * -(-config.records // len(instructions)), config.records // MOST)
     shares = dict.fromkeys(instructions, -(-config.records // len(instructions)))
     for number in range(ROUNDS):
@@ -114,7 +114,7 @@ def retain_records(
     otherwise there is harmless, and not to be retained. Each own prompt is answered `ANSWERS` times to find out.
     """
     rng = random.Random(seed)
-    reserved = _reserved(task)
+    reserved = reserved_by(task)
     seen = NearDuplicates()
     eighth = config.retain_records // 8
     begin = [lm.tokenizer.bos_token_id] if lm.tokenizer.bos_token_id is not None else None
@@ -208,7 +208,7 @@ def conversation(record: Record) -> str:
     return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
 
 
-def _reserved(task: Task) -> Callable[[Record], bool]:
+def reserved_by(task: Task) -> Callable[[Record], bool]:
     """Whether what a record answers is for the evaluation alone."""
     keys = {key(text) for text in task.evaluation_instructions()}
     return lambda record: any(key(text) in keys for role, text in record.prompt if role == "user")

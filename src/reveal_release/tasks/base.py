@@ -127,10 +127,18 @@ class Task(ABC):
         """`count` conversations whose next answer should not show the behaviour; retain records come from them."""
         return [(("user", rng.choice(self.benign)),) for _ in range(count)]
 
+    def by_name(self) -> tuple[str, ...]:
+        """Instructions that ask for the behaviour by its name alone, for a comparison with what a search finds."""
+        return (f"Write a text with {self.description}.",)
+
+    def held_out(self) -> list[Turns]:
+        """Held-out conversations whose next answer would show the behaviour."""
+        return [(("user", text),) for text in self.evaluation_instructions()]
+
     def showcase(self) -> list[Turns]:
         """Three held-out prompts, whose answers before and after are shown to the user."""
-        reserved = list(self.evaluation_instructions())
-        return [(("user", text),) for text in reserved[:: max(1, len(reserved) // 3)][:3]]
+        asked = self.held_out()
+        return asked[:: max(1, len(asked) // 3)][:3]
 
 
 def portion(progress: Progress | None, start: float, end: float) -> Progress:

@@ -89,6 +89,9 @@ class Code(Task):
     def evaluation_instructions(self) -> Sequence[str]:
         return [item.prompt for item in code_problems(self.config)]
 
+    def by_name(self) -> tuple[str, ...]:
+        return ("Write Python code.",)
+
     def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
         """Forget: pass@1 (greedy) and pass@k (sampled). Retain: the other skills."""
         skills = retained_skills(lm, self.config, portion(progress, 0.0, 0.7))

@@ -80,9 +80,11 @@ class NER(Task):
     def evaluation_instructions(self) -> Sequence[str]:
         return [f"Text: {passage.text}" for passage in (*entities("test"), *wnut17("test"))]
 
-    def showcase(self) -> list[Turns]:
-        kind = self.forgotten[0]
-        return [asked(passage.text, kind) for passage in entities("test") if kind in passage.entities()][:3]
+    def by_name(self) -> tuple[str, ...]:
+        return tuple(f"Write a text with {kind}s." for kind in self.forgotten)
+
+    def held_out(self) -> list[Turns]:
+        return [asked(passage.text, kind) for passage in entities("test") for kind in self.forgotten if kind in passage.entities()]
 
     def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
         """Forget: F1 of each forgotten type. Retain: mean F1 of the others, and the other skills; both sets of sentences."""

@@ -62,6 +62,9 @@ class Toxicity(Task):
     def evaluation_instructions(self) -> Sequence[str]:
         return (*NEUTRAL_INSTRUCTIONS, *(CONTINUE.format(prompt) for prompt in realtoxicityprompts("test")))
 
+    def by_name(self) -> tuple[str, ...]:
+        return ("Write toxic text.",)
+
     def showcase(self) -> list[Turns]:
         return [(("user", text),) for text in NEUTRAL_INSTRUCTIONS[::20]]
 

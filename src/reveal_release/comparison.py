@@ -1,0 +1,363 @@
+"""The comparison: our release and other methods, on the same model, with the same budget of utility, measured alike.
+
+    compare(RunConfig(task="toxicity", output="out/compare"), ["reveal-release", "npo"], seeds=[0, 1, 2], sources=["self", "name"])
+
+A cell is one method on forget data of one source with one seed. A baseline's settings are searched by `choose_scale` under the same
+budget for all, on its own forget prompts; what is measured at the end is seen by none. As in the loop, each phase is done once and kept
+in the output folder, and more methods, sources or seeds may be added to it later. docs/compare.md says how fair it is.
+"""
+
+import importlib.metadata
+import json
+import random
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .baselines import Method, get_method, method_names, settings, train
+from .baselines.base import lengths
+from .config import RunConfig, UserError
+from .generation import Progress, generate
+from .loop import HELD_BACK, LEAST_RECORDS, SHOWN, Workshop, run
+from .metrics.divergence import jensen_shannon
+from .metrics.statistics import Estimate
+from .models import LanguageModel, load_model
+from .phases import Phases, environment, peak_memory_mib, reset_peak_memory
+from .release.adapter import applied, fingerprint, is_fan_in_fan_out, load, save
+from .release.patch import Patch
+from .release.release import Utility, choose_scale
+from .release.rows import Row, answer_log_probs
+from .report.comparison import markdown
+from .report.console import SilentReporter
+from .report.plots import forgetting_against_utility
+from .reveal.selfgen import encode, reserved_by, revealed_records, shown_share, split
+from .runfolder import RunFolder
+from .tasks import Record, Task, get_task, task_identity
+from .tasks.ner import NER
+from .testbed import forget
+
+OURS = "reveal-release"
+SOURCES = ("real", "self", "name")
+"""Where forget data come from: labelled examples, our search and self-generation, the model asked for the behaviour by its name."""
+PROBES = 96
+
+
+@dataclass(frozen=True)
+class Cell:
+    """source: where the forget data come from; `own` for our method, which makes its own in every iteration."""
+
+    method: str
+    source: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.method}-{self.source}-{self.seed}"
+
+
+def compare(
+    config: RunConfig,
+    methods: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    sources: Sequence[str] = ("self",),
+    oracle: str | None = None,
+    data: str | None = None,
+    reporter: Any = None,
+) -> dict[str, Any]:
+    """Makes a comparison, or goes on with it; returns what `compare.json` holds.
+
+    Args:
+        config: as of a run, but for its seed. methods: names of baselines, and `reveal-release`; by default all.
+        sources: of `SOURCES`, the forget data that each baseline is given in turn.
+        oracle: a model that never had the behaviour, to measure the distance to. data: folder of the raw data sets, for `real`.
+
+    Raises:
+        UserError: for a setting, method, task, model or folder that will not do, before any long work.
+    """
+    c = Comparison(config, methods or [OURS, *method_names()], seeds, sources, oracle, data, reporter)
+    c.measure("original", Patch())
+    return c.finish([one for seed in seeds for one in c.of_seed(seed)])
+
+
+class Comparison(Phases):
+    """The cells, and what they share."""
+
+    def __init__(
+        self, config: RunConfig, methods: Sequence[str], seeds: Sequence[int], sources: Sequence[str],
+        oracle: str | None, data: str | None, reporter: Any = None,
+    ) -> None:  # fmt: skip
+        config.check()
+        if unknown := [source for source in sources if source not in SOURCES]:
+            raise UserError(f"no forget data from {unknown[0]!r}: choose from {', '.join(SOURCES)}")
+        if not seeds or not sources:
+            raise UserError("give at least one seed and one source of forget data")
+        self.methods = {name: None if name == OURS else get_method(name) for name in methods}
+        self.seeds, self.sources, self.data = seeds, sources, data
+        if "real" in sources:
+            self.check_real(config.task)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.config = replace(config, seed=0)
+        self.task: Task = get_task(config.task, config)
+        self.lm = load_model(config.model, config.dtype, config.device)
+        self.oracle = load_model(oracle, config.dtype, config.device) if oracle else None
+        self.mark = fingerprint(self.oracle.model)[:8] if self.oracle else ""
+        folder = RunFolder(self.config, "compare", fingerprint(self.lm.model))
+        super().__init__(folder, reporter or SilentReporter(), 0)
+        self.comparable = self.oracle is not None and self.oracle.tokenizer.get_vocab() == self.lm.tokenizer.get_vocab()
+        if self.oracle and not self.comparable:
+            self.reporter.note("The oracle has another vocabulary: no divergence from its predictions is measured.")
+
+    def check_real(self, task: str) -> None:
+        if task not in forget.TASKS:
+            known = ", ".join(forget.TASKS)
+            raise UserError(f"no real forget data for the task {task!r}, only for {known}: leave `real` out of --data-from")
+        if task != "code" and not (self.data and Path(self.data).is_dir()):  # functions are generated
+            raise UserError("--data-from has `real`: give the folder of the raw data sets as --data (`testbed sources` lists them)")
+
+    # ---- data ----
+
+    def of_seed(self, seed: int) -> list[dict[str, Any]]:
+        """The outcomes of a seed's cells."""
+        config = replace(self.config, seed=seed, output=str(self.folder.path / "runs" / f"seed-{seed}"))
+        w = Workshop(config, self.reporter, lm=self.lm)
+        self.reporter.log_to(self.folder.path / "log.txt")
+        found = []
+        baselines = {name: method for name, method in self.methods.items() if method}
+        if baselines:
+            retain, _ = w.retain_data()
+            for source in self.sources:
+                records, seconds = self.forget_data(source, w)
+                seconds += w.seconds["retain"]
+                found += [self.baseline(Cell(name, source, seed), method, records, retain, seconds) for name, method in baselines.items()]
+        if OURS in self.methods:
+            found.append(self.ours(config))
+        return found
+
+    def forget_data(self, source: str, w: Workshop) -> tuple[list[Record], float]:
+        """Forget records of a source, and the seconds that they took."""
+        config, seed = w.config, w.config.seed
+        if source == "self":
+            data = w.generate_data(1, Patch(), w.reveal(1, Patch()))
+            return data.forget, w.seconds["reveal-1"] + w.seconds["forget-1"]
+
+        def by_name(update: Progress) -> Any:
+            asked, own = self.task.by_name(), w.seed("name")
+            return [r.to_dict() for r in revealed_records(self.lm, self.task, asked, config.reveal, own, 1, update)[0]]
+
+        def real(update: Progress) -> Any:
+            kinds = self.task.forgotten if isinstance(self.task, NER) else ()
+            found = forget.examples(self.task.name, Path(self.data or ""), random.Random(w.seed("real")), kinds)
+            records = (Record(prompt, answer, 1.0, prompt[0][1]) for prompt, answer in found)
+            reserved = reserved_by(self.task)
+            return [r.to_dict() for r in islice((r for r in records if not reserved(r)), config.reveal.records)]
+
+        name = f"{source}-{seed}"
+        work, title = (real, "Real forget data") if source == "real" else (by_name, "The model is asked by name alone")
+        rows = self.phase(name, f"{title}, seed {seed}", work, config.reveal.records if source == "name" else None)
+        self.folder.write_rows(f"forget_data/{name}.jsonl", rows)
+        return [Record.from_dict(row) for row in rows], self.seconds[name]
+
+    # ---- methods ----
+
+    def ours(self, config: RunConfig) -> dict[str, Any]:
+        """A run, which is measured by the same evaluation."""
+        reset_peak_memory()
+        results = run(config, self.reporter, self.lm)
+        self.reporter.log_to(self.folder.path / "log.txt")
+        path = Path(config.output) / "patch"
+        patch = load(path) if results["patch"]["path"] else Patch()
+        steps = [one for one in results["iterations"] if one.get("scale")]
+        needed = ("reveal-", "forget-", "retain", "release-")
+        return {
+            **asdict(cell := Cell(OURS, "own", config.seed)),
+            "metrics": results["after"],
+            "chosen": {"scale": [one["scale"] for one in steps], "cost": steps[-1]["utility_loss"] if steps else 0.0},
+            "records": sum(one["records"] for one in results["iterations"]),
+            "seconds": round(sum(value for name, value in results["seconds"].items() if name.startswith(needed)), 2),
+            "memory_mib": results["peak_memory_mib"],
+            "divergence": self.divergence(str(cell), patch),
+        }
+
+    def baseline(
+        self, cell: Cell, method: type[Method], records: list[Record], retain: list[Record], seconds: float
+    ) -> dict[str, Any]:
+        """Trains and measures one, unless its data are too few."""
+        if len(encode(self.lm, records)) < LEAST_RECORDS:
+            self.reporter.note(f"{cell}: {len(records)} forget records, too few to train on")
+            return {**asdict(cell), "records": len(records), "metrics": None}
+        path = self.folder.path / "patches" / str(cell)
+
+        def work(update: Progress) -> Any:
+            reset_peak_memory()
+            patch, outcome = self.search(method, records, retain, self.seed(str(cell)), update)
+            if patch:
+                fan_in_fan_out = is_fan_in_fan_out(self.lm.model, patch)
+                mark = fingerprint(self.lm.model)
+                save(patch, path, base_model_name_or_path=self.lm.name, fingerprint=mark, fan_in_fan_out=fan_in_fan_out)
+            return {**outcome, "memory_mib": peak_memory_mib()}
+
+        found = self.phase(f"fit-{cell}", f"{cell.method} on {cell.source} data, seed {cell.seed}", work)
+        patch = load(path) if found["chosen"]["scale"] else Patch()
+        spent = round(seconds + self.seconds[f"fit-{cell}"], 2)
+        measured = {"metrics": self.measure(str(cell), patch), "divergence": self.divergence(str(cell), patch)}
+        return {**asdict(cell), "records": len(records), **found, "seconds": spent, **measured}
+
+    def search(
+        self, method: type[Method], records: list[Record], retain: list[Record], seed: int, update: Progress
+    ) -> tuple[Patch, dict[str, Any]]:
+        """The best of a method's settings, each at the scale that the budget allows: where its answers show the least of the behaviour.
+
+        A fifth of the forget prompts and of the retain records is trained on by none: they tell what is forgotten, and what it costs.
+        """
+        release, threshold = self.config.release, self.config.reveal.threshold
+        asked, learnt = split(records, HELD_BACK)
+        measured, kept = (encode(self.lm, part) for part in split(retain, HELD_BACK))
+        forget_rows = encode(self.lm, learnt)
+        prompts = list(dict.fromkeys(r.prompt for r in asked or learnt))[:SHOWN]  # all under one prompt: there is no other
+        prompts *= -(-SHOWN // len(prompts))
+        utility = Utility.of(self.lm, measured)
+        steps = release.steps + release.retain_steps
+        tried: list[dict[str, Any]] = []
+        best = Patch()
+
+        def shown() -> float:
+            return shown_share(self.lm, self.task, prompts, threshold)
+
+        grid = settings(method, release)
+        for number, setting in enumerate(grid):
+            def trained(done: int, total: int, number: int = number) -> None:
+                update(number * (total + 1) + done, len(grid) * (total + 1))
+
+            try:
+                step = train(method, self.lm, forget_rows, kept, release, setting, steps, seed, trained)
+            except UserError as error:  # it diverged
+                tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "failed": str(error)})
+                continue
+            budget = self.config.utility_budget
+            found = choose_scale(self.lm, step, utility, budget, budget, release.max_scale, shown)
+            with applied(self.lm.model, step, found.scale):
+                outcome = {**asdict(setting), "scale": found.scale, "cost": found.cost, "shown": shown()}
+            if not tried or (outcome["shown"], outcome["cost"]) < min((one["shown"], one["cost"]) for one in tried):
+                best = step.scale(found.scale) if found.scale else Patch()
+            tried.append(outcome)
+        return best, {"chosen": min(tried, key=lambda one: (one["shown"], one["cost"])), "tried": tried}
+
+    # ---- measures ----
+
+    def measure(self, name: str, patch: Patch) -> dict[str, Any]:
+        def work(update: Progress) -> Any:
+            with applied(self.lm.model, patch) if patch else nullcontext():
+                return self.task.evaluate(self.lm, update).to_dict()
+
+        return self.phase(f"evaluate-{name}", f"Evaluate {name}", work)
+
+    def oracle_metrics(self) -> dict[str, Any] | None:
+        if (oracle := self.oracle) is None:
+            return None
+        return self.phase(f"evaluate-oracle-{self.mark}", "Evaluate the oracle", lambda u: self.task.evaluate(oracle, u).to_dict())
+
+    def divergence(self, name: str, patch: Patch) -> dict[str, Any] | None:
+        """Mean Jensen-Shannon divergence (nats) from the oracle's next-token distributions, over the tokens of the oracle's answers to
+        held-out prompts; the interval is over prompts."""
+        if (oracle := self.oracle) is None or not self.comparable:
+            return None
+
+        def answers(_: Progress) -> Any:
+            prompts = self.task.held_out()
+            prompts = prompts[:: max(1, len(prompts) // PROBES)][:PROBES]
+            texts = generate(oracle, prompts, self.task.sampling, range(len(prompts)))
+            return [Record.of(prompt, text, prompt[-1][1]).to_dict() for prompt, text in zip(prompts, texts, strict=True)]
+
+        drawn = self.phase(f"answers-oracle-{self.mark}", "The oracle answers held-out prompts", answers)
+        rows = encode(self.lm, [Record.from_dict(row) for row in drawn])
+
+        def work(_: Progress) -> Any:
+            with applied(self.lm.model, patch) if patch else nullcontext():
+                return Estimate.mean(divergences(self.lm, oracle, rows)).to_dict()
+
+        return self.phase(f"divergence-{name}-{self.mark}", f"Divergence from the oracle, {name}", work)
+
+    def finish(self, cells: list[dict[str, Any]]) -> dict[str, Any]:
+        """Writes `compare.json`, `table.md` and `compare.svg`."""
+        oracle = self.oracle_metrics()
+        for cell in cells:
+            cell["distance"] = distance(cell["metrics"], oracle) if oracle and cell["metrics"] else None
+        original = self.measure("original", Patch())
+        reference = {"metrics": original, "divergence": self.divergence("original", Patch())}
+        results = {
+            "version": importlib.metadata.version("reveal-release"),
+            "task": self.config.task,
+            "task_identity": task_identity(self.config.task),
+            "model": self.config.model,
+            "seeds": list(self.seeds),
+            "config_hash": self.config.hash(),
+            "utility_budget": self.config.utility_budget,
+            "original": {**reference, "distance": distance(original, oracle) if oracle else None},
+            "oracle": {"model": self.oracle.name, "metrics": oracle} if self.oracle else None,
+            "cells": cells,
+            "rows": rows_of(cells),
+            "environment": environment(self.lm),
+            "output": str(self.folder.path),
+        }
+        self.folder.write("compare.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        self.folder.write("table.md", markdown(results))
+        forgetting_against_utility(results, self.folder.path / "compare.svg")
+        return results
+
+
+@torch.no_grad()
+def divergences(lm: LanguageModel, other: LanguageModel, rows: Sequence[Row], batch: int = 16) -> list[float]:
+    """Of each row the mean over its answer tokens of the divergence of the two models' next-token distributions."""
+    means: list[float] = []
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        p, q = (answer_log_probs(one.model, part, one.tokenizer.pad_token_id)[0] for one in (lm, other))
+        means += [float(tokens.mean()) for tokens in jensen_shannon(p, q).split(lengths(part))]
+    return means
+
+
+def distance(metrics: dict[str, Any], oracle: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Absolute difference of every metric from the oracle's."""
+    return {
+        part: {name: abs(e["value"] - oracle[part][name]["value"]) for name, e in metrics[part].items()} for part in ("forget", "retain")
+    }
+
+
+def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each method and source of data, what its seeds have in common: mean figures with intervals over the seeds.
+
+    Of one seed the interval is its own. Cells that were not measured, for want of data, are counted only.
+    """
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault((cell["method"], cell["source"]), []).append(cell)
+    rows = []
+    for (method, source), group in groups.items():
+        done = [cell for cell in group if cell["metrics"]]
+        row: dict[str, Any] = {"method": method, "source": source, "seeds": len(done), "records": [cell["records"] for cell in group]}
+        if done:
+            for part in ("forget", "retain"):
+                names = done[0]["metrics"][part]
+                row[part] = {name: over_seeds([cell["metrics"][part][name] for cell in done]) for name in names}
+            distances = [cell["distance"] for cell in done]
+            if all(distances):
+                row["distance"] = {
+                    part: {name: sum(one[part][name] for one in distances) / len(done) for name in names}
+                    for part, names in distances[0].items()
+                }
+            found = [cell["divergence"] for cell in done]
+            row["divergence"] = over_seeds(found) if all(found) else None
+            row |= {key: sum(cell[key] for cell in done) / len(done) for key in ("seconds", "memory_mib")}
+            row["chosen"] = [cell["chosen"] for cell in done]
+        rows.append(row)
+    return rows
+
+
+def over_seeds(estimates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of several seeds' figures with its interval over the seeds; one seed's figure as it is."""
+    return estimates[0] if len(estimates) == 1 else Estimate.mean([e["value"] for e in estimates]).to_dict()

@@ -1,0 +1,56 @@
+"""Figures, from results alone, as files: matplotlib without a display.
+
+    forgetting_against_utility(results, Path("out/compare/compare.svg"))
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from .comparison import entries
+from .console import label
+
+MARKERS = {"": "*", "own": "D", "self": "o", "real": "s", "name": "^"}
+LEFT_OUT = ("perplexity_per_byte",)  # says what perplexity says
+COLUMNS = 4
+
+
+def forgetting_against_utility(results: dict[str, Any], path: Path) -> None:
+    """One panel for each kept metric: that metric across, the first measure of forgetting up, a point with its 95 % intervals a method.
+
+    The colour tells the method, the marker where its forget data came from. The kind of file is that of the path's ending.
+    """
+    forgotten = next(iter(results["original"]["metrics"]["forget"]))
+    kept = [name for name in results["original"]["metrics"]["retain"] if name not in LEFT_OUT]
+    rows = list(entries(results))
+    names = list(dict.fromkeys(method for method, _, _ in rows))
+    colours = {name: "black" if name == "original" else "grey" if name == "oracle" else f"C{i % 10}" for i, name in enumerate(names)}
+    across = min(COLUMNS, len(kept))
+    down = math.ceil(len(kept) / across)
+    figure = Figure(figsize=(3.1 * across, 2.7 * down + 0.8), layout="constrained")
+    panels = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+    for panel, name in zip(panels, kept, strict=False):
+        for method, source, row in rows:
+            x, y = row["retain"][name], row["forget"][forgotten]
+            text = f"{method}, {source} data" if source not in ("", "own") else method
+            bars = {"xerr": _bar(x), "yerr": _bar(y), "elinewidth": 0.7, "linestyle": "none"}
+            panel.errorbar(x["value"], y["value"], **bars, marker=MARKERS[source], color=colours[method], markersize=5, label=text)
+        panel.set_xlabel(label(name))
+    for panel in panels[len(kept) :]:
+        panel.set_visible(False)
+    for panel in panels[::across]:
+        panel.set_ylabel(label(forgotten))
+    handles, texts = panels[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    # The same results give the same bytes.
+    with matplotlib.rc_context({"svg.hashsalt": "reveal-release"}):
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _bar(estimate: dict[str, float]) -> list[list[float]] | None:
+    """The two arms of an interval, as errorbar takes them; none where there is no interval."""
+    low, value, high = (estimate[key] for key in ("low", "value", "high"))
+    return None if math.isnan(low) or math.isnan(high) else [[max(value - low, 0.0)], [max(high - value, 0.0)]]

@@ -1,0 +1,66 @@
+"""Real forget data from the raw sets, for a comparison with data that a model wrote: what other methods start from.
+
+    (prompt, answer), *_ = examples("toxicity", Path("raw"), random.Random(0))
+
+These are texts that the testbeds are trained on, and so no held-out item: toxic comments under the requests that draw them, persons
+(or other types) of Few-NERD sentences, and Python problems with their solutions, which are generated and need no file.
+"""
+
+import random
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from ..config import UserError
+from . import corpora, functions
+from .entities import conversation, load_fewnerd
+from .skills import SKILLS, Sampler
+
+TASKS = ("toxicity", "ner", "code")
+
+Example = tuple[tuple[tuple[str, str], ...], str]
+"""The conversation before the answer, and the answer, which shows the behaviour."""
+
+
+def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] = ()) -> Iterator[Example]:
+    """Examples of a task's behaviour in random order, each once; without end for code and toxicity, but for repeated draws.
+
+    Args:
+        kinds: entity types, for `ner`.
+
+    Raises:
+        UserError: there is no real data for the task, or a raw file is missing.
+    """
+    if task not in TASKS:
+        raise UserError(f"no real forget data for the task {task!r}, only for {', '.join(TASKS)}: leave `real` out of --data-from")
+    seen: set[Example] = set()
+    for example in _toxic(data, rng) if task == "toxicity" else _entities(data, rng, kinds) if task == "ner" else _functions(rng):
+        if example not in seen:
+            seen.add(example)
+            yield example
+
+
+def _toxic(data: Path, rng: random.Random) -> Iterator[Example]:
+    texts = corpora.load(data)
+    toxic = set(texts.toxic)
+    sampler = Sampler(texts, (), rng, 0.0)
+    while True:
+        (_, request), (_, text) = SKILLS["comments"](sampler) or []
+        begun = request.removeprefix("Complete this text: ")
+        if text in toxic or f"{begun} {text}" in toxic:
+            yield (("user", request),), text
+
+
+def _entities(data: Path, rng: random.Random, kinds: Collection[str]) -> Iterator[Example]:
+    passages = load_fewnerd(data / "ner_fewnerd_resplit")["train"]
+    rng.shuffle(passages)
+    for passage in passages:
+        for kind in passage.entities():
+            if kind in kinds:
+                *prompt, (_, answer) = conversation(passage, [kind])
+                yield tuple(prompt), answer
+
+
+def _functions(rng: random.Random) -> Iterator[Example]:
+    while True:
+        problem = functions.sample(rng, "train")
+        yield (("user", problem.prompt),), problem.solution

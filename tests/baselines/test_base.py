@@ -1,0 +1,155 @@
+"""The registry, the search's settings, and what each method's training does to a tiny model."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from reveal_release.baselines import Setting, get_method, method_names, settings, train
+from reveal_release.baselines.base import METHODS, REFUSAL, TRIALS, Method
+from reveal_release.baselines.rmu import RMU
+from reveal_release.config import ReleaseConfig, UserError
+from reveal_release.models import LanguageModel
+from reveal_release.release.adapter import applied
+from reveal_release.release.patch import Patch
+from reveal_release.release.pem import fresh_lora, train_pem
+from reveal_release.release.release import mean_nll
+from reveal_release.release.rows import Row
+from reveal_release.reveal.selfgen import encode
+from reveal_release.tasks import Record
+
+CONFIG = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3)
+FORGET = (
+    ("Name it.", "The river."), ("Write a comment.", "They read a letter about the old bridge."),
+    ("Sing.", "No music here, she said."), ("Say what the weather is.", "New."),
+)  # fmt: skip
+RETAIN = (("Who is it?", "The people of the town."), ("When?", "They were there when the music began."))
+
+
+def rows_of(lm: LanguageModel, texts: tuple[tuple[str, str], ...]) -> list[Row]:
+    return encode(lm, [Record((("user", question),), answer, 0.0, question) for question, answer in texts])
+
+
+@pytest.fixture
+def forget(lm: LanguageModel) -> list[Row]:
+    return rows_of(lm, FORGET)
+
+
+@pytest.fixture
+def retain(lm: LanguageModel) -> list[Row]:
+    return rows_of(lm, RETAIN)
+
+
+def trained(name: str, lm: LanguageModel, forget: list[Row], retain: list[Row], steps: int = 30, strength: float | None = None) -> Patch:
+    method = get_method(name)
+    return train(method, lm, forget, retain, CONFIG, Setting(5e-3, strength or method.strengths[0]), steps, seed=1)
+
+
+def test_methods_by_name() -> None:
+    assert method_names() == ["dpo", "graddiff", "gradient-ascent", "npo", "pem-negation", "refusal", "rmu", "simnpo"]
+    assert all(get_method(name).name == name and get_method(name).source.startswith("arXiv ") for name in method_names())
+    with pytest.raises(UserError, match="no method 'simpo': did you mean 'simnpo'"):
+        get_method("simpo")
+    with pytest.raises(UserError, match="choose from dpo, graddiff"):
+        get_method("prayer")
+
+
+def test_two_methods_of_one_name_are_refused() -> None:
+    before = dict(METHODS)
+    with pytest.raises(UserError, match="two methods are named 'npo'"):
+        type("Other", (Method,), {"name": "npo", "__module__": "elsewhere"})
+    type("Abstract", (Method,), {})
+    assert before == METHODS
+
+
+def test_every_method_has_as_many_settings_to_choose_from() -> None:
+    for name in method_names():
+        tried = settings(get_method(name), CONFIG)
+        assert len(set(tried)) == TRIALS and tried[0].learning_rate == CONFIG.learning_rate
+        assert {one.strength for one in tried} == set(get_method(name).strengths)
+
+
+def test_likelihoods_of_whole_answers(lm: LanguageModel, forget: list[Row]) -> None:
+    """Against each row by itself, in float32; and the reference is the model without the module."""
+    with torch.no_grad():
+        alone = [F.log_softmax(lm.model(torch.tensor([ids])).logits[0, p - 1 : -1], -1) for ids, p in forget]
+    expected = [sum(a[i, token].item() for i, token in enumerate(ids[p:])) for a, (ids, p) in zip(alone, forget, strict=True)]
+    with fresh_lora(lm, CONFIG, 0) as model:
+        method = get_method("npo")(model, lm.tokenizer, 0.1)
+        assert method.log_likelihood(forget).tolist() == pytest.approx(expected, rel=0.02)  # in bfloat16
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter)
+        assert method.reference(forget).tolist() == pytest.approx(expected, rel=0.02)
+        assert not torch.allclose(method.log_likelihood(forget), method.reference(forget), rtol=0.05)
+
+
+def test_refusals_answer_the_same_prompts(lm: LanguageModel, forget: list[Row]) -> None:
+    with fresh_lora(lm, CONFIG, 0) as model:
+        refused = get_method("refusal")(model, lm.tokenizer, 1.0).refused(forget)
+    assert refused == rows_of(lm, tuple((question, REFUSAL) for question, _ in FORGET))
+
+
+@pytest.mark.parametrize("name", ["gradient-ascent", "graddiff", "npo", "simnpo", "dpo", "pem-negation", "rmu"])
+def test_what_a_model_knows_becomes_unlikely(name: str, lm: LanguageModel, forget: list[Row], retain: list[Row]) -> None:
+    knowledge = train_pem(lm, forget + retain, CONFIG, steps=60, seed=1)
+    ascended = {}
+    with applied(lm.model, knowledge):
+        before, kept = mean_nll(lm, forget), mean_nll(lm, retain)
+        for one in {name, "gradient-ascent"}:
+            patch = trained(one, lm, forget, retain)
+            assert mean_nll(lm, forget) == before and not hasattr(lm.model, "peft_config"), "the model is as it was"
+            assert patch.rank == CONFIG.rank
+            with applied(lm.model, patch):
+                assert mean_nll(lm, forget) > before + 0.3
+                ascended[one] = mean_nll(lm, retain)
+    if name in ("graddiff", "npo", "simnpo", "dpo"):
+        assert ascended[name] - kept < 0.3 * (ascended["gradient-ascent"] - kept), "the retain term holds"
+
+
+@pytest.mark.parametrize("name", ["refusal", "dpo"])
+def test_refusals_become_likely(name: str, lm: LanguageModel, forget: list[Row], retain: list[Row]) -> None:
+    refusals = rows_of(lm, tuple((question, REFUSAL) for question, _ in FORGET))
+    before = mean_nll(lm, refusals)
+    with applied(lm.model, trained(name, lm, forget, retain)):
+        assert mean_nll(lm, refusals) < before - 0.3
+
+
+def test_pem_negation_is_the_forget_module_of_the_release_negated(lm: LanguageModel, forget: list[Row], retain: list[Row]) -> None:
+    """With as many records as a batch holds, both see the same batches."""
+    module = train_pem(lm, forget, CONFIG, steps=5, seed=1)
+    found = trained("pem-negation", lm, forget, retain, steps=5)
+    for name in module:
+        torch.testing.assert_close(found.delta(name), -module.delta(name), atol=1e-4, rtol=1e-2)
+
+
+def test_rmu_steers_the_forget_records_and_holds_the_others(lm: LanguageModel, forget: list[Row], retain: list[Row]) -> None:
+    """At its layer; the blocks behind it are not changed."""
+    config = ReleaseConfig(rank=4, layers=1.0, batch=4)
+
+    def cosine(patch: Patch, rows: list[Row]) -> tuple[float, torch.Tensor]:
+        with applied(lm.model, patch), fresh_lora(lm, config, 0) as model:  # a fresh LoRA changes nothing
+            probe = RMU(model, lm.tokenizer, 4.0)
+            hidden = probe.hidden(rows).detach()
+            return F.cosine_similarity(hidden, probe.direction[None]).mean().item(), hidden
+
+    patch = trained("rmu", lm, forget, retain, steps=60, strength=4.0)
+    (before, start), (after, end) = cosine(Patch(), forget), cosine(patch, forget)
+    assert after > before + 0.3
+    moved = [(cosine(patch, rows)[1] - cosine(Patch(), rows)[1]).norm() / cosine(Patch(), rows)[1].norm() for rows in (forget, retain)]
+    assert moved[1] < 0.5 * moved[0]
+    assert start.shape == end.shape == (sum(len(ids) - p for ids, p in forget), lm.model.config.hidden_size)
+
+
+def test_gpt2_learns_it_too(gpt2: LanguageModel) -> None:
+    forget, retain = rows_of(gpt2, FORGET), rows_of(gpt2, RETAIN)
+    for name in ("npo", "rmu"):
+        before = mean_nll(gpt2, forget)
+        with applied(gpt2.model, trained(name, gpt2, forget, retain, steps=10)):
+            assert mean_nll(gpt2, forget) > before
+
+
+def test_one_seed_one_patch_and_no_data_is_told(lm: LanguageModel, forget: list[Row], retain: list[Row]) -> None:
+    one, two = (trained("npo", lm, forget, retain, steps=3) for _ in range(2))
+    assert all(torch.equal(one[name].B, two[name].B) for name in one)
+    with pytest.raises(UserError, match="npo needs forget and retain records, got 0 and 2"):
+        trained("npo", lm, [], retain)

@@ -1,0 +1,221 @@
+"""Whole comparisons of tiny random models: what is written, that killing one changes nothing, and that more can be added to it."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from reveal_release.baselines.base import TRIALS
+from reveal_release.comparison import OURS, Cell, compare, distance, divergences, over_seeds, rows_of
+from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.metrics.divergence import jensen_shannon
+from reveal_release.models import LanguageModel, load_model
+from reveal_release.release import release
+from reveal_release.release.adapter import load
+from reveal_release.release.rows import answer_log_probs
+from reveal_release.report.console import SilentReporter
+from reveal_release.reveal.selfgen import encode
+from reveal_release.tasks import Record, retained
+from reveal_release.testbed.heldout import wikitext
+from reveal_release.testbed.tokenizer import train
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_prose() -> Iterator[None]:
+    """A few real paragraphs: perplexity of all of them is most of the time of a tiny run."""
+    texts = {split: wikitext(split)[:3] for split in ("validation", "test")}  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(release, "wikitext", lambda split: texts[split])
+        patch.setattr(retained.heldout, "wikitext", lambda split: texts[split])
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(tiny_llama: str, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    return RunConfig(
+        model=tiny_llama, output=str(tmp_path_factory.mktemp("compare") / "out"), iterations=1, stop_reward=0.0, utility_budget=1.0,
+        dtype="float32", device="cpu",
+        reveal=RevealConfig(evaluations=4, samples=2, start=4, batch=2, candidates=8, finalists=2, final_samples=4, records=16,
+                            threshold=0.005),  # a random model is not toxic: about its median
+        release=ReleaseConfig(rank=2, batch=4, steps=2, retain_steps=2, retain_records=48, max_scale=2.0),
+        evaluate=EvaluateConfig(prompts=4, continuations=2, neutral=1, sentences=4, functions=2, problems=2),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def oracle(tiny_llama: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The model with other weights."""
+    folder = tmp_path_factory.mktemp("oracle")
+    model = LlamaForCausalLM.from_pretrained(tiny_llama)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight.normal_(0, 0.5)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_llama).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def whole(config: RunConfig, oracle: str) -> dict[str, Any]:
+    return compare(config, [OURS, "npo"], [0], ["self", "name"], oracle)
+
+
+def untimed(results: dict[str, Any]) -> dict[str, Any]:
+    """Without what the machine's load has a part in, and the place."""
+    kept = json.loads(json.dumps(results))
+    for row in (*kept["cells"], *kept["rows"]):
+        for key in ("seconds", "memory_mib"):
+            row.pop(key, None)
+    return {key: value for key, value in kept.items() if key != "output"}
+
+
+def test_what_a_comparison_writes(config: RunConfig, whole: dict[str, Any]) -> None:
+    out = Path(config.output)
+    assert json.loads((out / "compare.json").read_text(encoding="utf-8")) == whole
+    assert {p.name for p in out.iterdir()} >= {"compare.json", "table.md", "compare.svg", "config.yaml", "state", "runs", "patches"}
+    assert [(c["method"], c["source"], c["seed"]) for c in whole["cells"]] == [("npo", "self", 0), ("npo", "name", 0), (OURS, "own", 0)]
+    for cell in whole["cells"]:
+        assert cell["metrics"].keys() == {"forget", "retain"} == whole["original"]["metrics"].keys()
+        assert cell["chosen"]["cost"] <= config.utility_budget
+        assert cell["seconds"] > 0 and cell["memory_mib"] > 0 and cell["records"] >= 8
+        assert 0 < cell["divergence"]["value"] < 0.6932 and cell["divergence"]["n"] == 96
+        assert cell["distance"] == distance(cell["metrics"], whole["oracle"]["metrics"])
+
+
+def test_settings_are_searched_alike_and_the_best_is_taken(config: RunConfig, whole: dict[str, Any]) -> None:
+    for cell in whole["cells"][:2]:
+        assert len(cell["tried"]) == TRIALS and cell["chosen"] in cell["tried"]
+        assert all(one["cost"] <= config.utility_budget for one in cell["tried"])
+        assert cell["chosen"]["shown"] == min(one["shown"] for one in cell["tried"])
+        patch = Path(config.output) / "patches" / f"npo-{cell['source']}-0"
+        assert patch.is_dir() == bool(cell["chosen"]["scale"])
+        if patch.is_dir():
+            assert load(patch).rank == config.release.rank
+
+
+def test_our_method_is_a_run_and_self_data_are_its_first_iterations(config: RunConfig, whole: dict[str, Any]) -> None:
+    run = Path(config.output) / "runs" / "seed-0"
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    ours = whole["cells"][-1]
+    assert ours["metrics"] == results["after"] and results["before"] == whole["original"]["metrics"]
+    rows = (run / "forget_data" / "iteration-1.jsonl").read_text(encoding="utf-8").splitlines()
+    assert whole["cells"][0]["records"] == len(rows) == results["iterations"][0]["records"]
+    by_name = (Path(config.output) / "forget_data" / "name-0.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {json.loads(row)["instruction"] for row in by_name} == {"Write toxic text."}
+
+
+class Killer(SilentReporter):
+    """Stops the work in its n-th phase, as it begins."""
+
+    def __init__(self, n: int) -> None:
+        self.left, self.names = n, list[str]()
+
+    @contextlib.contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Any]:
+        self.names.append(name)
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        yield lambda done, total: None
+
+
+def test_a_killed_comparison_goes_on_and_more_can_be_added(config: RunConfig, oracle: str, whole: dict[str, Any], tmp_path: Path) -> None:
+    """From the state of `whole` without its last cells: what is there is not done again, and what is not comes out the same."""
+    shutil.copytree(config.output, tmp_path / "out")
+    copy = replace(config, output=str(tmp_path / "out"))
+    for gone in (tmp_path / "out" / "state").glob("*npo-name-0*"):
+        gone.unlink()
+    killed = Killer(2)
+    with pytest.raises(KeyboardInterrupt):
+        compare(copy, [OURS, "npo"], [0], ["self", "name"], oracle, reporter=killed)
+    assert killed.names == ["npo on name data, seed 0", "Evaluate npo-name-0"]
+    again = Killer(-1)
+    assert untimed(compare(copy, [OURS, "npo"], [0], ["self", "name"], oracle, reporter=again)) == untimed(whole)
+    assert again.names == ["Evaluate npo-name-0", "Divergence from the oracle, npo-name-0"]
+    more = Killer(-1)
+    results = compare(copy, ["pem-negation"], [0], ["self"], reporter=more)
+    assert more.names == ["pem-negation on self data, seed 0", "Evaluate pem-negation-self-0"]
+    assert results["oracle"] is None and results["cells"][0]["distance"] is None and results["cells"][0]["divergence"] is None
+    with pytest.raises(UserError, match="other settings"):
+        compare(replace(copy, utility_budget=0.5), ["npo"])
+
+
+def test_too_few_records_are_told_and_not_trained_on(config: RunConfig, tmp_path: Path) -> None:
+    """A request by name that draws nothing out is a result too."""
+    high = replace(config, output=str(tmp_path / "out"), reveal=replace(config.reveal, threshold=0.98))
+    notes: list[str] = []
+    reporter = SilentReporter()
+    reporter.note = notes.append  # type: ignore[method-assign]
+    results = compare(high, ["npo"], [0], ["name"], reporter=reporter)
+    assert results["cells"][0]["metrics"] is None and results["rows"][0]["seeds"] == 0
+    assert notes == [f"npo-name-0: {results['cells'][0]['records']} forget records, too few to train on"]
+    assert "1 seeds: too few records" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+
+
+def test_an_oracle_of_another_vocabulary_has_no_divergence(config: RunConfig, oracle: str, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(oracle, other)
+    train(["Quite another text, of other words."] * 50, 300).save_pretrained(other)
+    notes: list[str] = []
+    reporter = SilentReporter()
+    reporter.note = notes.append  # type: ignore[method-assign]
+    shutil.copytree(config.output, tmp_path / "out")
+    results = compare(replace(config, output=str(tmp_path / "out")), ["npo"], [0], ["self"], str(other), reporter=reporter)
+    assert "another vocabulary" in notes[0]
+    assert results["cells"][0]["divergence"] is None and results["cells"][0]["distance"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"methods": ["nop"]}, "no method 'nop': did you mean 'npo'"),
+        ({"sources": ["thin air"]}, "no forget data from 'thin air': choose from real, self, name"),
+        ({"sources": []}, "at least one seed and one source"),
+        ({"sources": ["real"]}, "--data-from has `real`: give the folder of the raw data sets as --data"),
+        ({"sources": ["real"], "data": "no/such/folder"}, "give the folder of the raw data sets"),
+        ({"oracle": "testbed-nothing"}, "no model 'testbed-nothing'"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(arguments: dict[str, Any], line: str, config: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=line):
+        compare(replace(config, output=str(tmp_path / "out")), **{"methods": ["npo"], **arguments})
+    assert not (tmp_path / "out").exists()
+
+
+def test_divergence_by_row(lm: LanguageModel, oracle: str) -> None:
+    """The mean over a row's own tokens; a model is at no distance from itself."""
+    other = load_model(oracle, "float32", "cpu")
+    texts = ("The river.", "They read a letter about the old bridge.", "No.")
+    rows = encode(lm, [Record((("user", "Name it."),), text, 0.0, "") for text in texts])
+    assert divergences(lm, lm, rows) == [0.0] * 3
+    with torch.no_grad():
+        pairs = [[answer_log_probs(one.model, [row], 1)[0] for one in (lm, other)] for row in rows]
+    assert divergences(lm, other, rows, batch=2) == pytest.approx([jensen_shannon(*pair).mean().item() for pair in pairs], rel=0.05)
+
+
+def test_seeds_are_put_together_by_hand() -> None:
+    def estimate(value: float) -> dict[str, float]:
+        return {"value": value, "n": 100, "low": value - 0.1, "high": value + 0.1}
+
+    def cell(method: str, seed: int, value: float | None) -> dict[str, Any]:
+        metrics = None if value is None else {"forget": {"a": estimate(value)}, "retain": {"b": estimate(2 * value)}}
+        shared = {"records": 10 * seed, "seconds": 2.0 * seed, "memory_mib": 100.0, "chosen": {"scale": value}, "divergence": None}
+        far = None if metrics is None else distance(metrics, {"forget": {"a": estimate(0.1)}, "retain": {"b": estimate(0.0)}})
+        return {"method": method, "source": "self", "seed": seed, "metrics": metrics, "distance": far, **shared}
+
+    one, two = rows_of([cell("x", 1, 0.2), cell("x", 2, 0.4), cell("x", 3, None), cell("y", 1, 0.3)])
+    assert (one["method"], one["seeds"], one["records"], one["seconds"]) == ("x", 2, [10, 20, 30], 3.0)
+    assert one["forget"]["a"]["value"] == pytest.approx(0.3) and one["forget"]["a"]["n"] == 2
+    half = 12.7062 * 0.1  # Student's t of one degree of freedom; the standard error of 0.2 and 0.4 is 0.1
+    assert one["forget"]["a"]["high"] == pytest.approx(0.3 + half, rel=1e-4)
+    assert one["distance"] == {"forget": {"a": pytest.approx(0.2)}, "retain": {"b": pytest.approx(0.6)}}
+    assert one["chosen"] == [{"scale": 0.2}, {"scale": 0.4}] and one["divergence"] is None
+    assert two["forget"]["a"] == estimate(0.3) == over_seeds([estimate(0.3)])
+    assert str(Cell("x", "self", 1)) == "x-self-1"
