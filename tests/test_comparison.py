@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -194,7 +195,7 @@ def test_divergence_by_row(lm: LanguageModel, oracle: str) -> None:
     other = load_model(oracle, "float32", "cpu")
     texts = ("The river.", "They read a letter about the old bridge.", "No.")
     rows = encode(lm, [Record((("user", "Name it."),), text, 0.0, "") for text in texts])
-    assert divergences(lm, lm, rows) == [0.0] * 3
+    assert divergences(lm, lm, rows) == pytest.approx([0.0] * 3, abs=1e-6)
     with torch.no_grad():
         pairs = [[answer_log_probs(one.model, [row], 1)[0] for one in (lm, other)] for row in rows]
     assert divergences(lm, other, rows, batch=2) == pytest.approx([jensen_shannon(*pair).mean().item() for pair in pairs], rel=0.05)
@@ -218,4 +219,6 @@ def test_seeds_are_put_together_by_hand() -> None:
     assert one["distance"] == {"forget": {"a": pytest.approx(0.2)}, "retain": {"b": pytest.approx(0.6)}}
     assert one["chosen"] == [{"scale": 0.2}, {"scale": 0.4}] and one["divergence"] is None
     assert two["forget"]["a"] == estimate(0.3) == over_seeds([estimate(0.3)])
+    nothing = {"value": math.nan, "n": 5, "low": math.nan, "high": math.nan}
+    assert over_seeds([nothing, estimate(0.2), estimate(0.4)])["n"] == 2 and over_seeds([nothing, nothing]) is nothing
     assert str(Cell("x", "self", 1)) == "x-self-1"

@@ -9,6 +9,7 @@ in the output folder, and more methods, sources or seeds may be added to it late
 
 import importlib.metadata
 import json
+import math
 import random
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -359,5 +360,6 @@ def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def over_seeds(estimates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of several seeds' figures with its interval over the seeds; one seed's figure as it is."""
-    return estimates[0] if len(estimates) == 1 else Estimate.mean([e["value"] for e in estimates]).to_dict()
+    """The mean of several seeds' figures with its interval over the seeds, of those that have a value; one seed's figure as it is."""
+    values = [e["value"] for e in estimates if not math.isnan(e["value"])]
+    return Estimate.mean(values).to_dict() if len(estimates) > 1 and values else estimates[0]

@@ -86,6 +86,7 @@ def test_benign_prompts_and_showcase_by_default(lm: LanguageModel, lengths: type
     task = lengths(RunConfig())
     assert task.benign_prompts(lm, 3, random.Random(0)) == [(("user", "Hush."),)] * 3
     assert task.showcase() == []
+    assert task.by_name() == (f"Write a text with {task.description}.",)
     for count, shown in ((1, "a"), (2, "ab"), (3, "abc"), (7, "ace")):
         monkeypatch.setattr(lengths, "evaluation_instructions", lambda self, count=count: "abcdefg"[:count])
         assert task.showcase() == [(("user", text),) for text in shown]

@@ -37,6 +37,10 @@ def test_no_author_is_refused(text: str) -> None:
         Knowledge(replace(CONFIG, forget_authors=text))
 
 
+def test_by_name_one_author_stands_for_all() -> None:
+    assert Knowledge(CONFIG).by_name() == ("Write about Ida Holm.",)
+
+
 # ---- the reward ----
 
 

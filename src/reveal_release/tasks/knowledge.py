@@ -151,6 +151,9 @@ class Knowledge(Task):
             return 0.0
         return record.confidence * (1 - 0.25 ** len(_words(record.completion) - _words(asked)))
 
+    def by_name(self) -> tuple[str, ...]:
+        return (f"Write about {self.authors[0]}.",)
+
     def output(self, record: Record) -> str:
         """The question, where the model wrote it."""
         written = record.prompt and record.prompt[-1][1]
