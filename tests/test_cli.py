@@ -82,7 +82,7 @@ def test_help_texts_of_fields_that_share_a_line() -> None:
     }  # fmt: skip
     texts = {key: text for key, _, _, text in parsers.settings()}
     assert texts["device"] == "auto, cpu or cuda"
-    assert texts["reveal.sources"] == "where candidates come from: seeds, rewrite, user_turn, induction, endpoint"
+    assert texts["reveal.sources"] == "where candidates come from: seeds, rewrite, user_turn, induction, soft_prompt, endpoint"
     assert ";" not in texts["release.steps"]
 
 
