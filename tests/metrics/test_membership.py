@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reveal_release.config import UserError
-from reveal_release.metrics.membership import auc, loss, membership, min_k, token_log_probs, zlib_ratio
+from reveal_release.metrics.membership import auc, loss, membership, min_k, text_log_probs, zlib_ratio
 from reveal_release.models import LanguageModel
 
 LOG_PROBS = [-1.0, -4.0, -2.0, -3.0, -0.5, -6.0, -1.5, -0.1, -2.5, -0.4]
@@ -42,17 +42,17 @@ def test_auc_is_the_share_of_pairs(rows: list[tuple[int, bool]]) -> None:
     assert found.value == pytest.approx(np.mean(pairs)) and 0 <= found.low <= found.high <= 1
 
 
-def test_token_log_probs_are_those_of_each_text_alone(lm: LanguageModel) -> None:
+def test_text_log_probs_are_those_of_each_text_alone(lm: LanguageModel) -> None:
     texts = ["The people of the town.", "", "She said that there is nothing new in the report.", "The train"]
-    for text, row in zip(texts, token_log_probs(lm, texts, batch_size=3), strict=True):
+    for text, row in zip(texts, text_log_probs(lm, texts, batch_size=3), strict=True):
         ids = torch.tensor([[lm.tokenizer.bos_token_id, *lm.tokenizer(text)["input_ids"]]])
         with torch.no_grad():
             whole = lm.model(ids).logits.log_softmax(-1)[0]
         assert row == pytest.approx([float(whole[i, ids[0, i + 1]]) for i in range(ids.shape[1] - 1)], abs=1e-4)
-    (cut,) = token_log_probs(lm, texts[:1], longest=3)
-    assert cut == pytest.approx(token_log_probs(lm, texts[:1])[0][:2], abs=1e-5), "with BOS"
+    (cut,) = text_log_probs(lm, texts[:1], longest=3)
+    assert cut == pytest.approx(text_log_probs(lm, texts[:1])[0][:2], abs=1e-5), "with BOS"
     lm.model.config.max_position_embeddings = 3
-    assert len(token_log_probs(lm, texts[:1])[0]) == 2
+    assert len(text_log_probs(lm, texts[:1])[0]) == 2
 
 
 def test_what_a_model_was_trained_on_is_told_from_the_rest(lm: LanguageModel) -> None:

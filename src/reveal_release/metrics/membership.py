@@ -18,12 +18,12 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from ..config import UserError
 from ..models import LanguageModel
+from .likelihood import token_log_probs
 from .statistics import Estimate
 
 LOWEST = 0.2
@@ -38,7 +38,7 @@ def membership(lm: LanguageModel, members: Sequence[str], others: Sequence[str])
     """
     kept: list[tuple[bool, str, np.ndarray]] = []
     for member, texts in ((True, members), (False, others)):
-        rows = zip(texts, token_log_probs(lm, texts), strict=True)
+        rows = zip(texts, text_log_probs(lm, texts), strict=True)
         kept += (side := [(member, text, row) for text, row in rows if len(row)])
         if not side:
             raise UserError(f"membership needs texts of {'members' if member else 'non-members'}: none has a token to score")
@@ -83,8 +83,7 @@ def _auc(rows: np.ndarray) -> float:
     return float((rankdata(rows[:, 0])[member].sum() - m * (m + 1) / 2) / (m * n)) if m and n else float("nan")
 
 
-@torch.inference_mode()
-def token_log_probs(lm: LanguageModel, texts: Sequence[str], longest: int = 512, batch_size: int = 16) -> list[np.ndarray]:
+def text_log_probs(lm: LanguageModel, texts: Sequence[str], longest: int = 512, batch_size: int = 16) -> list[np.ndarray]:
     """The log-probability of each token of each text given those before it, (tokens,) each.
 
     A text is read after BOS; without one its first token is not scored. Longer texts are cut at `longest` tokens, or at the model's
@@ -95,20 +94,5 @@ def token_log_probs(lm: LanguageModel, texts: Sequence[str], longest: int = 512,
     rows = []
     for text in texts:
         ids = list(lm.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-        rows.append(([] if bos is None else [bos]) + ids)
-        del rows[-1][limit:]
-    found: list[np.ndarray] = [np.zeros(0)] * len(rows)
-    order = sorted((i for i, row in enumerate(rows) if len(row) > 1), key=lambda i: -len(rows[i]))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        inputs = torch.zeros(len(batch), len(rows[batch[0]]), dtype=torch.long)  # any token will do as padding: it is masked
-        mask = torch.zeros_like(inputs)
-        for r, i in enumerate(batch):
-            inputs[r, : len(rows[i])] = torch.tensor(rows[i])
-            mask[r, : len(rows[i])] = 1
-        inputs = inputs.to(lm.device)
-        logits = lm.model(input_ids=inputs, attention_mask=mask.to(lm.device), use_cache=False).logits
-        for r, i in enumerate(batch):
-            log_probs = torch.log_softmax(logits[r, : len(rows[i]) - 1].float(), dim=-1)
-            found[i] = log_probs.gather(1, inputs[r, 1 : len(rows[i]), None])[:, 0].double().cpu().numpy()
-    return found
+        rows.append(((([] if bos is None else [bos]) + ids)[:limit], 1))
+    return token_log_probs(lm, rows, batch_size)

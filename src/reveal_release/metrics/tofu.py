@@ -14,18 +14,15 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from scipy.stats import ks_2samp
 
 from ..config import UserError
 from ..models import LanguageModel, Turns, chat_ids
+from .likelihood import token_log_probs
 from .statistics import LEVEL, Estimate
 
-IGNORED = -100  # cross_entropy's default
 
-
-@torch.inference_mode()
 def probabilities(
     lm: LanguageModel, pairs: Sequence[tuple[Turns, str]], progress: Callable[[int, int], None] | None = None
 ) -> np.ndarray:
@@ -33,33 +30,13 @@ def probabilities(
 
     |a| counts the answer's tokens and the one that ends it, as TOFU's labels do.
     """
+    end = [lm.tokenizer.eos_token_id] if lm.tokenizer.eos_token_id is not None else []
     rows = []
     for turns, answer in pairs:
         prompt = chat_ids(lm.tokenizer, turns)
-        end = [lm.tokenizer.eos_token_id] if lm.tokenizer.eos_token_id is not None else []
-        rows.append((len(prompt), prompt + list(lm.tokenizer(answer, add_special_tokens=False)["input_ids"]) + end))
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i][1]))  # neighbours of equal length waste no padding
-    found = np.zeros(len(rows))
-    batch = max(1, lm.batch_size // 8)
-    for at in range(0, len(order), batch):
-        part = order[at : at + batch]
-        longest = max(len(rows[i][1]) for i in part)
-        inputs = torch.full((len(part), longest), lm.tokenizer.pad_token_id)
-        mask = torch.zeros_like(inputs)
-        targets = torch.full((len(part), longest), IGNORED)
-        for r, i in enumerate(part):
-            start, ids = rows[i]
-            inputs[r, : len(ids)] = targets[r, : len(ids)] = torch.tensor(ids)
-            targets[r, :start] = IGNORED
-            mask[r, : len(ids)] = 1
-        targets = targets[:, 1:].to(lm.device)
-        logits = lm.model(input_ids=inputs.to(lm.device), attention_mask=mask.to(lm.device), use_cache=False).logits[:, :-1]
-        for i, row_logits, row_targets in zip(part, logits, targets, strict=True):
-            loss = torch.nn.functional.cross_entropy(row_logits.float(), row_targets, ignore_index=IGNORED)
-            found[i] = math.exp(-loss.item())
-        if progress:
-            progress(min(at + batch, len(order)), len(order))
-    return found
+        rows.append((prompt + list(lm.tokenizer(answer, add_special_tokens=False)["input_ids"]) + end, len(prompt)))
+    found = token_log_probs(lm, rows, max(1, lm.batch_size // 8), progress)
+    return np.array([math.exp(log_probs.mean()) for log_probs in found])
 
 
 def rouge_l_recall(answers: Sequence[str], references: Sequence[str]) -> np.ndarray:

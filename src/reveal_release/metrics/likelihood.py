@@ -1,0 +1,42 @@
+"""How likely a causal LM holds given texts to be, token by token."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ..models import LanguageModel
+
+
+@torch.inference_mode()
+def token_log_probs(
+    lm: LanguageModel,
+    rows: Sequence[tuple[list[int], int]],
+    batch_size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[np.ndarray]:
+    """The log-probability of each token of each row given those before it, (tokens,) float64 each.
+
+    Args:
+        rows: token ids, and how many of them, at least one, are context and not scored. A row with no more than that gives an empty array.
+    """
+    found = [np.zeros(0)] * len(rows)
+    # Neighbours of equal length waste no padding.
+    order = sorted((i for i, (ids, start) in enumerate(rows) if len(ids) > start), key=lambda i: -len(rows[i][0]))
+    for at in range(0, len(order), batch_size):
+        part = order[at : at + batch_size]
+        inputs = torch.zeros(len(part), len(rows[part[0]][0]), dtype=torch.long)  # any token will do as padding: it is masked
+        mask = torch.zeros_like(inputs)
+        for r, i in enumerate(part):
+            ids = rows[i][0]
+            inputs[r, : len(ids)] = torch.tensor(ids)
+            mask[r, : len(ids)] = 1
+        inputs = inputs.to(lm.device)
+        logits = lm.model(input_ids=inputs, attention_mask=mask.to(lm.device), use_cache=False).logits
+        for r, i in enumerate(part):
+            ids, start = rows[i]
+            log_probs = torch.log_softmax(logits[r, start - 1 : len(ids) - 1].float(), dim=-1)
+            found[i] = log_probs.gather(1, inputs[r, start : len(ids), None])[:, 0].double().cpu().numpy()
+        if progress:
+            progress(min(at + batch_size, len(order)), len(order))
+    return found

@@ -1,0 +1,20 @@
+"""Token log-probabilities against each row by itself, unpadded."""
+
+import pytest
+import torch
+
+from reveal_release.metrics.likelihood import token_log_probs
+from reveal_release.models import LanguageModel
+
+
+@pytest.mark.parametrize("name", ["lm", "gpt2"])
+def test_rows_of_any_length_are_as_each_by_itself(name: str, request: pytest.FixtureRequest) -> None:
+    model: LanguageModel = request.getfixturevalue(name)
+    seen: list[tuple[int, int]] = []
+    rows = [([0, 7, 9, 30, 12], 1), ([0, 8], 1), ([0, 11, 40, 41, 5, 6, 7], 4), ([0, 5], 2), ([0], 1)]
+    found = token_log_probs(model, rows, 2, lambda done, total: seen.append((done, total)))
+    for (ids, start), row in zip(rows, found, strict=True):
+        with torch.no_grad():
+            alone = torch.log_softmax(model.model(torch.tensor([ids])).logits[0], -1)
+        assert row.tolist() == pytest.approx([alone[i - 1, ids[i]].item() for i in range(start, len(ids))], abs=1e-4)
+    assert seen == [(2, 3), (3, 3)], "rows without a token to score cost nothing"
