@@ -12,7 +12,7 @@ authors and world facts (a testbed knows none, and model utility would be 0), an
 retention on. Every batch depends on (seed, epoch) alone; a stopped run goes on with the same command, from its last epoch.
 
 Not promised: knowledge beyond the words that were taught. A model of 6.6 M parameters learns answers by heart, and asked otherwise than
-in training it tells little (docs/knowledge.md has figures). Real models learn these rows better and need nothing of this file.
+in training it tells little (docs/knowledge.md). Real models learn these rows better and need nothing of this file.
 """
 
 import json
