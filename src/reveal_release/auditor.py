@@ -6,8 +6,6 @@ Every attack is made on the original and on the released model, with the same se
 is done once and kept in the output folder, so attacks may be added later. docs/audit.md says what the figures mean.
 """
 
-import difflib
-import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +15,8 @@ from .audit import fewshot, paraphrase, prefix, quantisation, relearning, search
 from .audit.pair import ORACLE, SIDES, Pair, Sides
 from .audit.searches import BUDGET, Found
 from .config import RunConfig, UserError
-from .phases import environment
-from .tasks import task_identity
+from .phases import environment, provenance
+from .registry import nearest
 
 
 class Attack(NamedTuple):
@@ -72,8 +70,7 @@ def wanted(names: Sequence[str]) -> list[str]:
     """The attacks of these names, in the order in which they are made. Raises UserError for an unknown one."""
     for name in names:
         if name not in ATTACKS:
-            close = difflib.get_close_matches(name, ATTACKS, 1)
-            raise UserError(f"no attack {name!r}: " + (f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(ATTACKS)}"))
+            raise UserError(f"no attack {name!r}" + nearest(name, ATTACKS, f"choose from {', '.join(ATTACKS)}"))
     return [name for name in ATTACKS if name in names or name == "search"]
 
 
@@ -82,15 +79,10 @@ def finish(pair: Pair, found: Found, attacks: dict[str, Sides | None]) -> dict[s
     config = pair.config
     drawn_out = [name for name, one in attacks.items() if one and one["released"]["share"]["value"] > config.stop_reward]
     results = {
-        "version": importlib.metadata.version("reveal-release"),
-        "task": config.task,
-        "task_identity": task_identity(config.task),
-        "model": config.model,
+        **provenance(config),
         "patch": str(pair.path),
         "oracle": pair.oracle.name if pair.oracle else None,
-        "seed": config.seed,
         "seeds": pair.seeds,
-        "config_hash": config.hash(),
         "evaluations": BUDGET * config.reveal.evaluations,
         "threshold": config.reveal.threshold,
         "line": config.stop_reward,

@@ -12,7 +12,6 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -29,7 +28,7 @@ from .metrics.divergence import jensen_shannon
 from .metrics.statistics import Estimate
 from .models import LanguageModel, load_model
 from .phases import Phases, environment, peak_memory_mib, reset_peak_memory
-from .release.adapter import applied, fingerprint, is_fan_in_fan_out, load, save
+from .release.adapter import applied, fingerprint, load, save_for
 from .release.patch import Patch
 from .release.release import Utility, choose_scale
 from .release.rows import Row, answer_log_probs
@@ -197,9 +196,7 @@ class Comparison(Phases):
             reset_peak_memory()
             patch, outcome = self.search(method, records, retain, self.seed(str(cell)), update)
             if patch:
-                fan_in_fan_out = is_fan_in_fan_out(self.lm.model, patch)
-                mark = fingerprint(self.lm.model)
-                save(patch, path, base_model_name_or_path=self.lm.name, fingerprint=mark, fan_in_fan_out=fan_in_fan_out)
+                save_for(self.lm, patch, path)
             return {**outcome, "memory_mib": peak_memory_mib()}
 
         found = self.phase(f"fit-{cell}", f"{cell.method} on {cell.source} data, seed {cell.seed}", work)
@@ -252,7 +249,7 @@ class Comparison(Phases):
 
     def measure(self, name: str, patch: Patch) -> dict[str, Any]:
         def work(update: Progress) -> Any:
-            with applied(self.lm.model, patch) if patch else nullcontext():
+            with applied(self.lm.model, patch):
                 return self.task.evaluate(self.lm, update).to_dict()
 
         return self.phase(f"evaluate-{name}", f"Evaluate {name}", work)
@@ -278,7 +275,7 @@ class Comparison(Phases):
         rows = encode(self.lm, [Record.from_dict(row) for row in drawn])
 
         def work(_: Progress) -> Any:
-            with applied(self.lm.model, patch) if patch else nullcontext():
+            with applied(self.lm.model, patch):
                 return Estimate.mean(divergences(self.lm, oracle, rows)).to_dict()
 
         return self.phase(f"divergence-{name}-{self.mark}", f"Divergence from the oracle, {name}", work)

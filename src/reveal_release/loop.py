@@ -6,11 +6,8 @@ Each phase draws its random numbers from the run's seed and its own name and lea
 was killed goes on with the same command and ends in the same figures.
 """
 
-import importlib.metadata
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -18,8 +15,8 @@ import torch
 from .config import RunConfig, UserError
 from .generation import Progress, generate
 from .models import LanguageModel, load_model
-from .phases import Phases, environment
-from .release.adapter import applied, fingerprint, is_fan_in_fan_out, load, merge_, save
+from .phases import Phases, environment, provenance
+from .release.adapter import applied, fingerprint, load, merge_, save_for
 from .release.patch import Patch
 from .release.release import Utility, choose_scale, direction, train_modules
 from .report.console import SilentReporter
@@ -29,7 +26,7 @@ from .reveal.search import search
 from .reveal.selfgen import encode, retain_records, revealed_records, shown_share, split
 from .runfolder import RunFolder
 from .suites.evaluate import SuiteEvaluation
-from .tasks import Record, Task, get_task, task_identity
+from .tasks import Record, Task, get_task
 
 HELD_BACK = 0.2
 LEAST_RECORDS = 8
@@ -88,7 +85,7 @@ class Workshop(Phases):
         self.iterations: list[dict[str, Any]] = []
 
     def patched(self, patch: Patch) -> Any:
-        return applied(self.lm.model, patch) if patch else nullcontext()
+        return applied(self.lm.model, patch)
 
     def evaluate(self, t: int, patch: Patch) -> None:
         def work(update: Progress) -> Any:
@@ -179,38 +176,24 @@ class Workshop(Phases):
                 pems = train_modules(self.lm, forget, harmless, retain, config, seed, update, unanswered)
                 step = direction(*pems, config)
                 chosen = choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown)
-            self.save(step.scale(chosen.scale) if chosen.scale else step, path)
+            save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)
             return {"scale": chosen.scale, "utility_loss": chosen.cost, "tried": chosen.tried}
 
         outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
         self.iterations[-1].update(outcome)
         return load(path) if outcome["scale"] else None
 
-    def save(self, patch: Patch, path: Path) -> Path:
-        return save(
-            patch,
-            path,
-            base_model_name_or_path=self.lm.name,
-            fingerprint=fingerprint(self.lm.model),
-            fan_in_fan_out=is_fan_in_fan_out(self.lm.model, patch),
-        )
-
     def finish(self, patch: Patch, stopped: str) -> dict[str, Any]:
         """Elicitation on both models with fresh seeds, samples, the patch, `results.json`."""
         before = self.search("elicit-before", "Elicit: search the original with a fresh seed", Patch(), [])
         after = self.search("elicit-after", "Elicit: search the released model with a fresh seed", patch, self.known())
         if patch:
-            self.save(patch.compress(), self.folder.path / "patch")
+            save_for(self.lm, patch.compress(), self.folder.path / "patch")
         samples = self.phase("samples", "Sample before and after", lambda _: self.samples(patch))
         if self.config.save_merged and not (self.folder.path / "model").exists():
             self.save_merged(patch)
         results = {
-            "version": importlib.metadata.version("reveal-release"),
-            "task": self.config.task,
-            "task_identity": task_identity(self.config.task),
-            "model": self.config.model,
-            "seed": self.config.seed,
-            "config_hash": self.config.hash(),
+            **provenance(self.config),
             "before": self.evaluations[0]["metrics"],
             "after": self.evaluations[-1]["metrics"],
             "elicitation": {
@@ -294,7 +277,7 @@ def evaluate_only(
     if config.threads:
         torch.set_num_threads(config.threads)
     loaded = load(patch, lm.model) if patch else Patch()
-    with reporter.phase("Evaluate") as update, applied(lm.model, loaded) if loaded else nullcontext():
+    with reporter.phase("Evaluate") as update, applied(lm.model, loaded):
         if isinstance(measured, SuiteEvaluation):
             return {measured.suite.name: {name: e.to_dict() for name, e in measured.evaluate(lm, update).items()}}
         return measured.evaluate(lm, update).to_dict()

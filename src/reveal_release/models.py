@@ -4,7 +4,6 @@ A model is named by a testbed's name, a folder, or its name on the hub, and is t
 from safetensors only, and a repository's own code is never run.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .config import UserError
+from .registry import nearest
 
 Turns = Sequence[tuple[str, str]]
 """A conversation: (role, content) pairs."""
@@ -63,9 +63,8 @@ def resolve(name: str) -> str:
             raise UserError(f"{name} is a folder but no model: it has no config.json; give a folder that save_pretrained wrote")
         return name
     if name.startswith(("testbed-", ".", "/")) or name.count("/") > 1 or path.exists():
-        close = difflib.get_close_matches(name, bundled, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"testbeds here: {', '.join(bundled) or 'none'}"
-        raise UserError(f"no model {name!r}: {hint} (or give a folder, or a hub name such as Qwen/Qwen3-0.6B)")
+        hint = nearest(name, bundled, f"testbeds here: {', '.join(bundled) or 'none'}")
+        raise UserError(f"no model {name!r}{hint} (or give a folder, or a hub name such as Qwen/Qwen3-0.6B)")
     return name
 
 

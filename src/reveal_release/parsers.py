@@ -8,10 +8,9 @@ torch stays out, so that `--help` is quick.
 """
 
 import dataclasses
-import difflib
 import re
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
@@ -20,6 +19,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse import DefaultHelpFormatter as TypedHelpFormatter
 
 from .config import RunConfig, UserError
+from .registry import nearest
 
 PROGRAM = "reveal-release"
 
@@ -304,17 +304,17 @@ def _explain(parser: ArgumentParser, message: str) -> str:
     known = _known(parser)
     if match := re.search(r"does not accept option '([^']+)'|Key '([^']+)' is not expected", message):
         key = match[1] or match[2]
-        return f"no setting {key!r}" + _nearest(key, known, "--print-config lists them")
+        return f"no setting {key!r}" + nearest(key, known, "--print-config lists them")
     if message.startswith("unrecognized arguments: "):
         words = message.removeprefix("unrecognized arguments: ").split()
         word = next((w for w in words if w.startswith("-")), words[0]).split("=")[0]
         if not word.startswith("-"):
             return f"{word!r} is no option: options start with --"
         flags = ["--" + name.replace("_", "-") for name in known]
-        return f"no option {word!r}" + _nearest(word, flags, "--help lists them")
+        return f"no option {word!r}" + nearest(word, flags, "--help lists them")
     if match := re.search(r"invalid choice: '([^']*)'", message):
         choices = list(parser._subcommands_action.choices) if parser._subcommands_action else []
-        return f"no command {match[1]!r}" + _nearest(match[1], choices, f"choose from {', '.join(choices)}")
+        return f"no command {match[1]!r}" + nearest(match[1], choices, f"choose from {', '.join(choices)}")
     if match := re.search(r'expected "[\w.]+" to be one of \{(.*)\}', message):
         return f"no command given: choose from {match[1].replace(',', ', ')}"
     if match := re.search(r'Parser key "([^"]+)"[^:]*:\s*.*(?:Got|Given) value: (.*)', message, re.DOTALL):
@@ -343,11 +343,6 @@ def _known(parser: ArgumentParser) -> dict[str, Action]:
         for one in parser._subcommands_action.choices.values():
             found |= _known(one)
     return found
-
-
-def _nearest(name: str, names: Iterable[str], otherwise: str) -> str:
-    close = difflib.get_close_matches(name, list(names), 1)
-    return f": did you mean {close[0]!r}?" if close else f": {otherwise}"
 
 
 def _expected(action: Action | None) -> str:

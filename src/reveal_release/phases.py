@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 
+from .config import RunConfig
 from .generation import Progress
 from .models import LanguageModel
 from .report.console import Reporting
 from .runfolder import RunFolder
+from .tasks import task_identity
 
 
 class Phases:
@@ -57,6 +59,18 @@ def reset_peak_memory() -> None:
     """The next reading of `peak_memory_mib` is of what is used from here on; without effect where the kernel does not allow it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def provenance(config: RunConfig) -> dict[str, Any]:
+    """What figures are of, as the first entries of a results file."""
+    return {
+        "version": importlib.metadata.version("reveal-release"),
+        "task": config.task,
+        "task_identity": task_identity(config.task),
+        "model": config.model,
+        "seed": config.seed,
+        "config_hash": config.hash(),
+    }
 
 
 def environment(lm: LanguageModel) -> dict[str, Any]:

@@ -89,9 +89,9 @@ def made(pair: Pair) -> list[Sides]:
         for side in SIDES:
             begin = pair.known or [f["instruction"] for found in sides.values() for f in found["finalists"]]
             patch = pair.patch if side == "released" else Patch()
-            cache = RewardCache.of(pair.lm, pair.task, pair.config, patch, pair.folder.state / "rewards")
 
-            def work(lm: LanguageModel, update: Progress, seed: int = seed, begin: list[str] = begin, cache: RewardCache = cache) -> Any:
+            def work(lm: LanguageModel, update: Progress, seed: int = seed, begin: list[str] = begin, patch: Patch = patch) -> Any:
+                cache = RewardCache.of(lm, pair.task, pair.config, patch, pair.folder.state / "rewards")
                 return search(lm, pair.task, settings, seed, begin, update, cache).to_dict()
 
             sides[side] = pair.on(side, f"search-{i}", f"Search {i} of {len(pair.seeds)}:", work, settings.evaluations)

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from ..config import ReleaseConfig, UserError
 from ..generation import Progress
 from ..models import LanguageModel
+from ..registry import register
 from ..release.adapter import from_peft
 from ..release.patch import Patch
 from ..release.pem import descend, fresh_lora
@@ -50,11 +51,7 @@ class Method(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "name" not in cls.__dict__:
-            return
-        if cls.name in METHODS and METHODS[cls.name].__module__ != cls.__module__:
-            raise UserError(f"two methods are named {cls.name!r}: rename one")
-        METHODS[cls.name] = cls
+        register(cls, METHODS, "methods")
 
     @abstractmethod
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:

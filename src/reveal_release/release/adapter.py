@@ -44,6 +44,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from reveal_release.config import UserError
+from reveal_release.models import LanguageModel
 from reveal_release.release.patch import LowRank, Patch
 
 MANIFEST_NAME = "reveal_release.json"
@@ -376,6 +377,17 @@ def save(
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def save_for(lm: LanguageModel, patch: Patch, folder: str | os.PathLike[str]) -> Path:
+    """`save` of a patch that was made for this model."""
+    return save(
+        patch,
+        folder,
+        base_model_name_or_path=lm.name,
+        fingerprint=fingerprint(lm.model),
+        fan_in_fan_out=is_fan_in_fan_out(lm.model, patch),
+    )
 
 
 def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> Patch:

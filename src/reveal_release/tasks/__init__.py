@@ -3,23 +3,18 @@
 A task of the user's own is named by its file, YAML or Python (see custom.py).
 """
 
-import difflib
-import importlib
 import os
-import pkgutil
 from pathlib import Path
 
 from ..config import RunConfig, UserError
+from ..registry import names_in, nearest
 from .base import TASKS, Record, Task
 
 __all__ = ["Record", "Task", "get_task", "is_file", "task_identity", "task_names"]
 
 
 def task_names() -> list[str]:
-    for module in pkgutil.iter_modules(__path__):
-        if module.name != "base":
-            importlib.import_module(f"{__name__}.{module.name}")
-    return sorted(TASKS)
+    return names_in(__name__, __path__, TASKS)
 
 
 def is_file(name: str) -> bool:
@@ -35,9 +30,7 @@ def get_task(name: str, config: RunConfig) -> Task:
 
         return load(Path(name), names)(config)
     if name not in names:
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}, or give a .yaml or .py file"
-        raise UserError(f"no task {name!r}: {hint}")
+        raise UserError(f"no task {name!r}" + nearest(name, names, f"choose from {', '.join(names)}, or give a .yaml or .py file"))
     return TASKS[name](config)
 
 

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import RunConfig, UserError
+from ..config import RunConfig
 from ..generation import Completion, Progress, Sampling, generate
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel, Turns
+from ..registry import register
 
 TASKS: dict[str, type["Task"]] = {}
 
@@ -77,11 +78,7 @@ class Task(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "name" not in cls.__dict__:
-            return
-        if cls.name in TASKS and TASKS[cls.name].__module__ != cls.__module__:
-            raise UserError(f"two tasks are named {cls.name!r}: rename one")
-        TASKS[cls.name] = cls
+        register(cls, TASKS, "tasks")
 
     @abstractmethod
     def score(self, records: Sequence[Record]) -> np.ndarray:
