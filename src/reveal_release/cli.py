@@ -1,4 +1,5 @@
-"""The command line: `reveal-release run | reveal | evaluate | audit | compare | patch | tasks | testbed`. Thin: it calls and prints.
+"""The command line: `reveal-release run | reveal | evaluate | audit | compare | study | patch | tasks | testbed`.
+Thin: it calls and prints.
 
     reveal-release run --task toxicity --model testbed-llama --output out/toxicity
     reveal-release tasks validate my_task.yaml
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         parsed = parser.parse_args(arguments)
         names = [parsed.command]
         options = parsed[parsed.command]
-        if action := options.get("action") if parsed.command in ("patch", "tasks", "testbed") else None:
+        if action := options.get("action") if parsed.command in ("study", "patch", "tasks", "testbed") else None:
             names.append(action)
             options = options[action]
         COMMANDS[" ".join(names)](options)
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        goes_on = arguments[0] in ("run", "reveal", "audit", "compare", "testbed")
+        goes_on = arguments[0] in ("run", "reveal", "audit", "compare", "study", "testbed")
         print("\nstopped" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has had enough
@@ -139,7 +140,7 @@ def _audit(options: Namespace) -> None:
 
 def _compare(options: Namespace) -> None:
     config = run_config(options)
-    seeds = [config.seed] if options.seeds is None else [_whole(text) for text in _listed(options.seeds)]
+    seeds = [config.seed] if options.seeds is None else _seeds([options.seeds])
     from .comparison import compare
     from .report.comparison import render_comparison
     from .report.console import Reporter
@@ -148,6 +149,21 @@ def _compare(options: Namespace) -> None:
     methods, sources = _listed(options.methods or ""), _listed(options.data_from)
     results = compare(config, methods, seeds, sources, options.oracle, options.data, reporter)
     render_comparison(results, reporter.console)
+
+
+def _study_orthogonality(options: Namespace) -> None:
+    config, seeds = run_config(options), _seeds(options.seeds)
+    from .report.console import Reporter
+    from .report.study import render_study
+    from .study import study
+
+    reporter = Reporter()
+    render_study(study(config, _listed(",".join(options.variants)), seeds, reporter, options.forgetting), reporter.console)
+
+
+def _seeds(given: list[str]) -> list[int]:
+    """`0 1 2` and `0,1,2` alike."""
+    return [_whole(text) for text in _listed(",".join(given))]
 
 
 def _listed(text: str) -> list[str]:
@@ -308,6 +324,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "evaluate": _evaluate,
     "audit": _audit,
     "compare": _compare,
+    "study orthogonality": _study_orthogonality,
     **{f"patch {action}": partial(_patch, action=action) for action in ("info", "merge", "revert", "combine", "truncate")},
     "tasks": _tasks,
     "tasks validate": _tasks_validate,

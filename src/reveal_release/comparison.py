@@ -9,10 +9,9 @@ in the output folder, and more methods, sources or seeds may be added to it late
 
 import importlib.metadata
 import json
-import math
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,16 @@ from .loop import HELD_BACK, LEAST_RECORDS, SHOWN, Workshop, run
 from .metrics.divergence import jensen_shannon
 from .metrics.statistics import Estimate
 from .models import LanguageModel, load_model
-from .phases import Phases, environment, peak_memory_mib, reset_peak_memory
+from .phases import environment, peak_memory_mib, reset_peak_memory
 from .release.adapter import applied, fingerprint, load, save_for
 from .release.patch import Patch
 from .release.release import Utility, choose_scale
 from .release.rows import Row, answer_log_probs
 from .report.comparison import markdown
-from .report.console import SilentReporter
 from .report.plots import forgetting_against_utility
 from .reveal.selfgen import encode, reserved_by, revealed_records, shown_share, split
-from .runfolder import RunFolder
-from .tasks import Record, Task, get_task, task_identity
+from .seeds import SeveralSeeds, over_seeds
+from .tasks import Record, task_identity
 from .tasks.ner import NER
 from .testbed import forget
 
@@ -83,7 +81,7 @@ def compare(
     return c.finish([one for seed in seeds for one in c.of_seed(seed)])
 
 
-class Comparison(Phases):
+class Comparison(SeveralSeeds):
     """The cells, and what they share."""
 
     def __init__(
@@ -99,15 +97,9 @@ class Comparison(Phases):
         self.seeds, self.sources, self.data = seeds, sources, data
         if "real" in sources:
             self.check_real(config.task)
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        self.config = replace(config, seed=0)
-        self.task: Task = get_task(config.task, config)
-        self.lm = load_model(config.model, config.dtype, config.device)
         self.oracle = load_model(oracle, config.dtype, config.device) if oracle else None
         self.mark = fingerprint(self.oracle.model)[:8] if self.oracle else ""
-        folder = RunFolder(self.config, "compare", fingerprint(self.lm.model))
-        super().__init__(folder, reporter or SilentReporter(), 0)
+        super().__init__(config, "compare", reporter)
         self.comparable = self.oracle is not None and self.oracle.tokenizer.get_vocab() == self.lm.tokenizer.get_vocab()
         if self.oracle and not self.comparable:
             self.reporter.note("The oracle has another vocabulary: no divergence from its predictions is measured.")
@@ -123,9 +115,7 @@ class Comparison(Phases):
 
     def of_seed(self, seed: int) -> list[dict[str, Any]]:
         """The outcomes of a seed's cells."""
-        config = replace(self.config, seed=seed, output=str(self.folder.path / "runs" / f"seed-{seed}"))
-        w = Workshop(config, self.reporter, lm=self.lm)
-        self.reporter.log_to(self.folder.path / "log.txt")
+        w = self.workshop(seed)
         found = []
         baselines = {name: method for name, method in self.methods.items() if method}
         if baselines:
@@ -135,7 +125,7 @@ class Comparison(Phases):
                 seconds += w.seconds["retain"]
                 found += [self.baseline(Cell(name, source, seed), method, records, retain, seconds) for name, method in baselines.items()]
         if OURS in self.methods:
-            found.append(self.ours(config))
+            found.append(self.ours(w.config))
         return found
 
     def forget_data(self, source: str, w: Workshop) -> tuple[list[Record], float]:
@@ -247,13 +237,6 @@ class Comparison(Phases):
 
     # ---- measures ----
 
-    def measure(self, name: str, patch: Patch) -> dict[str, Any]:
-        def work(update: Progress) -> Any:
-            with applied(self.lm.model, patch):
-                return self.task.evaluate(self.lm, update).to_dict()
-
-        return self.phase(f"evaluate-{name}", f"Evaluate {name}", work)
-
     def oracle_metrics(self) -> dict[str, Any] | None:
         if (oracle := self.oracle) is None:
             return None
@@ -354,9 +337,3 @@ def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             row["chosen"] = [cell["chosen"] for cell in done]
         rows.append(row)
     return rows
-
-
-def over_seeds(estimates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of several seeds' figures with its interval over the seeds, of those that have a value; one seed's figure as it is."""
-    values = [e["value"] for e in estimates if not math.isnan(e["value"])]
-    return Estimate.mean(values).to_dict() if len(estimates) > 1 and values else estimates[0]

@@ -86,6 +86,11 @@ def build_parser() -> Parser:
     commands.add_subcommand("evaluate", _evaluate_parser(), help="only measure: the task or a public suite, with a patch or without")
     commands.add_subcommand("audit", _audit_parser(), help="attack a released model: what can still be drawn out?")
     commands.add_subcommand("compare", _compare_parser(), help="our method and others side by side, under one budget")
+    studies = Parser(description="What the parts of the method are good for: one table, over several seeds.")
+    commands.add_subcommand("study", studies, help="what the parts of the method are good for")
+    study_actions = studies.add_subcommands(dest="action", title="commands", description=None, metavar="COMMAND")
+    for name, help_text, parser_of in _study_parsers():
+        study_actions.add_subcommand(name, parser_of, help=help_text)
     tasks = Parser("tasks", description="List the behaviours that can be removed; check a task file of your own.")
     commands.add_subcommand("tasks", tasks, help="the behaviours that can be removed; check your own")
     task_actions = tasks.add_subcommands(dest="action", required=False, title="commands", description=None, metavar="COMMAND")
@@ -113,9 +118,10 @@ def build_parser() -> Parser:
     actions.add_subcommand("measure", _measure_parser(), help="what a testbed can do, on held-out items")
     sources = Parser("testbed sources", description="Where each raw data set comes from, and its licence.")
     actions.add_subcommand("sources", sources, help="the raw data sets and their licences")
-    usages = {"testbed": " COMMAND", "patch": " COMMAND", "tasks": " [validate FILE]", "validate": " FILE"}
+    usages = {"testbed": " COMMAND", "patch": " COMMAND", "study": " COMMAND", "tasks": " [validate FILE]", "validate": " FILE"}
     usages |= {name: " FOLDER [OPTIONS]" for name in patch_actions.choices} | {"combine": " FOLDER [FOLDER ...] [OPTIONS]"}
-    for name, parsers in (("", commands), ("testbed ", actions), ("tasks ", task_actions), ("patch ", patch_actions)):
+    groups = {"": commands, "testbed ": actions, "tasks ": task_actions, "patch ": patch_actions, "study ": study_actions}
+    for name, parsers in groups.items():
         for command, one in parsers.choices.items():
             one.prog = f"{PROGRAM} {name}{command}"
             one.usage = one.prog + usages.get(command, " [OPTIONS]")
@@ -195,6 +201,27 @@ def _compare_parser() -> Parser:
     ):  # fmt: skip
         group.add_argument("--" + name, type=str if default is not None else str | None, default=default, metavar=metavar, help=text)
     return parser
+
+
+def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
+    """(name, help, parser) of every command of `study`."""
+    orthogonality = _run_parser(
+        "Train the retain module with each way to keep what must stay, and measure all of them where they forget equally much: utility,\n"
+        "overlap of the two modules, interference. Stopped, it goes on with the same command; variants and seeds may be added later.",
+        "study orthogonality --task toxicity --seeds 0 1 2 --output out/study",
+        "study orthogonality --task ner --variants olora gauge-free kl --output out/study-ner",
+    )
+    group = orthogonality.add_argument_group("the study")
+    text = (
+        "none, olora, olora-normalised, gauge-free, null-space, activation-null-space, l2, kl, kl-forget, kl+gauge-free, kl+null-space, "
+        "default (what --release.keep says); by default all"
+    )
+    group.add_argument("--variants", type=str, nargs="+", default=[], metavar="NAME", help=text)
+    text = "share of the answers that show the behaviour which every variant has to take away"
+    group.add_argument("--forgetting", type=float, default=0.75, metavar="X", help=text)
+    yield "orthogonality", "the ways to keep what must stay, at equal forgetting", orthogonality
+    for parser in (orthogonality,):
+        parser.add_argument("--seeds", type=str, nargs="+", default=["0", "1", "2"], metavar="N", help="of the study (default: 0 1 2)")
 
 
 def _patch_parsers() -> Iterator[tuple[str, str, Parser]]:

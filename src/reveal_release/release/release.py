@@ -59,8 +59,11 @@ class Utility:
         return cls(lm, records, perplexity(lm.model, lm.tokenizer, wikitext("validation")), mean_nll(lm, records))
 
     def loss(self) -> float:
+        """Of the model as it is now."""
+        return self.lost(Utility.of(self.lm, self.records))
+
+    def lost(self, now: "Utility") -> float:
         """Relative rise of perplexity since the reference, of prose, or half of that of the records if it is larger: 0.02 is 2 %."""
-        now = Utility.of(self.lm, self.records)
         prose = now.prose.per_token.value / self.prose.per_token.value - 1.0
         return max(prose, (math.exp(min(now.nll - self.nll, 100.0)) - 1.0) / 2)  # a broken model must not overflow
 
@@ -74,19 +77,22 @@ def train_modules(
     seed: int,
     progress: Progress | None = None,
     unanswered: Sequence[Row] = (),
+    forget_pem: Patch | None = None,
 ) -> tuple[Patch, Patch]:
     """The forget and the retain module (which is empty if `config.retain_steps` is 0) of the model as it is now.
 
     Args:
         forget: what the revealed instructions drew out; harmless: what the same instructions drew that does not show the behaviour.
         retain: what must not change. unanswered: forget records to whose prompts there is no harmless answer to learn instead.
+        forget_pem: the forget module, where it is trained already.
     """
     total = config.steps + config.retain_steps
 
     def shifted(offset: int) -> Progress:
         return lambda done, _: progress(offset + done, total) if progress else None
 
-    forget_pem = train_pem(lm, forget, config, steps=config.steps, seed=seed, role="forget", anchors=retain, progress=shifted(0))
+    if forget_pem is None:
+        forget_pem = train_pem(lm, forget, config, steps=config.steps, seed=seed, role="forget", anchors=retain, progress=shifted(0))
     if not config.retain_steps:
         return forget_pem, Patch()
     with applied(lm.model, forget_pem.negate(), config.forget_scale) as subtracted:

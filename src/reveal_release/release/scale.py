@@ -1,4 +1,5 @@
-"""How far to go: the largest step along the patch whose measured loss of utility stays within the budget.
+"""How far to go: the largest step along the patch whose measured loss of utility stays within the budget, or the smallest that forgets
+as much as asked for.
 
 The step is the patch's scale at run time, so trying one costs a measurement and no merge.
 """
@@ -52,6 +53,33 @@ def largest_within(
         halve = high - low > width / 2
     best = max((s for s in tried if s[1] <= budget), default=(0.0, 0.0))
     return ScaleSearch(best[0], best[1], tried)
+
+
+def smallest_reaching(
+    share: Callable[[float], float], target: float, highest: float, tolerance: float = 0.03, trials: int = 16
+) -> ScaleSearch:
+    """The smallest scale in (0, highest] with share(scale) <= target, to `tolerance` relative, by doubling and then bisection.
+
+    Doubling starts at highest / 16: far beyond the crossing a model is broken, and slow to answer. The `cost` of what is returned is
+    its share; where no scale tried reaches the target, the scale is 0 and its cost infinite.
+
+    `share` is taken to fall with the scale where it crosses the target; one that rises again within a doubling is not seen.
+    """
+    tried: list[tuple[float, float]] = []
+
+    def reaches(scale: float) -> bool:
+        tried.append((scale, share(scale)))
+        return tried[-1][1] <= target
+
+    low, high = 0.0, highest / 16
+    while not reaches(high):
+        if high >= highest:
+            return ScaleSearch(0.0, math.inf, tried)
+        low, high = high, min(2 * high, highest)
+    while high - low > tolerance * high and len(tried) < trials:
+        middle = (low + high) / 2
+        low, high = (low, middle) if reaches(middle) else (middle, high)
+    return ScaleSearch(high, dict(tried)[high], tried)
 
 
 def _crossing(low: float, high: float, budget: float) -> float:

@@ -1,6 +1,7 @@
 """Figures, from results alone, as files: matplotlib without a display.
 
     forgetting_against_utility(results, Path("out/compare/compare.svg"))
+    study_picture(results, Path("out/study/study.svg"))
 """
 
 import math
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from .comparison import entries
 from .console import label
+from .study import FIGURES
 
 MARKERS = {"": "*", "own": "D", "self": "o", "real": "s", "name": "^"}
 LEFT_OUT = ("perplexity_per_byte",)  # says what perplexity says
@@ -36,14 +38,48 @@ def forgetting_against_utility(results: dict[str, Any], path: Path) -> None:
         for method, source, row in rows:
             x, y = row["retain"][name], row["forget"][forgotten]
             text = f"{method}, {source} data" if source not in ("", "own") else method
-            bars = {"xerr": _bar(x), "yerr": _bar(y), "elinewidth": 0.7, "linestyle": "none"}
-            panel.errorbar(x["value"], y["value"], **bars, marker=MARKERS[source], color=colours[method], markersize=5, label=text)
+            _point(panel, x, y, marker=MARKERS[source], color=colours[method], label=text)
         panel.set_xlabel(label(name))
     for panel in panels[len(kept) :]:
         panel.set_visible(False)
     for panel in panels[::across]:
         panel.set_ylabel(label(forgotten))
-    handles, texts = panels[0].get_legend_handles_labels()
+    _save(figure, panels[0], path)
+
+
+def study_picture(results: dict[str, Any], path: Path) -> None:
+    """What equal forgetting costs of prose and of the model's own records, and interference against overlap: a point a variant.
+
+    Of forgetting the first measure on held-out prompts is shown, which is not held equal; the original costs nothing.
+    """
+    forgotten = next(iter(results["original"]["forget"]))
+    rows = [row for row in results["rows"] if row["seeds"]]
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    panels = figure.subplots(1, 3)
+    nothing = {"value": 0.0, "low": math.nan, "high": math.nan}
+    for panel, name in zip(panels, ("prose_rise", "records_rise"), strict=False):
+        _point(panel, nothing, results["original"]["forget"][forgotten], marker="*", color="black", label="original")
+        panel.set(xlabel=FIGURES[name], ylabel=label(forgotten))
+        for i, row in enumerate(rows):
+            _point(panel, row["figures"][name], row["forget"][forgotten], **_look(i), label=row["variant"])
+    for i, row in enumerate(rows):
+        _point(panels[2], row["figures"]["subspace_cosine"], row["figures"]["retain_change"], **_look(i), label=row["variant"])
+    panels[2].set(xlabel=FIGURES["subspace_cosine"], ylabel=FIGURES["retain_change"])
+    _save(figure, panels[0], path)
+
+
+def _look(number: int) -> dict[str, str]:
+    """Colour and marker of the n-th point: more pairs than there are colours."""
+    return {"color": f"C{number % 10}", "marker": "osD^v"[number // 10 % 5]}
+
+
+def _point(panel: Any, x: dict[str, float], y: dict[str, float], **look: str) -> None:
+    panel.errorbar(x["value"], y["value"], xerr=_bar(x), yerr=_bar(y), elinewidth=0.7, linestyle="none", markersize=5, **look)
+
+
+def _save(figure: Figure, panel: Any, path: Path) -> None:
+    """With the legend of one panel, which is that of all."""
+    handles, texts = panel.get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     # The same results give the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": "reveal-release"}):

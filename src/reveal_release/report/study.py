@@ -1,0 +1,108 @@
+"""The tables of a study, from its results alone: `table.md` whole, and the terminal's, short.
+
+    render_study(results, console)
+
+Figures are means over the seeds with 95 % intervals over them; of one seed they are its own.
+"""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from .comparison import _grid
+from .console import _line, _table, clean, duration, figure, label, percentage
+
+Results = dict[str, Any]
+FIGURES = {
+    "scale": "scale", "shown": "still shown", "utility_loss": "utility lost", "prose_rise": "perplexity of prose",
+    "records_rise": "perplexity of own records", "seconds": "training, s", "row_cosine": "rows of A, |cos|",
+    "subspace_cosine": "subspaces of A, cos", "delta_cosine": "ΔW_f and ΔW_r, cos", "retain_change": "retain loss with −ΔW_f, nats",
+    "forget_change": "forget loss with ΔW_r, nats",
+}  # fmt: skip
+SHARES = ("shown", "utility_loss", "prose_rise", "records_rise")
+COSTS = ("utility_loss", "prose_rise", "records_rise")
+OVERLAP = ("row_cosine", "subspace_cosine", "delta_cosine", "retain_change", "forget_change")
+
+
+def value(name: str, estimate: Results) -> str:
+    """One of `FIGURES` with its interval; cosines and changes of loss with three decimals, as they are small."""
+    if name not in OVERLAP:
+        return figure(estimate, percent=name in SHARES)
+    mean, low, high = (f"{estimate[key]:.3f}" for key in ("value", "low", "high"))
+    return mean if low == "nan" else f"{mean} [{low}, {high}]"
+
+
+def markdown(results: Results) -> str:
+    """What equal forgetting costs; the same less what O-LoRA's costs; overlap and interference; the task's metrics; what is missing."""
+    seeds, taken = ", ".join(map(str, results["seeds"])), 100 * results["forgetting"]
+    rows = [row for row in results["rows"] if row["seeds"]]
+    paired = [row for row in rows if row["difference"]]
+    original = results["original"]
+    kept = list(original["retain"])
+    parts = [
+        f"# {results['task']}: {clean(results['model'])}, seeds {seeds}\n",
+        f"Each variant is measured where it takes away {taken:g} % of the answers that show the behaviour. 95 % intervals.\n",
+    ]
+
+    def grid(title: str, names: tuple[str, ...], chosen: list[Results]) -> str:
+        cells = [[row["variant"], *(value(name, row["figures"][name]) for name in names)] for row in chosen]
+        return _grid(title, ["variant", *(FIGURES[name] for name in names)], cells)
+
+    weights = [[row["variant"], json.dumps(row["keep"]), f"{row['seeds']} of {len(results['seeds'])}"] for row in results["rows"]]
+    parts.append(_grid("Variants", ["variant", "release.keep", "seeds measured"], weights))
+    parts.append(grid("What it costs", ("scale", "shown", *COSTS, "seconds"), rows))
+    if paired:
+        differences = [
+            [
+                row["variant"],
+                *(value(name, row["difference"]["figures"][name]) for name in COSTS),
+                *(figure(row["difference"]["retain"][name], percentage(name, original["retain"][name])) for name in kept),
+            ]
+            for row in paired
+        ]
+        header = ["variant", *(FIGURES[name] for name in COSTS), *map(label, kept)]
+        parts.append(_grid(f"Less that of `{results['published']}` with the same seed", header, differences))
+    parts.append(grid("Overlap and interference", OVERLAP, rows))
+    for part, title in (("forget", "Forgotten (should fall)"), ("retain", "Kept (should stay)")):
+        entries = [("original", original[part]), *((row["variant"], row[part]) for row in rows)]
+        percent = {name: percentage(name, *(metrics[name] for _, metrics in entries)) for name in original[part]}
+        cells = [[name, *(figure(metrics[key], percent[key]) for key in percent)] for name, metrics in entries]
+        parts.append(_grid(title, ["variant", *map(label, percent)], cells))
+    missing = [f"- {row['variant']}, {clean(text)}" for row in results["rows"] for text in row["missing"]]
+    return "\n".join([*parts, *(["## Not measured\n", *missing, ""] if missing else [])])
+
+
+def render_study(results: Results, console: Console) -> None:
+    """One line a variant: utility lost, the same less O-LoRA's, overlap, interference both ways, time; then what comes next."""
+    seeds, output = len(results["seeds"]), Path(results["output"])
+    rows = [row for row in results["rows"] if row["seeds"]]
+    _line(console, "")
+    _line(console, f"Study: {results['task']}, {clean(results['model'])}, {seeds} seed{'s' if seeds > 1 else ''}; 95 % intervals", "bold")
+    _line(console, f"measured where {100 * results['forgetting']:g} % of what was shown is gone", "dim")
+    table = _table(("variant", "utility lost", f"less {results['published']}'s", "overlap", "f on retain", "r on forget", "training"))
+    for row in rows:
+        found, less = row["figures"], row["difference"]
+        table.add_row(
+            row["variant"],
+            value("utility_loss", found["utility_loss"]),
+            value("utility_loss", less["figures"]["utility_loss"]) if less else "–",
+            *(f"{found[name]['value']:.3f}" for name in ("subspace_cosine", "retain_change", "forget_change")),
+            duration(found["seconds"]["value"]),
+        )
+    console.print(table)
+    for row in results["rows"]:
+        for text in row["missing"]:
+            console.print(Text(f"{row['variant']}, {clean(text)}", style="dim"))
+    files = [output / name for name in ("table.md", "study.json", "study.svg")]
+    _line(console, f"All figures: {files[0]}, {files[1]}; drawn: {files[2]}", "dim")
+    if rows:
+        best = min(rows, key=lambda row: row["figures"]["utility_loss"]["value"])
+        keep = "{" + ", ".join(f"{name}: {weight:g}" for name, weight in best["keep"].items()) + "}"
+        given = f"--task {shlex.quote(results['task'])} --model {shlex.quote(results['model'])} --release.keep {shlex.quote(keep)}"
+        _line(console, "")
+        _line(console, f"The lowest mean of utility lost: {best['variant']}. Use it in a run", "bold")
+        _line(console, f"  reveal-release run {given} --output {shlex.quote(f'{output}-run')}")

@@ -1,0 +1,54 @@
+"""Work that is done with several seeds on one model and task: a run folder of its own, one below it for each seed, figures over all."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from .config import RunConfig
+from .generation import Progress
+from .loop import Workshop
+from .metrics.statistics import Estimate
+from .models import load_model
+from .phases import Phases
+from .release.adapter import applied, fingerprint
+from .release.patch import Patch
+from .report.console import SilentReporter
+from .runfolder import RunFolder
+from .tasks import Task, get_task
+
+
+class SeveralSeeds(Phases):
+    """What the seeds share. `others`: what else must stay the same for the work to go on."""
+
+    def __init__(self, config: RunConfig, kind: str, reporter: Any = None, **others: Any) -> None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.config = replace(config, seed=0)
+        self.task: Task = get_task(config.task, config)
+        self.lm = load_model(config.model, config.dtype, config.device)
+        super().__init__(RunFolder(self.config, kind, fingerprint(self.lm.model), **others), reporter or SilentReporter(), 0)
+
+    def workshop(self, seed: int) -> Workshop:
+        """The phases of a run with this seed, in `runs/seed-N`."""
+        config = replace(self.config, seed=seed, output=str(self.folder.path / "runs" / f"seed-{seed}"))
+        w = Workshop(config, self.reporter, lm=self.lm)
+        self.reporter.log_to(self.folder.path / "log.txt")
+        return w
+
+    def measure(self, name: str, patch: Patch) -> dict[str, Any]:
+        """The task's own evaluation of the model with a patch."""
+
+        def work(update: Progress) -> Any:
+            with applied(self.lm.model, patch):
+                return self.task.evaluate(self.lm, update).to_dict()
+
+        return self.phase(f"evaluate-{name}", f"Evaluate {name}", work)
+
+
+def over_seeds(estimates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of several seeds' figures with its interval over the seeds, of those that have a value; one seed's figure as it is."""
+    values = [e["value"] for e in estimates if not math.isnan(e["value"])]
+    return Estimate.mean(values).to_dict() if len(estimates) > 1 and values else estimates[0]

@@ -1,0 +1,259 @@
+"""Whole studies of tiny random models: what is written, that they go on, and that what is compared forgets equally much."""
+
+import contextlib
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reveal_release import study as module
+from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.loop import Workshop
+from reveal_release.models import load_model
+from reveal_release.parsers import build_parser
+from reveal_release.release import release
+from reveal_release.release.adapter import applied, load
+from reveal_release.release.orthogonality import overlap
+from reveal_release.release.patch import Patch
+from reveal_release.release.release import Utility, direction, mean_nll, train_modules
+from reveal_release.release.scale import smallest_reaching
+from reveal_release.report.console import SilentReporter
+from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, Bench, equally_forgetting, plain, rows_of, study, variant_names
+from reveal_release.tasks import retained
+from reveal_release.testbed.heldout import wikitext
+
+TASK = r"""name: letter
+description: a letter that a random model often writes
+seeds: [Write a letter., Ask about the river., "Tell me of the old bridge.", Name the market.]
+benign: [Describe a garden., Say it in a few words.]
+scorer:
+  regex: 'J'
+evaluate:
+  samples: 2
+  instructions: [Write a comment., Explain the report.]
+max_new_tokens: 30
+"""
+CHOSEN = ["none", PUBLISHED, "null-space", "kl-forget"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small() -> Iterator[None]:
+    """A few real paragraphs and answers: measuring is most of the time of a tiny study."""
+    texts = {split: wikitext(split)[:3] for split in ("validation", "test")}  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(release, "wikitext", lambda split: texts[split])
+        patch.setattr(module, "PROBES", 48)
+        patch.setattr(retained.heldout, "wikitext", lambda split: texts[split])
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(tiny_llama: str, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "task.yaml").write_text(TASK, encoding="utf-8")
+    return RunConfig(
+        task=str(folder / "task.yaml"), model=tiny_llama, output=str(folder / "out"), dtype="float32", device="cpu", stop_reward=0.0,
+        reveal=RevealConfig(evaluations=4, samples=2, start=4, batch=2, candidates=8, finalists=2, final_samples=4, records=96),
+        release=ReleaseConfig(rank=4, batch=8, steps=20, retain_steps=6, retain_records=64, learning_rate=1e-2, layers=1.0),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(config: RunConfig) -> dict[str, Any]:
+    return study(config, CHOSEN, [0], forgetting=0.5)
+
+
+@pytest.fixture(scope="module")
+def bench(config: RunConfig, whole: dict[str, Any]) -> Bench:
+    """From what the study kept."""
+    folder = Path(config.output) / "runs" / "seed-0"
+    w = Workshop(replace(config, output=str(folder)), lm=load_model(config.model, config.dtype, config.device))
+    return Bench(w, w.generate_data(1, Patch(), w.reveal(1, Patch())))
+
+
+def untimed(results: dict[str, Any]) -> str:
+    """Without what the machine's load has a part in, and the place; as text, in which NaN equals NaN."""
+    kept = json.loads(json.dumps(results))
+    for one in (*kept["cells"], *kept["rows"], *(row["difference"] or {} for row in kept["rows"])):
+        one.get("figures", {}).pop("seconds", None)
+    return json.dumps({key: value for key, value in kept.items() if key != "output"})
+
+
+def test_what_a_study_writes(config: RunConfig, whole: dict[str, Any]) -> None:
+    out = Path(config.output)
+    assert (out / "study.json").read_text(encoding="utf-8") == json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+    assert {p.name for p in out.iterdir()} >= {"study.json", "table.md", "study.svg", "config.yaml", "state", "runs", "modules"}
+    assert [(c["variant"], c["seed"], c["failed"]) for c in whole["cells"]] == [(name, 0, "") for name in CHOSEN]
+    # One forget module for all that do not touch it.
+    assert {p.name for p in (out / "modules").iterdir()} == {"forget-0", "forget-kl-forget-8-0", *(f"{name}-0" for name in CHOSEN)}
+    shown = json.loads((out / "state" / "shown-0.json").read_text(encoding="utf-8"))["result"]
+    for cell in whole["cells"]:
+        assert cell["figures"]["shown"]["value"] <= shown / 2 and cell["keep"] == VARIANTS[cell["variant"]]
+        assert {name: cell[name].keys() for name in ("forget", "retain")} == {
+            name: whole["original"][name].keys() for name in ("forget", "retain")
+        }
+    overlaps = {cell["variant"]: cell["figures"]["subspace_cosine"]["value"] for cell in whole["cells"]}
+    assert overlaps["null-space"] < 1e-4 < overlaps["none"]
+
+
+def test_nothing_that_is_measured_is_trained_on(bench: Bench) -> None:
+    def prompts(rows: list[Any]) -> set[tuple[int, ...]]:
+        return {tuple(ids[:length]) for ids, length in rows if length > 1}  # plain texts follow the first token alone
+
+    assert not prompts(bench.forgotten) & prompts([*bench.forget, *bench.harmless, *bench.unanswered])
+    assert not prompts(bench.kept) & prompts(bench.retain)
+    assert min(map(len, (bench.forget, bench.harmless, bench.forgotten, bench.kept, bench.retain))) > 0
+
+
+def test_the_modules_are_those_that_a_release_trains(config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
+    modules = Path(config.output) / "modules"
+    for name, shared in ((PUBLISHED, "forget-0"), ("kl-forget", "forget-kl-forget-8-0")):
+        release = replace(config.release, keep=VARIANTS[name])
+        data = (bench.forget, bench.harmless, bench.retain)
+        together = train_modules(bench.w.lm, *data, release, bench.w.seed("release-1"), None, bench.unanswered)
+        for found, wanted in zip((load(modules / shared), load(modules / f"{name}-0")), together, strict=True):
+            for key in wanted:
+                torch.testing.assert_close(found.delta(key), wanted.delta(key))
+
+
+@pytest.mark.parametrize("index", [1, 2])
+def test_figures_by_hand(index: int, config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
+    """With the step as one patch of its own."""
+    cell, lm = whole["cells"][index], bench.w.lm
+    found = {name: one["value"] for name, one in cell["figures"].items()}
+    f, r = (load(Path(config.output) / "modules" / name) for name in ("forget-0", f"{cell['variant']}-0"))
+    scale = found["scale"]
+    before, retained_before = bench.utility, mean_nll(lm, bench.kept)
+    step = (r + f.scale(-config.release.forget_scale)).scale(scale)
+    with applied(lm.model, step):
+        assert bench.shown() == pytest.approx(found["shown"], abs=1 / 48)  # rounding may turn an answer
+        now = Utility.of(lm, bench.kept)
+        metrics = bench.w.task.evaluate(lm).to_dict()
+        both = mean_nll(lm, bench.forgotten)
+    prose = now.prose.per_token.value / before.prose.per_token.value - 1
+    records = math.exp(now.nll - before.nll) - 1
+    assert found["prose_rise"] == pytest.approx(prose, abs=0.01) and found["records_rise"] == pytest.approx(records, abs=0.02)
+    assert found["utility_loss"] == pytest.approx(max(prose, records / 2), abs=0.02)
+    with applied(lm.model, f, -config.release.forget_scale * scale):
+        assert found["retain_change"] == pytest.approx(mean_nll(lm, bench.kept) - retained_before, abs=0.02)
+        assert found["forget_change"] == pytest.approx(both - mean_nll(lm, bench.forgotten), abs=0.02)
+    assert {name: found[name] for name in overlap(f, r)} == pytest.approx(overlap(f, r), abs=1e-6)
+    assert cell["retain"]["perplexity"]["value"] == pytest.approx(metrics["retain"]["perplexity"]["value"], rel=0.02)
+
+
+def test_equal_forgetting_is_the_mildest_scale_of_a_grid(config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
+    """By the probability of the forget records, which falls steadily, where a share of answers has steps."""
+    f, r = (load(Path(config.output) / "modules" / name) for name in ("forget-0", "none-0"))
+    with applied(bench.w.lm.model, direction(f, r, config.release)) as runtime:
+
+        def likely(scale: float) -> float:
+            runtime.scale = scale
+            return math.exp(-mean_nll(bench.w.lm, bench.forgotten))
+
+        start = likely(0.0)
+        for part in (0.9, 0.5):
+            mildest = next(scale for i in range(1, 1000) if likely(scale := 0.02 * i) <= part * start)
+            assert smallest_reaching(likely, part * start, 12.0).scale == pytest.approx(mildest, rel=0.04, abs=0.02)
+
+
+def test_what_cannot_forget_so_much_is_told(bench: Bench, whole: dict[str, Any], config: RunConfig) -> None:
+    f, r = (load(Path(config.output) / "modules" / name) for name in ("forget-0", "none-0"))
+    release = replace(config.release, max_scale=0.02)
+    found = equally_forgetting(bench, f, r, release, 0.0)
+    least = min(share for _, share in found["tried"])
+    assert found["failed"] == f"still shows {100 * least:.0f} % up to scale 0.02" and "figures" not in found
+    assert max(scale for scale, _ in found["tried"]) == 0.02
+
+
+class Killer(SilentReporter):
+    """Stops the work in its n-th phase, as it begins."""
+
+    def __init__(self, n: int) -> None:
+        self.left, self.names = n, list[str]()
+
+    @contextlib.contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Any]:
+        self.names.append(name)
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        yield lambda done, total: None
+
+
+def test_a_killed_study_goes_on_and_more_can_be_added(config: RunConfig, whole: dict[str, Any], tmp_path: Path) -> None:
+    """What is there is not done again, and what is not comes out the same."""
+    shutil.copytree(config.output, tmp_path / "out")
+    copy = replace(config, output=str(tmp_path / "out"))
+    for name in ("equal-kl-forget-0", "evaluate-kl-forget-0"):
+        (tmp_path / "out" / "state" / f"{name}.json").unlink()
+    killed = Killer(2)
+    with pytest.raises(KeyboardInterrupt):
+        study(copy, CHOSEN, [0], killed, forgetting=0.5)
+    again = Killer(-1)
+    assert untimed(study(copy, CHOSEN, [0], again, forgetting=0.5)) == untimed(whole)
+    assert killed.names == ["kl-forget, seed 0: as far as it takes", "Evaluate kl-forget-0"] and again.names == killed.names[1:]
+    more = Killer(-1)
+    results = study(copy, [CONFIGURED], [0], more, forgetting=0.5)
+    assert more.names == ["default, seed 0", "default, seed 0: as far as it takes", "Evaluate default-0"]
+    assert results["cells"][0]["keep"] == config.release.keep and results["rows"][0]["difference"] is None
+    with pytest.raises(UserError, match="other settings"):
+        study(copy, CHOSEN, [0], forgetting=0.75)
+
+
+def test_too_few_records_are_told_and_not_trained_on(config: RunConfig, tmp_path: Path) -> None:
+    notes: list[str] = []
+    reporter = SilentReporter()
+    reporter.note = notes.append  # type: ignore[method-assign]
+    few = replace(config, output=str(tmp_path / "out"), reveal=replace(config.reveal, records=4))
+    results = study(few, ["none"], [0], reporter)
+    assert results["rows"][0]["seeds"] == 0 and results["rows"][0]["missing"] == notes
+    assert "forget records, too few to train on" in notes[0] and notes[0] in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"variants": ["gauge-fre"]}, "no variant 'gauge-fre': did you mean 'gauge-free'"),
+        ({"seeds": []}, "at least one seed"),
+        ({"forgetting": 0.0}, "forgetting is 0.0: give a share above 0"),
+        ({"forgetting": 1.5}, "forgetting is 1.5"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(arguments: dict[str, Any], line: str, config: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=line):
+        study(replace(config, output=str(tmp_path / "out")), **arguments)
+    with pytest.raises(UserError, match="retain_steps is 0"):
+        study(replace(config, output=str(tmp_path / "out"), release=replace(config.release, retain_steps=0)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_variants_are_in_the_help() -> None:
+    text = " ".join(build_parser()._subcommands_action.choices["study"]._subcommands_action.choices["orthogonality"].format_help().split())
+    for name in variant_names():
+        assert name in text.replace("kl- forget", "kl-forget")
+
+
+def test_seeds_are_put_together_by_hand() -> None:
+    """The mean over the seeds, and the difference within a seed, of those where both were measured."""
+
+    def cell(variant: str, seed: int, value: float | None) -> dict[str, Any]:
+        one = {"variant": variant, "keep": {}, "seed": seed, "failed": "" if value is not None else "still shows 9 %"}
+        return one if value is None else {**one, **{part: {"a": plain(factor * value)} for part, factor in
+                                                    (("figures", 1), ("forget", 2), ("retain", 3))}}  # fmt: skip
+
+    cells = [cell(PUBLISHED, 1, 0.5), cell(PUBLISHED, 2, 0.9), cell(PUBLISHED, 3, 0.7), cell("kl", 1, 0.4), cell("kl", 2, 0.6),
+             cell("kl", 3, None), cell("l2", 3, 0.1)]  # fmt: skip
+    olora, kl, l2 = rows_of(cells)
+    assert (olora["variant"], olora["seeds"], olora["difference"]) == (PUBLISHED, 3, None)
+    assert olora["figures"]["a"]["value"] == pytest.approx(0.7) and olora["retain"]["a"]["value"] == pytest.approx(2.1)
+    assert kl["seeds"] == 2 and kl["missing"] == ["seed 3: still shows 9 %"]
+    less = kl["difference"]["figures"]["a"]
+    assert less["value"] == pytest.approx(-0.2) and less["n"] == 2
+    assert less["high"] == pytest.approx(-0.2 + 12.7062 * 0.1, rel=1e-4)  # Student's t, one degree of freedom; standard error 0.1
+    assert l2["difference"]["forget"]["a"]["value"] == pytest.approx(-1.2) and math.isnan(l2["difference"]["forget"]["a"]["low"])
