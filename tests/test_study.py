@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from reveal_release import study as module
+from reveal_release import equal_forgetting
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.equal_forgetting import Bench, equally_forgetting
 from reveal_release.loop import Workshop
 from reveal_release.models import load_model
 from reveal_release.parsers import build_parser
@@ -24,7 +25,8 @@ from reveal_release.release.patch import Patch
 from reveal_release.release.release import Utility, direction, mean_nll, train_modules
 from reveal_release.release.scale import smallest_reaching
 from reveal_release.report.console import SilentReporter
-from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, Bench, equally_forgetting, plain, rows_of, study, variant_names
+from reveal_release.seeds import plain
+from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, rows_of, study, variant_names
 from reveal_release.tasks import retained
 from reveal_release.testbed.heldout import wikitext
 
@@ -48,7 +50,7 @@ def small() -> Iterator[None]:
     texts = {split: wikitext(split)[:3] for split in ("validation", "test")}  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(release, "wikitext", lambda split: texts[split])
-        patch.setattr(module, "PROBES", 48)
+        patch.setattr(equal_forgetting, "PROBES", 48)
         patch.setattr(retained.heldout, "wikitext", lambda split: texts[split])
         yield
 

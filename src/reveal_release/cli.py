@@ -161,6 +161,16 @@ def _study_orthogonality(options: Namespace) -> None:
     render_study(study(config, _listed(",".join(options.variants)), seeds, reporter, options.forgetting), reporter.console)
 
 
+def _study_ablations(options: Namespace) -> None:
+    config, seeds = run_config(options), _seeds(options.seeds)
+    from .ablations import ablations
+    from .report.console import Reporter
+    from .report.study import render_ablations
+
+    reporter = Reporter()
+    render_ablations(ablations(config, seeds, options.most_iterations, options.data, reporter), reporter.console)
+
+
 def _seeds(given: list[str]) -> list[int]:
     """`0 1 2` and `0,1,2` alike."""
     return [_whole(text) for text in _listed(",".join(given))]
@@ -325,6 +335,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "audit": _audit,
     "compare": _compare,
     "study orthogonality": _study_orthogonality,
+    "study ablations": _study_ablations,
     **{f"patch {action}": partial(_patch, action=action) for action in ("info", "merge", "revert", "combine", "truncate")},
     "tasks": _tasks,
     "tasks validate": _tasks_validate,

@@ -35,7 +35,7 @@ from .report.comparison import markdown
 from .report.plots import forgetting_against_utility
 from .reveal.selfgen import encode, reserved_by, revealed_records, shown_share, split
 from .seeds import SeveralSeeds, over_seeds
-from .tasks import Record, task_identity
+from .tasks import Record, Task, task_identity
 from .tasks.ner import NER
 from .testbed import forget
 
@@ -140,11 +140,7 @@ class Comparison(SeveralSeeds):
             return [r.to_dict() for r in revealed_records(self.lm, self.task, asked, config.reveal, own, 1, update)[0]]
 
         def real(update: Progress) -> Any:
-            kinds = self.task.forgotten if isinstance(self.task, NER) else ()
-            found = forget.examples(self.task.name, Path(self.data or ""), random.Random(w.seed("real")), kinds)
-            records = (Record(prompt, answer, 1.0, prompt[0][1]) for prompt, answer in found)
-            reserved = reserved_by(self.task)
-            return [r.to_dict() for r in islice((r for r in records if not reserved(r)), config.reveal.records)]
+            return [r.to_dict() for r in real_records(self.task, self.data or "", w.seed("real"), config.reveal.records)]
 
         name = f"{source}-{seed}"
         work, title = (real, "Real forget data") if source == "real" else (by_name, "The model is asked by name alone")
@@ -289,6 +285,15 @@ class Comparison(SeveralSeeds):
         self.folder.write("table.md", markdown(results))
         forgetting_against_utility(results, self.folder.path / "compare.svg")
         return results
+
+
+def real_records(task: Task, data: str, seed: int, count: int) -> list[Record]:
+    """Labelled examples of a behaviour from the folder of the raw data sets, but for what the evaluation asks; `count` at most."""
+    kinds = task.forgotten if isinstance(task, NER) else ()
+    found = forget.examples(task.name, Path(data), random.Random(seed), kinds)
+    records = (Record(prompt, answer, 1.0, prompt[0][1]) for prompt, answer in found)
+    reserved = reserved_by(task)
+    return list(islice((r for r in records if not reserved(r)), count))
 
 
 @torch.no_grad()

@@ -211,7 +211,15 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
         "study orthogonality --task toxicity --seeds 0 1 2 --output out/study",
         "study orthogonality --task ner --variants olora gauge-free kl --output out/study-ner",
     )
+    ablations = _run_parser(
+        "Run the method as configured, and again with one part changed at a time: iterations, portfolio, retain module, rank, layers, and\n"
+        "with --data on labelled examples in place of what the model reveals. Stopped, it goes on with the same command.",
+        "study ablations --task toxicity --seeds 0 1 2 --output out/ablations",
+        "study ablations --task code --seeds 0 --most-iterations 2 --data raw --output out/ablations-code",
+    )
+    seeds: dict[str, Any] = {"type": str, "nargs": "+", "default": ["0", "1", "2"], "metavar": "N"}
     group = orthogonality.add_argument_group("the study")
+    group.add_argument("--seeds", help="independent repetitions (default: 0 1 2)", **seeds)
     text = (
         "none, olora, olora-normalised, gauge-free, null-space, activation-null-space, l2, kl, kl-forget, kl+gauge-free, kl+null-space, "
         "default (what --release.keep says); by default all"
@@ -220,8 +228,13 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
     text = "share of the answers that show the behaviour which every variant has to take away"
     group.add_argument("--forgetting", type=float, default=0.75, metavar="X", help=text)
     yield "orthogonality", "the ways to keep what must stay, at equal forgetting", orthogonality
-    for parser in (orthogonality,):
-        parser.add_argument("--seeds", type=str, nargs="+", default=["0", "1", "2"], metavar="N", help="of the study (default: 0 1 2)")
+    group = ablations.add_argument_group("the ablations")
+    group.add_argument("--seeds", help="independent repetitions (default: 0 1 2)", **seeds)
+    text = "runs with 1 to N iterations are made"
+    group.add_argument("--most-iterations", type=int, default=5, metavar="N", help=text)
+    text = "the raw data sets, for a run on real forget data"
+    group.add_argument("--data", type=str | None, default=None, metavar="FOLDER", help=text)
+    yield "ablations", "what each part of the method is good for", ablations
 
 
 def _patch_parsers() -> Iterator[tuple[str, str, Parser]]:

@@ -12,7 +12,7 @@ from .generation import Progress
 from .loop import Workshop
 from .metrics.statistics import Estimate
 from .models import load_model
-from .phases import Phases
+from .phases import Phases, provenance
 from .release.adapter import applied, fingerprint
 from .release.patch import Patch
 from .report.console import SilentReporter
@@ -38,6 +38,10 @@ class SeveralSeeds(Phases):
         self.reporter.log_to(self.folder.path / "log.txt")
         return w
 
+    def provenance(self) -> dict[str, Any]:
+        """What figures are of; no one seed."""
+        return {key: value for key, value in provenance(self.config).items() if key != "seed"}
+
     def measure(self, name: str, patch: Patch) -> dict[str, Any]:
         """The task's own evaluation of the model with a patch."""
 
@@ -46,6 +50,16 @@ class SeveralSeeds(Phases):
                 return self.task.evaluate(self.lm, update).to_dict()
 
         return self.phase(f"evaluate-{name}", f"Evaluate {name}", work)
+
+
+def plain(value: float) -> dict[str, float]:
+    """One figure without an interval."""
+    return Estimate(value, 1, math.nan, math.nan).to_dict()
+
+
+def averaged(cells: Sequence[dict[str, Any]], parts: Sequence[str]) -> dict[str, Any]:
+    """Of every figure in those parts of the cells, one cell a seed, what `over_seeds` makes of it."""
+    return {part: {key: over_seeds([cell[part][key] for cell in cells]) for key in cells[0][part]} for part in parts}
 
 
 def over_seeds(estimates: Sequence[dict[str, float]]) -> dict[str, float]:

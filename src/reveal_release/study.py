@@ -9,29 +9,22 @@ seeds may be added to it later. docs/study.md says how to read it.
 """
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
-from .config import ReleaseConfig, RunConfig, UserError
+from .config import RunConfig, UserError
+from .equal_forgetting import Bench, equally_forgetting
 from .generation import Progress
-from .loop import HELD_BACK, LEAST_RECORDS, Data, Workshop
-from .metrics.fluency import perplexity_ratio
-from .metrics.statistics import Estimate
-from .phases import environment, provenance
+from .phases import environment
 from .registry import nearest
-from .release.adapter import applied, load, save_for
-from .release.interference import interference
+from .release.adapter import load, save_for
 from .release.keep import KEEPERS
 from .release.patch import Patch
-from .release.release import Utility, direction, train_modules
-from .release.scale import smallest_reaching
+from .release.release import direction
 from .report.plots import study_picture
 from .report.study import markdown
-from .reveal.selfgen import encode, shown_share, split
-from .seeds import SeveralSeeds, over_seeds
+from .seeds import SeveralSeeds, averaged, plain
 
 PUBLISHED = "olora"
 """The variant that the others are compared with: O-LoRA (arXiv 2310.14152) with its authors' weight."""
@@ -54,8 +47,6 @@ VARIANTS: dict[str, dict[str, float]] = {
     "kl+gauge-free": {"kl": 8.0, "gauge-free": 10.0},
     "kl+null-space": {"kl": 8.0, "null-space": 1.0},
 }
-PROBES = 192
-"""Answers by which forgetting is made equal, at least."""
 PARTS = ("figures", "forget", "retain")
 
 
@@ -78,45 +69,6 @@ def study(
 
 def variant_names() -> list[str]:
     return [*VARIANTS, CONFIGURED]
-
-
-class Bench:
-    """What the variants of a seed share: encoded records, and the original's figures on those that are measured.
-
-    A fifth of the forget prompts, with all answers to them, and of the retain records is trained on by no module.
-    """
-
-    def __init__(self, w: Workshop, data: Data) -> None:
-        self.w, self.config = w, w.config
-        held, learnt = split(data.forget, HELD_BACK)
-        prompts = {r.prompt for r in held}
-        harmless = [r for r in data.harmless if r.prompt not in prompts]
-        answered = {r.prompt for r in harmless}
-        held = held or learnt  # all under one prompt: there is no other
-        self.asked = list(dict.fromkeys(r.prompt for r in held))[:PROBES]
-        unanswered = [r for r in learnt if r.prompt not in answered]
-        self.forget, self.harmless, self.unanswered, self.forgotten = (encode(w.lm, p) for p in (learnt, harmless, unanswered, held))
-        self.kept, self.retain = (encode(w.lm, part) for part in split(data.retain, HELD_BACK))
-
-    @property
-    def lacking(self) -> str:
-        """What there is too little of to train on, or nothing."""
-        counts = {"forget": len(self.forget), "retain": len(self.retain)}
-        return next((f"{count} {name} records, too few to train on" for name, count in counts.items() if count < LEAST_RECORDS), "")
-
-    @cached_property
-    def utility(self) -> Utility:
-        """Of the original; to be asked for before a step is on the model."""
-        return Utility.of(self.w.lm, self.kept)
-
-    def shown(self) -> float:
-        """Share of fresh answers to the held-back forget prompts that show the behaviour."""
-        return shown_share(self.w.lm, self.w.task, self.asked * -(-PROBES // len(self.asked)), self.config.reveal.threshold)
-
-    def modules(self, release: ReleaseConfig, progress: Progress, forget_pem: Patch | None = None) -> tuple[Patch, Patch]:
-        """`train_modules` with the seed of a run's first iteration."""
-        data, seed = (self.forget, self.harmless, self.retain), self.w.seed("release-1")
-        return train_modules(self.w.lm, *data, release, seed, progress, self.unanswered, forget_pem)
 
 
 class Study(SeveralSeeds):
@@ -191,10 +143,8 @@ class Study(SeveralSeeds):
 
     def finish(self, cells: list[dict[str, Any]]) -> dict[str, Any]:
         """Writes `study.json`, `table.md` and `study.svg`."""
-        facts = provenance(self.config)
-        del facts["seed"]
         results = {
-            **facts,
+            **self.provenance(),
             "seeds": list(self.seeds),
             "forgetting": self.forgetting,
             "published": PUBLISHED,
@@ -210,44 +160,6 @@ class Study(SeveralSeeds):
         return results
 
 
-def equally_forgetting(bench: Bench, forget_pem: Patch, retain_pem: Patch, release: ReleaseConfig, target: float) -> dict[str, Any]:
-    """The smallest multiple of the step with which the share of answers that show the behaviour falls to `target`, and figures there.
-
-    Returns:
-        `tried`: (scale, share shown) in the order measured. `failed`: empty, or that no multiple up to `release.max_scale` will do.
-        `figures`: of that scale; rises of perplexity are relative, changes of loss in nats.
-    """
-    lm, utility = bench.w.lm, bench.utility
-    with applied(lm.model, direction(forget_pem, retain_pem, release)) as runtime:
-
-        def shown(scale: float) -> float:
-            runtime.scale = scale
-            return bench.shown()
-
-        found = smallest_reaching(shown, target, release.max_scale)
-        if not found.scale:
-            least = min(share for _, share in found.tried)
-            return {"failed": f"still shows {100 * least:.0f} % up to scale {release.max_scale:g}", "tried": found.tried}
-        runtime.scale = found.scale
-        now = Utility.of(lm, bench.kept)
-    prose = perplexity_ratio(utility.prose, now.prose)
-    rows = bench.forgotten, bench.kept
-    figures = {
-        "scale": plain(found.scale),
-        "shown": plain(found.cost),
-        "utility_loss": plain(utility.lost(now)),
-        "prose_rise": Estimate(prose.value - 1, prose.n, prose.low - 1, prose.high - 1).to_dict(),
-        "records_rise": plain(math.expm1(now.nll - utility.nll)),
-        **{name: plain(value) for name, value in interference(lm, forget_pem, retain_pem, *rows, release, found.scale).items()},
-    }
-    return {"failed": "", "tried": found.tried, "figures": figures}
-
-
-def plain(value: float) -> dict[str, float]:
-    """One figure without an interval."""
-    return Estimate(value, 1, math.nan, math.nan).to_dict()
-
-
 def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each variant its figures and metrics over the seeds, and by how much they differ from those of O-LoRA with the same seed.
 
@@ -261,7 +173,7 @@ def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"variant": name, "keep": group[0]["keep"], "seeds": len(done)}
         row["missing"] = [f"seed {cell['seed']}: {cell['failed']}" for cell in group if cell["failed"]]
         if done:
-            row |= {part: {key: over_seeds([cell[part][key] for cell in done]) for key in done[0][part]} for part in PARTS}
+            row |= averaged(done, PARTS)
         pairs = [(cell, published[cell["seed"]]) for cell in done if cell["seed"] in published]
         row["difference"] = difference(pairs) if pairs and name != PUBLISHED else None
         rows.append(row)
@@ -271,7 +183,7 @@ def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def difference(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
     """Of every figure and metric the mean difference within the pairs; the interval is over the pairs, one has none."""
 
-    def less(part: str, key: str) -> dict[str, float]:
-        return over_seeds([plain(one[part][key]["value"] - other[part][key]["value"]) for one, other in pairs])
+    def less(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+        return {part: {key: plain(one[part][key]["value"] - other[part][key]["value"]) for key in one[part]} for part in PARTS}
 
-    return {part: {key: less(part, key) for key in pairs[0][0][part]} for part in PARTS}
+    return averaged([less(one, other) for one, other in pairs], PARTS)

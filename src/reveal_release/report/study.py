@@ -1,6 +1,7 @@
-"""The tables of a study, from its results alone: `table.md` whole, and the terminal's, short.
+"""The tables of the studies, from their results alone: `table.md` whole, and the terminal's, short.
 
     render_study(results, console)
+    render_ablations(results, console)
 
 Figures are means over the seeds with 95 % intervals over them; of one seed they are its own.
 """
@@ -19,7 +20,7 @@ from .console import _line, _table, clean, duration, figure, label, percentage
 Results = dict[str, Any]
 FIGURES = {
     "scale": "scale", "shown": "still shown", "utility_loss": "utility lost", "prose_rise": "perplexity of prose",
-    "records_rise": "perplexity of own records", "seconds": "training, s", "row_cosine": "rows of A, |cos|",
+    "records_rise": "perplexity of own records", "seconds": "time, s", "row_cosine": "rows of A, |cos|",
     "subspace_cosine": "subspaces of A, cos", "delta_cosine": "ΔW_f and ΔW_r, cos", "retain_change": "retain loss with −ΔW_f, nats",
     "forget_change": "forget loss with ΔW_r, nats",
 }  # fmt: skip
@@ -67,21 +68,26 @@ def markdown(results: Results) -> str:
         header = ["variant", *(FIGURES[name] for name in COSTS), *map(label, kept)]
         parts.append(_grid(f"Less that of `{results['published']}` with the same seed", header, differences))
     parts.append(grid("Overlap and interference", OVERLAP, rows))
-    for part, title in (("forget", "Forgotten (should fall)"), ("retain", "Kept (should stay)")):
-        entries = [("original", original[part]), *((row["variant"], row[part]) for row in rows)]
-        percent = {name: percentage(name, *(metrics[name] for _, metrics in entries)) for name in original[part]}
-        cells = [[name, *(figure(metrics[key], percent[key]) for key in percent)] for name, metrics in entries]
-        parts.append(_grid(title, ["variant", *map(label, percent)], cells))
+    parts += metric_tables(original, rows)
     missing = [f"- {row['variant']}, {clean(text)}" for row in results["rows"] for text in row["missing"]]
     return "\n".join([*parts, *(["## Not measured\n", *missing, ""] if missing else [])])
 
 
+def metric_tables(original: Results, rows: list[Results]) -> list[str]:
+    """The task's own metrics of the original and of every row that has some: what should fall, what should stay."""
+    tables = []
+    for part, title in (("forget", "Forgotten (should fall)"), ("retain", "Kept (should stay)")):
+        entries = [("original", original[part]), *((row["variant"], row[part]) for row in rows)]
+        percent = {name: percentage(name, *(metrics[name] for _, metrics in entries)) for name in original[part]}
+        cells = [[name, *(figure(metrics[key], percent[key]) for key in percent)] for name, metrics in entries]
+        tables.append(_grid(title, ["variant", *map(label, percent)], cells))
+    return tables
+
+
 def render_study(results: Results, console: Console) -> None:
     """One line a variant: utility lost, the same less O-LoRA's, overlap, interference both ways, time; then what comes next."""
-    seeds, output = len(results["seeds"]), Path(results["output"])
-    rows = [row for row in results["rows"] if row["seeds"]]
-    _line(console, "")
-    _line(console, f"Study: {results['task']}, {clean(results['model'])}, {seeds} seed{'s' if seeds > 1 else ''}; 95 % intervals", "bold")
+    output, rows = Path(results["output"]), [row for row in results["rows"] if row["seeds"]]
+    _heading(results, "Study of orthogonality", console)
     _line(console, f"measured where {100 * results['forgetting']:g} % of what was shown is gone", "dim")
     table = _table(("variant", "utility lost", f"less {results['published']}'s", "overlap", "f on retain", "r on forget", "training"))
     for row in rows:
@@ -106,3 +112,42 @@ def render_study(results: Results, console: Console) -> None:
         _line(console, "")
         _line(console, f"The lowest mean of utility lost: {best['variant']}. Use it in a run", "bold")
         _line(console, f"  reveal-release run {given} --output {shlex.quote(f'{output}-run')}")
+
+
+def _heading(results: Results, what: str, console: Console) -> None:
+    seeds = len(results["seeds"])
+    _line(console, "")
+    _line(console, f"{what}: {results['task']}, {clean(results['model'])}, {seeds} seed{'s' if seeds > 1 else ''}; 95 % intervals", "bold")
+
+
+def ablations_markdown(results: Results) -> str:
+    """The settings that are changed one at a time, the task's metrics, the patch, and what it took."""
+    config, rows = results["config"], results["rows"]
+    parts = [
+        f"# {results['task']}: {clean(results['model'])}, seeds {', '.join(map(str, results['seeds']))}\n",
+        f"Configured are {config['iterations']} iterations, a portfolio of {config['reveal']['portfolio']} instructions, rank "
+        f"{config['release']['rank']} and layers {config['release']['layers']:g}; the other rows change one of them. Each run may cost "
+        f"{100 * config['utility_budget']:g} % of utility on validation text. 95 % intervals.\n",
+        *metric_tables(results["original"], rows),
+    ]
+    names = list(rows[0]["figures"])
+    cells = [[row["variant"], str(row["seeds"]), *(figure(row["figures"][name], percent=False) for name in names)] for row in rows]
+    return "\n".join([*parts, _grid("Patch, and what it took", ["variant", "seeds", *(FIGURES.get(name, name) for name in names)], cells)])
+
+
+def render_ablations(results: Results, console: Console) -> None:
+    """One line a run: the first measure of forgetting, the strongest elicitation, perplexity, rank, time."""
+    first = next(iter(results["original"]["forget"]))
+    _heading(results, "Ablations", console)
+    table = _table(("variant", label(first), "strongest elicitation", "perplexity", "rank", "time"))
+    for row in ({"variant": "original", **results["original"]}, *results["rows"]):
+        found = row.get("figures")
+        table.add_row(
+            row["variant"],
+            *(figure(row["forget"][name], percentage(name, row["forget"][name])) for name in (first, "strongest_elicitation")),
+            f"{row['retain']['perplexity']['value']:.1f}" if "perplexity" in row["retain"] else "–",
+            *((f"{found['rank']['value']:.0f}", duration(found["seconds"]["value"])) if found else ("", "")),
+        )
+    console.print(table)
+    output = Path(results["output"])
+    _line(console, f"All figures: {output / 'table.md'}, {output / 'ablations.json'}; each run: {output / 'runs'}", "dim")

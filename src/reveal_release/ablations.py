@@ -1,0 +1,138 @@
+"""Ablations: what each part of the method is good for, by ordinary runs in which one setting is another. One table.
+
+    ablations(RunConfig(task="toxicity", output="out/ablations"), seeds=[0, 1, 2], most=5)
+
+Each run has a folder of its own in `runs`; stopped, it all goes on. Seeds may be added later.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .comparison import real_records
+from .config import RunConfig, UserError
+from .generation import Progress
+from .loop import Data, Workshop, run
+from .models import LanguageModel
+from .phases import environment
+from .release.adapter import load
+from .release.patch import Patch
+from .report.study import ablations_markdown
+from .reveal.selfgen import counterparts
+from .seeds import SeveralSeeds, averaged, plain
+from .tasks import Record
+from .testbed import forget
+
+CONFIGURED = "as configured"
+REAL = "real forget data, 1 iteration"
+"""To be compared with one iteration on what the model wrote."""
+NEEDED = ("reveal-", "forget-", "real", "retain", "release-")
+"""The phases that unlearning takes, by the start of their names."""
+PARTS = ("figures", "forget", "retain")
+
+
+def changed(config: RunConfig, most: int) -> dict[str, RunConfig]:
+    """The runs by what is changed: the number of iterations up to `most`, and so on. What is configured so already is left out."""
+    reveal, release = config.reveal, config.release
+    runs = {
+        CONFIGURED: config,
+        **{f"iterations {t}": replace(config, iterations=t) for t in range(1, most + 1)},
+        "single best instruction": replace(config, reveal=replace(reveal, portfolio=1)),
+        "no retain module": replace(config, release=replace(release, retain_steps=0)),
+        **{f"rank {rank}": replace(config, release=replace(release, rank=rank)) for rank in (8, 32)},
+        **{f"layers {share:g}": replace(config, release=replace(release, layers=share)) for share in (0.5, 1.0)},
+    }
+    return {name: one for name, one in runs.items() if name == CONFIGURED or one != config}
+
+
+def ablations(
+    config: RunConfig, seeds: Sequence[int] = (0, 1, 2), most: int = 5, data: str | None = None, reporter: Any = None
+) -> dict[str, Any]:
+    """Does all runs, or goes on with them; returns what `ablations.json` holds.
+
+    Args:
+        config: as of a run, but for its seed. most: iterations of the longest.
+        data: folder of the raw data sets, for a run on labelled examples in place of what the model reveals.
+
+    Raises:
+        UserError: for a setting, task, model or folder that will not do, before any long work.
+    """
+    config.check()
+    runs = changed(config, most)
+    for one in runs.values():
+        one.check()
+    if not seeds or most < 1:
+        raise UserError("give at least one seed, and at least 1 as --most-iterations")
+    if data is not None and config.task not in forget.TASKS:
+        raise UserError(f"no real forget data for the task {config.task!r}, only for {', '.join(forget.TASKS)}: leave --data out")
+    if data is not None and not Path(data).is_dir():
+        raise UserError(f"no folder {data}: give that of the raw data sets as --data (`testbed sources` lists them)")
+    s = SeveralSeeds(config, "ablations", reporter)
+    cells, originals = [], []
+    for seed in seeds:
+        for name, one in {**runs, **({REAL: replace(config, iterations=1)} if data is not None else {})}.items():
+            own = replace(one, seed=seed, output=str(s.folder.path / "runs" / f"{name.replace(' ', '-').replace(',', '')}-{seed}"))
+            results = run_on_examples(own, data or "", s.reporter, s.lm) if name == REAL else run(own, s.reporter, s.lm)
+            originals.append(metrics(results, "before"))
+            cells.append({"variant": name, "seed": seed, "figures": figures(results), **metrics(results, "after")})
+    s.reporter.log_to(s.folder.path / "log.txt")
+    return finish(s, seeds, originals[0], cells)
+
+
+def run_on_examples(config: RunConfig, data: str, reporter: Any, lm: LanguageModel) -> dict[str, Any]:
+    """One iteration on labelled examples. It searches as well, so that what can be drawn out at the end is sought from the same start."""
+    w = Workshop(config, reporter, "run on real data", lm)
+    w.evaluate(0, Patch())
+    w.reveal(1, Patch())
+    seed = w.seed("real")
+
+    def work(_: Progress) -> Any:
+        records = real_records(w.task, data, seed, config.reveal.records)
+        return {"forget": [r.to_dict() for r in records], "harmless": [r.to_dict() for r in counterparts(lm, w.task, records, (), seed)]}
+
+    drawn = w.phase("real", "Real forget data, and other answers to their prompts", work)
+    forget_records, harmless = ([Record.from_dict(row) for row in drawn[part]] for part in ("forget", "harmless"))
+    w.iterations[-1]["records"] = len(forget_records)
+    retain, otherwise = w.retain_data()
+    step = w.release(1, Patch(), Data(forget_records, harmless + otherwise, retain))
+    if step is not None:
+        w.evaluate(1, step)
+    return w.finish(step or Patch(), "utility budget spent" if step is None else "all iterations done")
+
+
+def metrics(results: dict[str, Any], side: str) -> dict[str, Any]:
+    """The task's metrics `before` or `after` a run, the strongest elicitation among those of forgetting."""
+    elicited = {key: results["elicitation"][side][key] for key in ("value", "n", "low", "high")}
+    return {"forget": {**results[side]["forget"], "strongest_elicitation": elicited}, "retain": results[side]["retain"]}
+
+
+def figures(results: dict[str, Any]) -> dict[str, Any]:
+    """Of a run's patch, and what it took: seconds of search, data and training, not of evaluation."""
+    path = results["patch"]["path"]
+    norm = load(Path(results["output"]) / path).norm() if path else 0.0
+    seconds = sum(value for name, value in results["seconds"].items() if name.startswith(NEEDED))
+    counts = {"iterations": len(results["iterations"]), "records": sum(one["records"] for one in results["iterations"])}
+    values = {**counts, "rank": results["patch"]["rank"], "norm": norm, "seconds": seconds}
+    return {name: plain(value) for name, value in values.items()}
+
+
+def finish(s: SeveralSeeds, seeds: Sequence[int], original: dict[str, Any], cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Writes `ablations.json` and `table.md`."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault(cell["variant"], []).append(cell)
+    results = {
+        **s.provenance(),
+        "seeds": list(seeds),
+        "config": s.config.to_dict(),
+        "original": original,
+        "cells": cells,
+        "rows": [{"variant": name, "seeds": len(group), **averaged(group, PARTS)} for name, group in groups.items()],
+        "environment": environment(s.lm),
+        "output": str(s.folder.path),
+    }
+    s.folder.write("ablations.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    s.folder.write("table.md", ablations_markdown(results))
+    return results

@@ -1,0 +1,100 @@
+"""Equal forgetting: the scale at which a step takes away a given share of the behaviour, and what is measured there.
+
+    bench = Bench(workshop, data)
+    forget_pem, retain_pem = bench.modules(release, progress)
+    equally_forgetting(bench, forget_pem, retain_pem, release, target=0.25 * bench.shown())
+
+Not promised: that steps which forget equally much here do so under other prompts as well.
+"""
+
+import math
+from functools import cached_property
+from typing import Any
+
+from .config import ReleaseConfig
+from .generation import Progress
+from .loop import HELD_BACK, LEAST_RECORDS, Data, Workshop
+from .metrics.fluency import perplexity_ratio
+from .metrics.statistics import Estimate
+from .release.adapter import applied
+from .release.interference import interference
+from .release.patch import Patch
+from .release.release import Utility, direction, train_modules
+from .release.scale import smallest_reaching
+from .reveal.selfgen import encode, shown_share, split
+from .seeds import plain
+
+PROBES = 192
+"""Answers by which forgetting is made equal, at least."""
+
+
+class Bench:
+    """What the variants of a seed share: encoded records, and the original's figures on those that are measured.
+
+    A fifth of the forget prompts, with all answers to them, and of the retain records is trained on by no module.
+    """
+
+    def __init__(self, w: Workshop, data: Data) -> None:
+        self.w, self.config = w, w.config
+        held, learnt = split(data.forget, HELD_BACK)
+        prompts = {r.prompt for r in held}
+        harmless = [r for r in data.harmless if r.prompt not in prompts]
+        answered = {r.prompt for r in harmless}
+        held = held or learnt  # all under one prompt: there is no other
+        self.asked = list(dict.fromkeys(r.prompt for r in held))[:PROBES]
+        unanswered = [r for r in learnt if r.prompt not in answered]
+        self.forget, self.harmless, self.unanswered, self.forgotten = (encode(w.lm, p) for p in (learnt, harmless, unanswered, held))
+        self.kept, self.retain = (encode(w.lm, part) for part in split(data.retain, HELD_BACK))
+
+    @property
+    def lacking(self) -> str:
+        """What there is too little of to train on, or nothing."""
+        counts = {"forget": len(self.forget), "retain": len(self.retain)}
+        return next((f"{count} {name} records, too few to train on" for name, count in counts.items() if count < LEAST_RECORDS), "")
+
+    @cached_property
+    def utility(self) -> Utility:
+        """Of the original; to be asked for before a step is on the model."""
+        return Utility.of(self.w.lm, self.kept)
+
+    def shown(self) -> float:
+        """Share of fresh answers to the held-back forget prompts that show the behaviour."""
+        return shown_share(self.w.lm, self.w.task, self.asked * -(-PROBES // len(self.asked)), self.config.reveal.threshold)
+
+    def modules(self, release: ReleaseConfig, progress: Progress, forget_pem: Patch | None = None) -> tuple[Patch, Patch]:
+        """`train_modules` with the seed of a run's first iteration."""
+        data, seed = (self.forget, self.harmless, self.retain), self.w.seed("release-1")
+        return train_modules(self.w.lm, *data, release, seed, progress, self.unanswered, forget_pem)
+
+
+def equally_forgetting(bench: Bench, forget_pem: Patch, retain_pem: Patch, release: ReleaseConfig, target: float) -> dict[str, Any]:
+    """The smallest multiple of the step with which the share of answers that show the behaviour falls to `target`, and figures there.
+
+    Returns:
+        `tried`: (scale, share shown) in the order measured. `failed`: empty, or that no multiple up to `release.max_scale` will do.
+        `figures`: of that scale; rises of perplexity are relative, changes of loss in nats.
+    """
+    lm, utility = bench.w.lm, bench.utility
+    with applied(lm.model, direction(forget_pem, retain_pem, release)) as runtime:
+
+        def shown(scale: float) -> float:
+            runtime.scale = scale
+            return bench.shown()
+
+        found = smallest_reaching(shown, target, release.max_scale)
+        if not found.scale:
+            least = min(share for _, share in found.tried)
+            return {"failed": f"still shows {100 * least:.0f} % up to scale {release.max_scale:g}", "tried": found.tried}
+        runtime.scale = found.scale
+        now = Utility.of(lm, bench.kept)
+    prose = perplexity_ratio(utility.prose, now.prose)
+    rows = bench.forgotten, bench.kept
+    figures = {
+        "scale": plain(found.scale),
+        "shown": plain(found.cost),
+        "utility_loss": plain(utility.lost(now)),
+        "prose_rise": Estimate(prose.value - 1, prose.n, prose.low - 1, prose.high - 1).to_dict(),
+        "records_rise": plain(math.expm1(now.nll - utility.nll)),
+        **{name: plain(value) for name, value in interference(lm, forget_pem, retain_pem, *rows, release, found.scale).items()},
+    }
+    return {"failed": "", "tried": found.tried, "figures": figures}
