@@ -41,7 +41,7 @@ evaluate:
   instructions: [Write a comment., Explain the report.]
 max_new_tokens: 30
 """
-CHOSEN = ["none", PUBLISHED, "null-space", "kl-forget"]
+CHOSEN = [PUBLISHED, "null-space", "kl-forget"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -101,7 +101,7 @@ def test_what_a_study_writes(config: RunConfig, whole: dict[str, Any]) -> None:
             name: whole["original"][name].keys() for name in ("forget", "retain")
         }
     overlaps = {cell["variant"]: cell["figures"]["subspace_cosine"]["value"] for cell in whole["cells"]}
-    assert overlaps["null-space"] < 1e-4 < overlaps["none"]
+    assert overlaps["null-space"] < 1e-4 < overlaps[PUBLISHED]
 
 
 def test_nothing_that_is_measured_is_trained_on(bench: Bench) -> None:
@@ -115,16 +115,16 @@ def test_nothing_that_is_measured_is_trained_on(bench: Bench) -> None:
 
 def test_the_modules_are_those_that_a_release_trains(config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
     modules = Path(config.output) / "modules"
-    for name, shared in ((PUBLISHED, "forget-0"), ("kl-forget", "forget-kl-forget-8-0")):
-        release = replace(config.release, keep=VARIANTS[name])
-        data = (bench.forget, bench.harmless, bench.retain)
-        together = train_modules(bench.w.lm, *data, release, bench.w.seed("release-1"), None, bench.unanswered)
-        for found, wanted in zip((load(modules / shared), load(modules / f"{name}-0")), together, strict=True):
-            for key in wanted:
-                torch.testing.assert_close(found.delta(key), wanted.delta(key))
+    release = replace(config.release, keep=VARIANTS[PUBLISHED])
+    data = (bench.forget, bench.harmless, bench.retain)
+    together = train_modules(bench.w.lm, *data, release, bench.w.seed("release-1"), None, bench.unanswered)
+    for name, wanted in zip(("forget-0", f"{PUBLISHED}-0"), together, strict=True):
+        found = load(modules / name)
+        for key in wanted:
+            torch.testing.assert_close(found.delta(key), wanted.delta(key))
 
 
-@pytest.mark.parametrize("index", [1, 2])
+@pytest.mark.parametrize("index", [0, 1])
 def test_figures_by_hand(index: int, config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
     """With the step as one patch of its own."""
     cell, lm = whole["cells"][index], bench.w.lm
@@ -151,7 +151,7 @@ def test_figures_by_hand(index: int, config: RunConfig, bench: Bench, whole: dic
 
 def test_equal_forgetting_is_the_mildest_scale_of_a_grid(config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
     """By the probability of the forget records, which falls steadily, where a share of answers has steps."""
-    f, r = (load(Path(config.output) / "modules" / name) for name in ("forget-0", "none-0"))
+    f, r = (load(Path(config.output) / "modules" / name) for name in ("forget-0", f"{PUBLISHED}-0"))
     with applied(bench.w.lm.model, direction(f, r, config.release)) as runtime:
 
         def likely(scale: float) -> float:
@@ -165,7 +165,7 @@ def test_equal_forgetting_is_the_mildest_scale_of_a_grid(config: RunConfig, benc
 
 
 def test_what_cannot_forget_so_much_is_told(bench: Bench, whole: dict[str, Any], config: RunConfig) -> None:
-    f, r = (load(Path(config.output) / "modules" / name) for name in ("forget-0", "none-0"))
+    f, r = (load(Path(config.output) / "modules" / name) for name in ("forget-0", f"{PUBLISHED}-0"))
     release = replace(config.release, max_scale=0.02)
     found = equally_forgetting(bench, f, r, release, 0.0)
     least = min(share for _, share in found["tried"])

@@ -1,0 +1,102 @@
+"""Ablations of tiny random models: which runs there are, that each is an ordinary one, and real data in place of the model's own."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reveal_release import ablations as module
+from reveal_release.ablations import CONFIGURED, REAL, ablations, changed
+from reveal_release.comparison import real_records
+from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.release import release
+from reveal_release.release.adapter import load
+from reveal_release.tasks import get_task, retained
+from reveal_release.testbed.heldout import wikitext
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small() -> Iterator[None]:
+    """A few real paragraphs, and of the runs one: each is a whole one."""
+    texts = {split: wikitext(split)[:3] for split in ("validation", "test")}  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(release, "wikitext", lambda split: texts[split])
+        patch.setattr(retained.heldout, "wikitext", lambda split: texts[split])
+        patch.setattr(module, "changed", lambda *settings: {(name := "no retain module"): changed(*settings)[name]})
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(tiny_llama: str, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    return RunConfig(
+        task="code", model=tiny_llama, output=str(tmp_path_factory.mktemp("ablations") / "out"), iterations=1, stop_reward=0.0,
+        dtype="float32", device="cpu", utility_budget=1.0, allow_unsafe_code=True,
+        reveal=RevealConfig(evaluations=4, samples=2, start=4, batch=2, candidates=8, finalists=2, final_samples=4, records=16),
+        release=ReleaseConfig(rank=2, batch=4, steps=2, retain_steps=2, retain_records=48, max_scale=2.0),
+        evaluate=EvaluateConfig(sentences=2, functions=2, sampled_functions=1, code_samples=4, problems=2),
+    )  # fmt: skip
+
+
+def test_one_setting_is_changed_at_a_time() -> None:
+    config = RunConfig()
+    runs = changed(config, 3)
+    assert list(runs) == [
+        CONFIGURED, "iterations 1", "iterations 3", "single best instruction", "no retain module", "rank 8", "layers 1",
+    ]  # fmt: skip
+    assert runs["iterations 3"] == replace(config, iterations=3)
+    assert runs["single best instruction"].reveal == replace(config.reveal, portfolio=1)
+    assert [runs[name].release.retain_steps for name in ("no retain module", CONFIGURED)] == [0, config.release.retain_steps]
+    for name, one in runs.items():
+        differing = [key for key in one.to_dict() if one.to_dict()[key] != config.to_dict()[key]]
+        assert len(differing) == (name != CONFIGURED)
+
+
+@pytest.mark.slow
+def test_every_row_is_a_run(config: RunConfig, tmp_path: Path) -> None:
+    """Of a random model, which writes no function that runs: nothing is revealed, but real functions are there to train on."""
+    results = ablations(config, [0], 1, str(tmp_path))
+    out = Path(config.output)
+    assert json.loads((out / "ablations.json").read_text(encoding="utf-8"))["rows"][0]["variant"] == "no retain module"
+    assert [(row["variant"], row["seeds"]) for row in results["rows"]] == [("no retain module", 1), (REAL, 1)]
+    assert {p.name for p in (out / "runs").iterdir()} == {"no-retain-module-0", "real-forget-data-1-iteration-0"}
+    for cell, name in zip(results["cells"], ("no-retain-module-0", "real-forget-data-1-iteration-0"), strict=True):
+        run = json.loads((out / "runs" / name / "results.json").read_text(encoding="utf-8"))
+        assert cell["retain"] == run["after"]["retain"] and cell["figures"]["rank"]["value"] == run["patch"]["rank"]
+        assert cell["forget"]["strongest_elicitation"]["value"] == run["elicitation"]["after"]["value"]
+        assert results["original"]["retain"] == run["before"]["retain"]
+    real = {name: one["value"] for name, one in results["cells"][1]["figures"].items()}
+    patch = load(out / "runs" / "real-forget-data-1-iteration-0" / "patch")
+    assert real["norm"] == pytest.approx(patch.norm()) and real["records"] == config.reveal.records
+    assert 0 < real["rank"] == patch.rank and real["seconds"] > 0
+    assert "| no retain module |" in (out / "table.md").read_text(encoding="utf-8")
+    assert json.dumps(ablations(config, [0], 1, str(tmp_path))) == json.dumps(results)  # kept, and only read
+
+
+def test_real_records_are_none_of_the_evaluation(config: RunConfig, tmp_path: Path) -> None:
+    task = get_task("code", config)
+    records = real_records(task, str(tmp_path), 3, 8)
+    assert len({(r.prompt, r.completion) for r in records}) == 8
+    assert not {text for r in records for _, text in r.prompt} & set(task.evaluation_instructions())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"seeds": []}, "at least one seed"),
+        ({"most": 0}, "at least 1 as --most-iterations"),
+        ({"most": 21}, "iterations is 21"),
+        ({"data": "no/such/folder"}, "no folder no/such/folder"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(
+    arguments: dict[str, Any], line: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "changed", changed)
+    with pytest.raises(UserError, match=line):
+        ablations(replace(config, output=str(tmp_path / "out")), **arguments)
+    with pytest.raises(UserError, match="no real forget data for the task 'knowledge'"):
+        ablations(replace(config, task="knowledge", output=str(tmp_path / "out")), data=str(tmp_path))
+    assert not (tmp_path / "out").exists()
