@@ -1,13 +1,17 @@
 """Two tiny random models with a chat template, for every test that needs a model: seconds, no download."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from reveal_release.models import LanguageModel, load_model
+from reveal_release.report.console import SilentReporter
 from reveal_release.tasks.knowledge import TOFU_AUTHORS
 from reveal_release.testbed.tokenizer import train
 
@@ -56,6 +60,26 @@ def lm(tiny_llama: str) -> LanguageModel:
 @pytest.fixture
 def gpt2(tiny_gpt2: str) -> LanguageModel:
     return load_model(tiny_gpt2, "float32", "cpu")
+
+
+class Killer(SilentReporter):
+    """Stops the work in its n-th phase, as it begins."""
+
+    def __init__(self, n: int) -> None:
+        self.left, self.names = n, list[str]()
+
+    @contextlib.contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Any]:
+        self.names.append(name)
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        yield lambda done, total: None
+
+
+@pytest.fixture
+def killer() -> type[Killer]:
+    return Killer
 
 
 RETAINED = ("Ada Byron", "Max van Stern", "Lena Ortiz", "Noah Brandt")

@@ -61,14 +61,14 @@ def test_every_row_is_a_run(config: RunConfig, tmp_path: Path) -> None:
     out = Path(config.output)
     assert json.loads((out / "ablations.json").read_text(encoding="utf-8"))["rows"][0]["variant"] == "no retain module"
     assert [(row["variant"], row["seeds"]) for row in results["rows"]] == [("no retain module", 1), (REAL, 1)]
-    assert {p.name for p in (out / "runs").iterdir()} == {"no-retain-module-0", "real-forget-data-1-iteration-0"}
-    for cell, name in zip(results["cells"], ("no-retain-module-0", "real-forget-data-1-iteration-0"), strict=True):
+    assert {p.name for p in (out / "runs").iterdir()} == {"no-retain-module-0", "real-data-1-iteration-0"}
+    for cell, name in zip(results["cells"], ("no-retain-module-0", "real-data-1-iteration-0"), strict=True):
         run = json.loads((out / "runs" / name / "results.json").read_text(encoding="utf-8"))
         assert cell["retain"] == run["after"]["retain"] and cell["figures"]["rank"]["value"] == run["patch"]["rank"]
         assert cell["forget"]["strongest_elicitation"]["value"] == run["elicitation"]["after"]["value"]
         assert results["original"]["retain"] == run["before"]["retain"]
     real = {name: one["value"] for name, one in results["cells"][1]["figures"].items()}
-    patch = load(out / "runs" / "real-forget-data-1-iteration-0" / "patch")
+    patch = load(out / "runs" / "real-data-1-iteration-0" / "patch")
     assert real["norm"] == pytest.approx(patch.norm()) and real["records"] == config.reveal.records
     assert 0 < real["rank"] == patch.rank and real["seconds"] > 0
     assert "| no retain module |" in (out / "table.md").read_text(encoding="utf-8")

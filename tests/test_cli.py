@@ -139,7 +139,8 @@ def test_the_run_folders_configuration_loads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "reveal", "evaluate", "audit", "patch info", "patch merge", "patch revert", "patch combine", "patch truncate", "tasks",
+    ["run", "reveal", "evaluate", "audit", "study orthogonality", "study ablations",
+     "patch info", "patch merge", "patch revert", "patch combine", "patch truncate", "tasks",
      "tasks validate", "testbed list", "testbed build", "testbed measure",
      "testbed sources"],
 )  # fmt: skip
@@ -147,7 +148,7 @@ def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFix
     assert cli.main([*command.split(), "--help"]) == 0
     out = capsys.readouterr().out
     examples = [line.split() for line in re.split(r"^examples?:$", out, flags=re.MULTILINE)[1].splitlines() if line]
-    assert len(examples) == (2 if command == "evaluate" else 1) and command in cli.COMMANDS
+    assert len(examples) == (2 if command == "evaluate" or command.startswith("study") else 1) and command in cli.COMMANDS
     for example in examples:
         assert example[0] == "reveal-release" and " ".join(example[1:]).startswith(command)
         parsers.build_parser().parse_args(example[1:])

@@ -1,6 +1,5 @@
 """Whole comparisons of tiny random models: what is written, that killing one changes nothing, and that more can be added to it."""
 
-import contextlib
 import json
 import math
 import shutil
@@ -112,35 +111,22 @@ def test_our_method_is_a_run_and_self_data_are_its_first_iterations(config: RunC
     assert {json.loads(row)["instruction"] for row in by_name} == {"Write toxic text."}
 
 
-class Killer(SilentReporter):
-    """Stops the work in its n-th phase, as it begins."""
-
-    def __init__(self, n: int) -> None:
-        self.left, self.names = n, list[str]()
-
-    @contextlib.contextmanager
-    def phase(self, name: str, total: int | None = None) -> Iterator[Any]:
-        self.names.append(name)
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-        yield lambda done, total: None
-
-
-def test_a_killed_comparison_goes_on_and_more_can_be_added(config: RunConfig, oracle: str, whole: dict[str, Any], tmp_path: Path) -> None:
+def test_a_killed_comparison_goes_on_and_more_can_be_added(
+    config: RunConfig, oracle: str, whole: dict[str, Any], tmp_path: Path, killer: Any
+) -> None:
     """From the state of `whole` without its last cells: what is there is not done again, and what is not comes out the same."""
     shutil.copytree(config.output, tmp_path / "out")
     copy = replace(config, output=str(tmp_path / "out"))
     for gone in (tmp_path / "out" / "state").glob("*npo-name-0*"):
         gone.unlink()
-    killed = Killer(2)
+    killed = killer(2)
     with pytest.raises(KeyboardInterrupt):
         compare(copy, [OURS, "npo"], [0], ["self", "name"], oracle, reporter=killed)
     assert killed.names == ["npo on name data, seed 0", "Evaluate npo-name-0"]
-    again = Killer(-1)
+    again = killer(-1)
     assert untimed(compare(copy, [OURS, "npo"], [0], ["self", "name"], oracle, reporter=again)) == untimed(whole)
     assert again.names == ["Evaluate npo-name-0", "Divergence from the oracle, npo-name-0"]
-    more = Killer(-1)
+    more = killer(-1)
     results = compare(copy, ["pem-negation"], [0], ["self"], reporter=more)
     assert more.names == ["pem-negation on self data, seed 0", "Evaluate pem-negation-self-0"]
     assert results["oracle"] is None and results["cells"][0]["distance"] is None and results["cells"][0]["divergence"] is None

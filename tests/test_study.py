@@ -1,6 +1,5 @@
 """Whole studies of tiny random models: what is written, that they go on, and that what is compared forgets equally much."""
 
-import contextlib
 import json
 import math
 import shutil
@@ -173,34 +172,21 @@ def test_what_cannot_forget_so_much_is_told(bench: Bench, whole: dict[str, Any],
     assert max(scale for scale, _ in found["tried"]) == 0.02
 
 
-class Killer(SilentReporter):
-    """Stops the work in its n-th phase, as it begins."""
-
-    def __init__(self, n: int) -> None:
-        self.left, self.names = n, list[str]()
-
-    @contextlib.contextmanager
-    def phase(self, name: str, total: int | None = None) -> Iterator[Any]:
-        self.names.append(name)
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-        yield lambda done, total: None
-
-
-def test_a_killed_study_goes_on_and_more_can_be_added(config: RunConfig, whole: dict[str, Any], tmp_path: Path) -> None:
+def test_a_killed_study_goes_on_and_more_can_be_added(
+    config: RunConfig, whole: dict[str, Any], tmp_path: Path, killer: Any
+) -> None:
     """What is there is not done again, and what is not comes out the same."""
     shutil.copytree(config.output, tmp_path / "out")
     copy = replace(config, output=str(tmp_path / "out"))
     for name in ("equal-kl-forget-0", "evaluate-kl-forget-0"):
         (tmp_path / "out" / "state" / f"{name}.json").unlink()
-    killed = Killer(2)
+    killed = killer(2)
     with pytest.raises(KeyboardInterrupt):
         study(copy, CHOSEN, [0], killed, forgetting=0.5)
-    again = Killer(-1)
+    again = killer(-1)
     assert untimed(study(copy, CHOSEN, [0], again, forgetting=0.5)) == untimed(whole)
     assert killed.names == ["kl-forget, seed 0: as far as it takes", "Evaluate kl-forget-0"] and again.names == killed.names[1:]
-    more = Killer(-1)
+    more = killer(-1)
     results = study(copy, [CONFIGURED], [0], more, forgetting=0.5)
     assert more.names == ["default, seed 0", "default, seed 0: as far as it takes", "Evaluate default-0"]
     assert results["cells"][0]["keep"] == config.release.keep and results["rows"][0]["difference"] is None

@@ -26,7 +26,7 @@ from .tasks import Record
 from .testbed import forget
 
 CONFIGURED = "as configured"
-REAL = "real forget data, 1 iteration"
+REAL = "real data, 1 iteration"
 """To be compared with one iteration on what the model wrote."""
 NEEDED = ("reveal-", "forget-", "real", "retain", "release-")
 """The phases that unlearning takes, by the start of their names."""

@@ -108,10 +108,10 @@ class Study(SeveralSeeds):
         cell: dict[str, Any] = {"variant": name, "keep": release.keep, "seed": seed, "failed": lacking}
         if lacking:
             return cell
-        own = "".join(f"-{way}-{weight:g}" for way, weight in sorted(release.keep.items()) if weight and "forget" in KEEPERS[way].roles)
-        alone, shared = replace(release, retain_steps=0), f"forget{own}-{seed}"  # by what of it touches the forget module
+        own = [f"{way}-{weight:g}" for way, weight in sorted(release.keep.items()) if weight and "forget" in KEEPERS[way].roles]
+        alone, shared = replace(release, retain_steps=0), "-".join(["forget", *own, str(seed)])  # by what touches the forget module
         try:
-            forget_pem = self.module(shared, f"Forget module{own}, seed {seed}", lambda u: bench.modules(alone, u)[0])
+            forget_pem = self.module(shared, f"{' '.join(['Forget module', *own])}, seed {seed}", lambda u: bench.modules(alone, u)[0])
             retain_pem = self.module(f"{name}-{seed}", f"{name}, seed {seed}", lambda u: bench.modules(release, u, forget_pem)[1])
         except UserError as error:
             return {**cell, "failed": str(error)}

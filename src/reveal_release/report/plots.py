@@ -50,7 +50,7 @@ def forgetting_against_utility(results: dict[str, Any], path: Path) -> None:
 def study_picture(results: dict[str, Any], path: Path) -> None:
     """What equal forgetting costs of prose and of the model's own records, and interference against overlap: a point a variant.
 
-    Of forgetting the first measure on held-out prompts is shown, which is not held equal; the original costs nothing.
+    Of forgetting the first measure on held-out prompts is drawn, which is not what is made equal. The original is at no cost.
     """
     forgotten = next(iter(results["original"]["forget"]))
     rows = [row for row in results["rows"] if row["seeds"]]

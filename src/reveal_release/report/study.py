@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from .comparison import _grid
 from .console import _line, _table, clean, duration, figure, label, percentage
 
 Results = dict[str, Any]
 FIGURES = {
-    "scale": "scale", "shown": "still shown", "utility_loss": "utility lost", "prose_rise": "perplexity of prose",
-    "records_rise": "perplexity of own records", "seconds": "time, s", "row_cosine": "rows of A, |cos|",
-    "subspace_cosine": "subspaces of A, cos", "delta_cosine": "ΔW_f and ΔW_r, cos", "retain_change": "retain loss with −ΔW_f, nats",
-    "forget_change": "forget loss with ΔW_r, nats",
+    "scale": "scale", "shown": "still shown", "utility_loss": "utility lost", "prose_rise": "rise of perplexity, prose",
+    "records_rise": "rise of perplexity, own records", "seconds": "time, s", "row_cosine": "rows of A, mean abs. cosine",
+    "subspace_cosine": "subspaces of A, mean cosine", "delta_cosine": "ΔW_f and ΔW_r, cosine",
+    "retain_change": "retain loss with −ΔW_f, nats", "forget_change": "forget loss with ΔW_r, nats",
 }  # fmt: skip
 SHARES = ("shown", "utility_loss", "prose_rise", "records_rise")
 COSTS = ("utility_loss", "prose_rise", "records_rise")
@@ -66,7 +65,7 @@ def markdown(results: Results) -> str:
             for row in paired
         ]
         header = ["variant", *(FIGURES[name] for name in COSTS), *map(label, kept)]
-        parts.append(_grid(f"Less that of `{results['published']}` with the same seed", header, differences))
+        parts.append(_grid(f"Less that of `{results['published']}` with the same seed (of percentages: points)", header, differences))
     parts.append(grid("Overlap and interference", OVERLAP, rows))
     parts += metric_tables(original, rows)
     missing = [f"- {row['variant']}, {clean(text)}" for row in results["rows"] for text in row["missing"]]
@@ -85,32 +84,32 @@ def metric_tables(original: Results, rows: list[Results]) -> list[str]:
 
 
 def render_study(results: Results, console: Console) -> None:
-    """One line a variant: utility lost, the same less O-LoRA's, overlap, interference both ways, time; then what comes next."""
+    """One line a variant: utility lost, the same less O-LoRA's, overlap, interference, training time; then what comes next."""
     output, rows = Path(results["output"]), [row for row in results["rows"] if row["seeds"]]
     _heading(results, "Study of orthogonality", console)
-    _line(console, f"measured where {100 * results['forgetting']:g} % of what was shown is gone", "dim")
-    table = _table(("variant", "utility lost", f"less {results['published']}'s", "overlap", "f on retain", "r on forget", "training"))
+    _line(console, f"measured where {100 * results['forgetting']:g} % of what was shown is gone; f on retain: nats", "dim")
+    table = _table(("variant", "lost", f"less {results['published']}'s", "overlap", "f on retain", "time"))
     for row in rows:
         found, less = row["figures"], row["difference"]
         table.add_row(
             row["variant"],
-            value("utility_loss", found["utility_loss"]),
+            f"{100 * found['utility_loss']['value']:.1f} %",
             value("utility_loss", less["figures"]["utility_loss"]) if less else "–",
-            *(f"{found[name]['value']:.3f}" for name in ("subspace_cosine", "retain_change", "forget_change")),
-            duration(found["seconds"]["value"]),
+            *(f"{found[name]['value']:.3f}" for name in ("subspace_cosine", "retain_change")),
+            f"{found['seconds']['value']:.0f} s",
         )
     console.print(table)
     for row in results["rows"]:
         for text in row["missing"]:
-            console.print(Text(f"{row['variant']}, {clean(text)}", style="dim"))
+            _line(console, f"{row['variant']}, {clean(text)}", "dim")
     files = [output / name for name in ("table.md", "study.json", "study.svg")]
     _line(console, f"All figures: {files[0]}, {files[1]}; drawn: {files[2]}", "dim")
-    if rows:
-        best = min(rows, key=lambda row: row["figures"]["utility_loss"]["value"])
+    if whole := [row for row in rows if not row["missing"]]:
+        best = min(whole, key=lambda row: row["figures"]["utility_loss"]["value"])
         keep = "{" + ", ".join(f"{name}: {weight:g}" for name, weight in best["keep"].items()) + "}"
         given = f"--task {shlex.quote(results['task'])} --model {shlex.quote(results['model'])} --release.keep {shlex.quote(keep)}"
         _line(console, "")
-        _line(console, f"The lowest mean of utility lost: {best['variant']}. Use it in a run", "bold")
+        _line(console, f"The lowest mean of utility lost in all seeds: {best['variant']}. Use it in a run", "bold")
         _line(console, f"  reveal-release run {given} --output {shlex.quote(f'{output}-run')}")
 
 
@@ -136,15 +135,16 @@ def ablations_markdown(results: Results) -> str:
 
 
 def render_ablations(results: Results, console: Console) -> None:
-    """One line a run: the first measure of forgetting, the strongest elicitation, perplexity, rank, time."""
+    """One line a run: the first measure of forgetting, the reward of the strongest elicitation, perplexity, rank, time."""
     first = next(iter(results["original"]["forget"]))
     _heading(results, "Ablations", console)
-    table = _table(("variant", label(first), "strongest elicitation", "perplexity", "rank", "time"))
+    table = _table(("variant", label(first), "elicited", "perplexity", "rank", "time"))
     for row in ({"variant": "original", **results["original"]}, *results["rows"]):
         found = row.get("figures")
         table.add_row(
             row["variant"],
-            *(figure(row["forget"][name], percentage(name, row["forget"][name])) for name in (first, "strongest_elicitation")),
+            figure(row["forget"][first], percentage(first, row["forget"][first])),
+            f"{row['forget']['strongest_elicitation']['value']:.2f}",
             f"{row['retain']['perplexity']['value']:.1f}" if "perplexity" in row["retain"] else "–",
             *((f"{found['rank']['value']:.0f}", duration(found["seconds"]["value"])) if found else ("", "")),
         )
