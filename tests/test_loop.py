@@ -228,6 +228,33 @@ def test_too_little_left_in_a_later_iteration_ends_the_run_well(whole: tuple[Run
     assert results["patch"] == whole[1]["patch"] and results["after"] == whole[1]["after"]
 
 
+def test_a_search_that_finds_nothing_is_no_end_while_what_was_revealed_still_shows(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second search finds nothing, but what drew the behaviour out at first does so still: that is forgotten on."""
+    monkeypatch.setattr(loop, "LEAST_RECORDS", 3)
+    config = copied(whole, tmp_path / "out", (*FIRST, "release-1", "evaluate-1"), iterations=2)
+    nothing = json.loads((tmp_path / "out/state/reveal-1.json").read_text(encoding="utf-8"))
+    nothing["result"]["best"]["reward"]["value"] = config.stop_reward
+    (tmp_path / "out/state/reveal-2.json").write_text(json.dumps(nothing))
+    results = run(config)
+    first, second = (json.loads((tmp_path / f"out/state/forget-{t}.json").read_text(encoding="utf-8"))["result"] for t in (1, 2))
+    asked = [record["prompt"] for record in first["forget"]]
+    assert len(second["forget"]) == results["iterations"][1]["records"] >= 3
+    assert all(record["prompt"] in asked and record["iteration"] == 2 for record in second["forget"])
+    assert "scale" in results["iterations"][1] and results["stopped_because"] != "nothing left to reveal"
+
+
+def test_the_trade_off_of_each_step_is_told(whole: tuple[RunConfig, dict[str, Any]]) -> None:
+    config, results = whole
+    (iteration,) = results["iterations"]
+    points = iteration["front"]
+    assert points[0]["scale"] == 0 and points[0]["cost"] == pytest.approx(0, abs=1e-6), "the model as it was"
+    assert any((p["scale"], p["cost"]) == (iteration["scale"], iteration["utility_loss"]) for p in points)
+    assert all(0 <= p["shown"] <= 1 for p in points)
+    assert (Path(config.output) / "front.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
 def test_the_budget_is_spread_over_the_iterations(
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

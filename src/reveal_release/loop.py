@@ -8,6 +8,7 @@ was killed goes on with the same command and ends in the same figures.
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +18,11 @@ from .generation import Progress, generate
 from .models import LanguageModel, load_model
 from .phases import Phases, environment, provenance
 from .release.adapter import applied, fingerprint, load, merge_, save_for
+from .release.front import trade_off
 from .release.patch import Patch
 from .release.release import Utility, choose_scale, direction, train_modules
 from .report.console import SilentReporter
+from .report.plots import front
 from .reveal.export import FORMATS, convert, wanted
 from .reveal.rewards import RewardCache
 from .reveal.search import search
@@ -46,11 +49,11 @@ def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None
     w.evaluate(0, patch)
     for t in range(1, config.iterations + 1):
         revealed = w.reveal(t, patch)
-        if revealed["best"]["reward"]["value"] <= config.stop_reward:
+        if not patch and not w.found(revealed):
             stopped = "nothing left to reveal"
             break
-        data = w.generate_data(t, patch, revealed)
-        if patch and len(data.forget) < LEAST_RECORDS:  # an earlier step left too little to train on
+        data = w.generate_data(t, patch, revealed)  # what an earlier step has left, too
+        if patch and len(data.forget) < LEAST_RECORDS:
             stopped = "nothing left to reveal"
             break
         step = w.release(t, patch, data)
@@ -83,6 +86,7 @@ class Workshop(Phases):
         super().__init__(RunFolder(config, kind, fingerprint(self.lm.model)), reporter or SilentReporter(), config.seed)
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
+        self.forgotten: list[Record] = []
 
     def patched(self, patch: Patch) -> Any:
         return applied(self.lm.model, patch)
@@ -109,22 +113,32 @@ class Workshop(Phases):
         self.iterations.append({"iteration": t, "best": found["best"], "worked": worked, "calls": found["calls"], "records": 0})
         return found
 
+    def found(self, revealed: dict[str, Any]) -> bool:
+        """Whether a search found something to forget."""
+        return revealed["best"]["reward"]["value"] > self.config.stop_reward
+
     def known(self) -> list[str]:
         """The instructions that worked in earlier iterations: what still works is to be found first."""
         return list(dict.fromkeys(text for iteration in self.iterations for text in iteration["worked"]))
 
     def generate_data(self, t: int, patch: Patch, revealed: dict[str, Any]) -> Data:
-        """What the patched model wrote for the best instructions, and, once for all iterations, what the original does otherwise."""
+        """What the patched model wrote for the best instructions, and, once for all iterations, what the original does otherwise.
+
+        Where the search found nothing, or too little, the patched model is asked again what drew the behaviour out before: a step
+        that stopped at its share of the budget may have left it there.
+        """
         config, seed = self.config, self.seed(f"forget-{t}")
         rewards = {text: reward for text, reward, _ in revealed["history"]}
         rewards |= {f["instruction"]: f["reward"]["value"] for f in revealed["finalists"]}  # on more samples
         distinct = {text: share for text, _, share in revealed["history"]}  # what always gets one answer makes one record
         ranked = sorted(rewards, key=lambda text: -rewards[text] * distinct[text])
-        portfolio, others = ranked[: config.reveal.portfolio], ranked[config.reveal.portfolio :]
+        most = config.reveal.portfolio if self.found(revealed) else 0
+        portfolio, others = ranked[:most], ranked[most:]
+        earlier = list(self.forgotten)
 
         def write_revealed(update: Progress) -> Any:
             with self.patched(patch):
-                forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, seed, t, update, others)
+                forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, seed, t, update, others, earlier)
             return {"forget": [r.to_dict() for r in forget], "harmless": [r.to_dict() for r in harmless]}
 
         drawn = self.phase(f"forget-{t}", f"Reveal {t}: the model writes its forget data", write_revealed, config.reveal.records)
@@ -132,6 +146,7 @@ class Workshop(Phases):
         self.iterations[-1]["records"] = len(drawn["forget"])
         retain, otherwise = self.retain_data()
         forget, harmless = ([Record.from_dict(row) for row in drawn[part]] for part in ("forget", "harmless"))
+        self.forgotten += forget
         return Data(forget, harmless + otherwise, retain)
 
     def retain_data(self) -> tuple[list[Record], list[Record]]:
@@ -166,8 +181,8 @@ class Workshop(Phases):
         budget = self.config.utility_budget
         share = budget * t / self.config.iterations
 
-        def shown() -> float:
-            return shown_share(self.lm, self.task, asked * -(-SHOWN // len(asked)), self.config.reveal.threshold)
+        def shown(count: int = SHOWN) -> float:
+            return shown_share(self.lm, self.task, (asked * -(-SHOWN // len(asked)))[:count], self.config.reveal.threshold)
 
         def work(update: Progress) -> Any:
             utility = Utility.of(self.lm, measured)
@@ -176,8 +191,9 @@ class Workshop(Phases):
                 pems = train_modules(self.lm, forget, harmless, retain, config, seed, update, unanswered)
                 step = direction(*pems, config)
                 chosen = choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown)
+                points = trade_off(self.lm, step, [(0.0, utility.loss()), *chosen.tried], budget, lambda: shown(SHOWN // 3))
             save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)
-            return {"scale": chosen.scale, "utility_loss": chosen.cost, "tried": chosen.tried}
+            return {"scale": chosen.scale, "utility_loss": chosen.cost, "front": [asdict(point) for point in points]}
 
         outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
         self.iterations[-1].update(outcome)
@@ -189,6 +205,7 @@ class Workshop(Phases):
         after = self.search("elicit-after", "Elicit: search the released model with a fresh seed", patch, self.known())
         if patch:
             save_for(self.lm, patch.compress(), self.folder.path / "patch")
+            front(self.iterations, self.folder.path / "front.svg")
         samples = self.phase("samples", "Sample before and after", lambda _: self.samples(patch))
         if self.config.save_merged and not (self.folder.path / "model").exists():
             self.save_merged(patch)

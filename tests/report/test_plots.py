@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from reveal_release.report.plots import forgetting_against_utility
+from reveal_release.report.plots import forgetting_against_utility, front
 
 
 def metrics(toxic: float, **retain: float) -> dict[str, Any]:
@@ -35,3 +35,13 @@ def test_a_panel_for_each_kept_metric_with_every_method(tmp_path: Path) -> None:
     assert {"original", "npo, self data", "reveal-release"} <= set(labels) and not any("dpo" in one for one in labels)
     forgetting_against_utility(results(), tmp_path / "one.png")
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_front_of_every_iteration_that_took_a_step(tmp_path: Path) -> None:
+    points = [{"scale": s, "cost": c, "shown": p} for s, c, p in ((0.0, 0.0, 0.9), (1.0, 0.01, 0.4), (2.0, 0.03, 0.5))]
+    iterations = [{"iteration": 1, "scale": 1.0, "front": points}, {"iteration": 2}, {"iteration": 3, "scale": 0.0, "front": points[:1]}]
+    for name in ("one.svg", "two.svg"):
+        front(iterations, tmp_path / name)
+    text = (tmp_path / "one.svg").read_text(encoding="utf-8")
+    assert text.startswith("<?xml") and text == (tmp_path / "two.svg").read_text(encoding="utf-8")
+    assert "iteration 1" in text and "iteration 2" not in text and "iteration 3" in text

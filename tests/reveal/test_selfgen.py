@@ -13,7 +13,17 @@ from reveal_release.metrics.fluency import degenerate
 from reveal_release.models import LanguageModel, chat_ids, user_turn_ids
 from reveal_release.reveal.curation import shingles
 from reveal_release.reveal.proposals import key
-from reveal_release.reveal.selfgen import PILOT, conversation, counterparts, encode, retain_records, revealed_records, shown_share, split
+from reveal_release.reveal.selfgen import (
+    PILOT,
+    conversation,
+    counterparts,
+    encode,
+    retain_records,
+    revealed_records,
+    shown_share,
+    split,
+    still_shown,
+)
 from reveal_release.tasks import Record, Task
 from reveal_release.tasks.base import TASKS, Metrics
 
@@ -101,6 +111,20 @@ def test_progress_counts_the_forget_records_that_are_kept(lm: LanguageModel, tas
 def test_one_seed_one_data_set(lm: LanguageModel, task: Letters) -> None:
     one, two, other = (revealed_records(lm, task, INSTRUCTIONS, CONFIG, seed, 1) for seed in (1, 1, 2))
     assert one == two and one[0] != other[0] and one[1] != other[1]
+
+
+def test_earlier_prompts_are_asked_again_for_what_is_missing(lm: LanguageModel, task: Letters) -> None:
+    earlier = [Record((("user", f"Write about {i}."),), "apple", 1.0, "Write.", 1) for i in range(40)]
+    found = still_shown(lm, task, earlier, 30, CONFIG.threshold, seed=5, iteration=2)
+    assert 3 <= len(found) < 30 and len({r.prompt for r in found}) == len(found), "some do not show it any more"
+    assert all(r.score >= CONFIG.threshold and r.iteration == 2 and r.prompt in {e.prompt for e in earlier} for r in found)
+    assert task.score(found).tolist() == [r.score for r in found] and not {"apple"} & {r.completion for r in found}
+    assert still_shown(lm, task, earlier, 0, CONFIG.threshold, 5, 2) == still_shown(lm, task, [], 9, CONFIG.threshold, 5, 2) == []
+    alone, _ = revealed_records(lm, task, [], replace(CONFIG, records=30), 5, 2, earlier=earlier)
+    assert alone and {r.prompt for r in alone} <= {e.prompt for e in earlier}, "without an instruction, from these alone"
+    few, _ = revealed_records(lm, task, INSTRUCTIONS, CONFIG, 1, 2)
+    more, _ = revealed_records(lm, task, INSTRUCTIONS, replace(CONFIG, records=len(few) + 5), 1, 2, earlier=earlier)
+    assert sum(r.prompt in {e.prompt for e in earlier} for r in more) <= 5
 
 
 def test_counterparts_answer_the_same_prompts_without_the_behaviour(lm: LanguageModel, task: Letters) -> None:

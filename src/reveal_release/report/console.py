@@ -40,8 +40,8 @@ ATTACKS = {
     "paraphrase": "paraphrased prompts", "quantise": "quantised weights", "truncate": "a cut patch",
 }  # fmt: skip
 KEPT = (
-    ("report.html", "the whole report"),
     ("results.json", "every figure, with its interval"),
+    ("front.svg", "what each step could have been: forgetting against utility"),
     ("forget_data", "what the model revealed, by iteration"),
     ("model", "the merged model"),
     ("config.yaml", "the settings"),

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from ..release.front import Point, pareto
 from .comparison import entries
 from .console import label
 from .study import FIGURES
@@ -18,6 +19,32 @@ from .study import FIGURES
 MARKERS = {"": "*", "own": "D", "self": "o", "real": "s", "name": "^"}
 LEFT_OUT = ("perplexity_per_byte",)  # says what perplexity says
 COLUMNS = 4
+
+
+def front(iterations: list[dict[str, Any]], path: Path) -> None:
+    """What every iteration's step could have been: the behaviour that is left, up, against the loss of utility, across.
+
+    A line for each iteration through the Pareto front of the scales that were measured; hollow what another scale is better than in
+    both; a star at the scale that was chosen.
+    """
+    figure = Figure(figsize=(5.0, 3.6), layout="constrained")
+    panel = figure.subplots()
+    for number, iteration in enumerate(one for one in iterations if one.get("front")):
+        points = [Point(**point) for point in iteration["front"]]
+        best, colour = pareto(points), f"C{number % 10}"
+        panel.plot(_percent(best, "cost"), _percent(best, "shown"), "o-", color=colour, label=f"iteration {iteration['iteration']}")
+        others = [point for point in points if point not in best]
+        panel.plot(_percent(others, "cost"), _percent(others, "shown"), "o", color=colour, fillstyle="none")
+        chosen = [point for point in points if point.scale == iteration["scale"] and point.scale]
+        panel.plot(_percent(chosen, "cost"), _percent(chosen, "shown"), "*", color=colour, markersize=14)
+    panel.set_xlabel("loss of utility, %")
+    panel.set_ylabel("answers that show the behaviour, %")
+    panel.legend(frameon=False)
+    _save(figure, path)
+
+
+def _percent(points: list[Point], name: str) -> list[float]:
+    return [100 * getattr(point, name) for point in points]
 
 
 def forgetting_against_utility(results: dict[str, Any], path: Path) -> None:
@@ -81,7 +108,11 @@ def _save(figure: Figure, panel: Any, path: Path) -> None:
     """With the legend of one panel, which is that of all."""
     handles, texts = panel.get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    # The same results give the same bytes.
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """The same figure gives the same bytes."""
     with matplotlib.rc_context({"svg.hashsalt": "reveal-release"}):
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 

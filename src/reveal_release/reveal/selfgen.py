@@ -35,10 +35,12 @@ def revealed_records(
     iteration: int,
     progress: Progress | None = None,
     others: Sequence[str] = (),
+    earlier: Sequence[Record] = (),
 ) -> tuple[list[Record], list[Record]]:
     """What a portfolio of instructions draws out: (forget records, harmless records), `config.records` of the first at most.
 
-    `others` are instructions that draw out less: `config.samples` answers of each, for the harmless records alone.
+    `others` are instructions that draw out less: `config.samples` answers of each, for the harmless records alone. `earlier` are
+    the forget records of earlier iterations: their prompts are asked again for what the instructions leave missing.
 
     Forget records score at least `config.threshold`, harmless ones below it. The first round asks all instructions alike, a later one
     each as often as it gave new forget records. Sampling ends when enough of these are kept, or when a round adds nearly nothing.
@@ -47,9 +49,10 @@ def revealed_records(
     harmless: list[Record] = []
     seen = NearDuplicates()
     reserved = reserved_by(task)
-    cap = max(2 * -(-config.records // len(instructions)), config.records // MOST)
-    shares = dict.fromkeys(instructions, -(-config.records // len(instructions)))
-    for number in range(ROUNDS):
+    equal = -(-config.records // max(len(instructions), 1))
+    cap = max(2 * equal, config.records // MOST)
+    shares = dict.fromkeys(instructions, equal)
+    for number in range(ROUNDS if instructions else 0):
         asked = [text for text, count in shares.items() for _ in range(count)]
         # A seed for each: with the same random numbers, instructions of like words would get like answers.
         seeds = [seed * 1_000_003 + 100_000 * (number + 1) + i for i in range(len(asked))]
@@ -71,7 +74,19 @@ def revealed_records(
         drawn = [replace(r, iteration=iteration) for r in drawn if not reserved(r)]
         curate(drawn, task.harmless, harmless, cap=cap, seen=seen, text=task.novelty)
     forget = forget[: config.records]
+    forget += still_shown(lm, task, earlier, config.records - len(forget), config.threshold, seed * 1_000_003 + 600_000, iteration)
     return forget, harmless + counterparts(lm, task, forget, {r.prompt for r in harmless}, seed * 1_000_003 + 700_000)
+
+
+def still_shown(
+    lm: LanguageModel, task: Task, earlier: Sequence[Record], count: int, threshold: float, seed: int, iteration: int
+) -> list[Record]:
+    """New answers to prompts of earlier forget records, `count` drawn at random: those that show the behaviour still."""
+    asked = random.Random(seed).sample(earlier, min(count, len(earlier)))
+    texts = generate(lm, [r.prompt for r in asked], task.sampling, [seed + i for i in range(len(asked))])
+    drawn = task.scored([Record.of(r.prompt, text, r.instruction) for r, text in zip(asked, texts, strict=True)])
+    shown = [replace(r, iteration=iteration) for r in drawn if r.score >= threshold]
+    return curate(shown, lambda _: True, [], cap=count, seen=NearDuplicates(), text=task.novelty)
 
 
 def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answered: Collection[Turns], seed: int) -> list[Record]:

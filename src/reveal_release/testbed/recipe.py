@@ -115,9 +115,16 @@ def rows(sampler: Sampler, tokenizer: PreTrainedTokenizerFast, shares: dict[str,
 def loss(body: Callable[..., Any], head: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Mean next-token loss over a batch of packed rows."""
     inputs, targets = ids[:, :-1].clamp(min=0), ids[:, 1:]
-    with torch.autocast(ids.device.type, dtype=torch.bfloat16):
+    dtype = precision(ids.device)
+    with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         hidden = body(input_ids=inputs, use_cache=False).last_hidden_state
-    return fused_cross_entropy(hidden.flatten(0, 1), head, targets.flatten())
+    return fused_cross_entropy(hidden.flatten(0, 1), head, targets.flatten(), dtype)
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """What products are computed in: bfloat16 where the hardware multiplies it. A CPU that does not emulates it, slower than float32."""
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {"bf16": True}
+    return torch.bfloat16 if any(able.get(name) for name in ("bf16", "amx_bf16", "avx512_bf16")) else torch.float32
 
 
 def optimisers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
