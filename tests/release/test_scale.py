@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reveal_release.release.scale import largest_within
+from reveal_release.release.scale import largest_within, smallest_reaching
 
 
 @given(crossing=st.floats(0.05, 3.0), power=st.floats(0.5, 4.0), budget=st.floats(0.001, 1.0), highest=st.floats(0.5, 3.0))
@@ -50,3 +50,18 @@ def test_zero_when_nothing_fits() -> None:
     assert (found.scale, found.cost) == (0.0, 0.0)
     assert found.tried[-1][0] <= 2.0 / 64 and len(found.tried) <= 12
     assert largest_within(lambda s: math.inf, 0.5, 2.0).scale == 0.0
+
+
+@pytest.mark.parametrize("target", [0.9, 0.5, 0.1, 0.02])
+def test_the_smallest_that_reaches_a_target_is_that_of_a_grid(target: float) -> None:
+    found = smallest_reaching(lambda scale: math.exp(-scale), target, 12.0)
+    mildest = next(scale for i in range(1, 120_001) if math.exp(-(scale := i / 10_000)) <= target)
+    assert mildest <= found.scale <= 1.04 * mildest + 1e-4 and found.cost == math.exp(-found.scale) <= target
+    assert len(found.tried) <= 12 and max(scale for scale, _ in found.tried) <= max(2 * mildest, 0.75)
+
+
+def test_a_target_that_is_reached_nowhere_or_everywhere() -> None:
+    nowhere = smallest_reaching(lambda scale: 1.0, 0.5, 10.0)
+    assert nowhere.scale == 0.0 and nowhere.cost == math.inf and [scale for scale, _ in nowhere.tried] == [0.625, 1.25, 2.5, 5.0, 10.0]
+    everywhere = smallest_reaching(lambda scale: 0.0, 0.5, 10.0)
+    assert 0 < everywhere.scale < 1e-3 and len(everywhere.tried) == 16

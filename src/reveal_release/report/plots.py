@@ -71,7 +71,7 @@ def forgetting_against_utility(results: dict[str, Any], path: Path) -> None:
         panel.set_visible(False)
     for panel in panels[::across]:
         panel.set_ylabel(label(forgotten))
-    _save(figure, panels[0], path)
+    _save_with_legend(figure, panels[0], path)
 
 
 def study_picture(results: dict[str, Any], path: Path) -> None:
@@ -92,7 +92,7 @@ def study_picture(results: dict[str, Any], path: Path) -> None:
     for i, row in enumerate(rows):
         _point(panels[2], row["figures"]["subspace_cosine"], row["figures"]["retain_change"], **_look(i), label=row["variant"])
     panels[2].set(xlabel=FIGURES["subspace_cosine"], ylabel=FIGURES["retain_change"])
-    _save(figure, panels[0], path)
+    _save_with_legend(figure, panels[0], path)
 
 
 def _look(number: int) -> dict[str, str]:
@@ -104,8 +104,8 @@ def _point(panel: Any, x: dict[str, float], y: dict[str, float], **look: str) ->
     panel.errorbar(x["value"], y["value"], xerr=_bar(x), yerr=_bar(y), elinewidth=0.7, linestyle="none", markersize=5, **look)
 
 
-def _save(figure: Figure, panel: Any, path: Path) -> None:
-    """With the legend of one panel, which is that of all."""
+def _save_with_legend(figure: Figure, panel: Any, path: Path) -> None:
+    """The legend of one panel, which is that of all."""
     handles, texts = panel.get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     _save(figure, path)
