@@ -83,6 +83,22 @@ def compare(
     return c.finish([one for seed in seeds for one in c.of_seed(seed)])
 
 
+def real_records(task: Task, data: str | None, seed: int, count: int) -> list[Record]:
+    """Labelled examples of a task's behaviour, `count` at most, none of them reserved for the evaluation.
+
+    Args:
+        data: folder of the raw data sets; `code` needs none.
+
+    Raises:
+        UserError: as `testbed.forget.examples`.
+    """
+    kinds = task.forgotten if isinstance(task, NER) else ()
+    found = forget.examples(task.name, Path(data or ""), random.Random(seed), kinds)
+    records = (Record(prompt, answer, 1.0, prompt[0][1]) for prompt, answer in found)
+    reserved = reserved_by(task)
+    return list(islice((record for record in records if not reserved(record)), count))
+
+
 class Comparison(Phases):
     """The cells, and what they share."""
 
@@ -150,11 +166,7 @@ class Comparison(Phases):
             return [r.to_dict() for r in revealed_records(self.lm, self.task, asked, config.reveal, own, 1, update)[0]]
 
         def real(update: Progress) -> Any:
-            kinds = self.task.forgotten if isinstance(self.task, NER) else ()
-            found = forget.examples(self.task.name, Path(self.data or ""), random.Random(w.seed("real")), kinds)
-            records = (Record(prompt, answer, 1.0, prompt[0][1]) for prompt, answer in found)
-            reserved = reserved_by(self.task)
-            return [r.to_dict() for r in islice((r for r in records if not reserved(r)), config.reveal.records)]
+            return [r.to_dict() for r in real_records(self.task, self.data, w.seed("real"), config.reveal.records)]
 
         name = f"{source}-{seed}"
         work, title = (real, "Real forget data") if source == "real" else (by_name, "The model is asked by name alone")
