@@ -245,7 +245,7 @@ def claim(label: str, pools: Sequence[dict[str, np.ndarray]]) -> str:
     decisive = over if over.n > 1 else each[0]
     verdict = "holds" if decisive.low > 0 else "does not hold" if decisive.high < 0 else "is not shown"
     better = sum(one.low > 0 for one in each)
-    figure = _figure(decisive, "+")
+    figure = _figure(decisive, "+") + (" over the pools" if over.n > 1 else " over replays of one pool")
     return f"{label}: better instructions at half the calls {verdict}: {figure}; in {better} of {len(each)} pools on its own."
 
 
