@@ -29,6 +29,9 @@ from reveal_release.release.patch import Patch
 from reveal_release.report.console import Reporter
 from reveal_release.tasks import Record, Task
 
+GROUP = 25
+"""Texts that distinct-2 and self-BLEU are computed over at a time; all, where a model wrote fewer."""
+
 
 def sets(task: str, seed: int, options: argparse.Namespace) -> tuple[list[str], list[str], list[str]]:
     """Texts of one size: self-generated, real, and real ones to be compared with."""
@@ -50,7 +53,9 @@ def text(task: Task, record: Record) -> str:
 
 
 def line(task: str, seed: int, name: str, texts: Sequence[str], reference: Sequence[str]) -> str:
-    figures = (distinct_n(texts, 2), self_bleu(texts), separability(texts, reference), *density_and_coverage(reference, texts))
+    group = min(GROUP, len(texts))
+    alone = (distinct_n(texts, 2, group), self_bleu(texts, group))
+    figures = (*alone, separability(texts, reference), *density_and_coverage(reference, texts))
     return f"| {task} | {seed} | {name} | {len(texts)} | {' | '.join(map(_figure, figures))} |"
 
 
