@@ -81,6 +81,22 @@ def compare(
     return c.finish([one for seed in seeds for one in c.of_seed(seed)])
 
 
+def real_records(task: Task, data: str | None, seed: int, count: int) -> list[Record]:
+    """Labelled examples of a task's behaviour, `count` at most, none of them reserved for the evaluation.
+
+    Args:
+        data: folder of the raw data sets; `code` needs none.
+
+    Raises:
+        UserError: as `testbed.forget.examples`.
+    """
+    kinds = task.forgotten if isinstance(task, NER) else ()
+    found = forget.examples(task.name, Path(data or ""), random.Random(seed), kinds)
+    records = (Record(prompt, answer, 1.0, prompt[0][1]) for prompt, answer in found)
+    reserved = reserved_by(task)
+    return list(islice((record for record in records if not reserved(record)), count))
+
+
 class Comparison(SeveralSeeds):
     """The cells, and what they share."""
 
@@ -140,7 +156,7 @@ class Comparison(SeveralSeeds):
             return [r.to_dict() for r in revealed_records(self.lm, self.task, asked, config.reveal, own, 1, update)[0]]
 
         def real(update: Progress) -> Any:
-            return [r.to_dict() for r in real_records(self.task, self.data or "", w.seed("real"), config.reveal.records)]
+            return [r.to_dict() for r in real_records(self.task, self.data, w.seed("real"), config.reveal.records)]
 
         name = f"{source}-{seed}"
         work, title = (real, "Real forget data") if source == "real" else (by_name, "The model is asked by name alone")
@@ -285,15 +301,6 @@ class Comparison(SeveralSeeds):
         self.folder.write("table.md", markdown(results))
         forgetting_against_utility(results, self.folder.path / "compare.svg")
         return results
-
-
-def real_records(task: Task, data: str, seed: int, count: int) -> list[Record]:
-    """Labelled examples of a behaviour from the folder of the raw data sets, but for what the evaluation asks; `count` at most."""
-    kinds = task.forgotten if isinstance(task, NER) else ()
-    found = forget.examples(task.name, Path(data), random.Random(seed), kinds)
-    records = (Record(prompt, answer, 1.0, prompt[0][1]) for prompt, answer in found)
-    reserved = reserved_by(task)
-    return list(islice((r for r in records if not reserved(r)), count))
 
 
 @torch.no_grad()

@@ -160,17 +160,27 @@ def distinct_n(texts: Sequence[str], n: int, group: int = 25, seed: int = 0) -> 
 
     Raises UserError if there are fewer than `group` texts, or n or `group` is below 1.
     """
-    if n < 1 or group < 1:
-        raise UserError(f"distinct-n needs n and group of at least 1, got {n} and {group}")
-    if len(texts) < group:
-        raise UserError(f"distinct-{n} over {group} texts at a time needs that many, got {len(texts)}: set group lower")
+    if n < 1:
+        raise UserError(f"distinct-n needs n of at least 1, got {n}")
     grams = [_grams(_words(text), n) for text in texts]
-    order = random.Random(seed).sample(range(len(texts)), len(texts))
     shares = []
-    for at in range(0, len(texts) - group + 1, group):
-        found = [gram for i in order[at : at + group] for gram in grams[i]]
+    for rows in groups(len(texts), group, seed):
+        found = [gram for i in rows for gram in grams[i]]
         shares.append(len(set(found)) / len(found) if found else 0.0)
     return Estimate.mean(shares)
+
+
+def groups(count: int, group: int, seed: int, least: int = 1) -> list[list[int]]:
+    """Groups of `group` of the numbers below `count`, at random without overlap; what is left over is in none.
+
+    Raises UserError if not even one group can be made, or `group` is below `least`.
+    """
+    if group < least:
+        raise UserError(f"give a group of at least {least} texts, not {group}")
+    if count < group:
+        raise UserError(f"diversity over {group} texts at a time needs that many, got {count}: set group lower")
+    order = random.Random(seed).sample(range(count), count)
+    return [order[at : at + group] for at in range(0, count - group + 1, group)]
 
 
 def degenerate(texts: Sequence[str]) -> list[bool]:

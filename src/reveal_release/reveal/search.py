@@ -5,7 +5,7 @@ The same function is the audit: run on a released model with fresh seeds, it say
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,10 +112,9 @@ def search(
             progress(len(rewards), config.evaluations)
 
     def more(count: int) -> None:
-        best = [pool[arm] for arm in sorted(rewards, key=lambda a: -rewards[a])[:8]]
-        top = [text for r in sorted(outputs, key=lambda r: -r.score)[:16] if (text := task.output(r))]
+        known_by_now = context(lm, task, {pool[arm]: reward for arm, reward in rewards.items()}, outputs, rng, endpoint)
         sources = [name for name in config.sources if name != "seeds" or not rewards]
-        add(propose(Context(lm, task.seeds, best, top, rng, endpoint), sources, count, taken))
+        add(propose(known_by_now, sources, count, taken))
 
     tried_first = {key(text): text for text in known if key(text) not in taken}
     taken |= tried_first.keys()
@@ -141,6 +140,20 @@ def search(
     best = Finding(finalists[0].instruction, Estimate.mean([r.score for r in fresh]))
     calls = len(history) * config.samples + sum(f.reward.n for f in finalists) + len(fresh)
     return SearchResult(best, finalists, history, calls, len(pool))
+
+
+def context(
+    lm: LanguageModel,
+    task: Task,
+    rewards: Mapping[str, float],
+    outputs: Sequence[Record],
+    rng: random.Random,
+    endpoint: Endpoint | None = None,
+) -> Context:
+    """What the sources may use, of the instructions tried so far, with their rewards, and of what they drew out."""
+    best = sorted(rewards, key=lambda text: -rewards[text])[:8]
+    top = [text for r in sorted(outputs, key=lambda r: -r.score)[:16] if (text := task.output(r))]
+    return Context(lm, task.seeds, best, top, rng, endpoint)
 
 
 def race(ask: Ask, history: Sequence[tuple[str, float, float]], config: RevealConfig) -> list[Finding]:
