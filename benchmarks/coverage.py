@@ -24,7 +24,6 @@ from reveal_release.loop import Workshop
 from reveal_release.metrics.coverage import density_and_coverage, separability
 from reveal_release.metrics.diversity import self_bleu
 from reveal_release.metrics.fluency import distinct_n
-from reveal_release.metrics.statistics import Estimate
 from reveal_release.release.patch import Patch
 from reveal_release.report.console import Reporter
 from reveal_release.tasks import Record, Task
@@ -56,11 +55,7 @@ def line(task: str, seed: int, name: str, texts: Sequence[str], reference: Seque
     group = min(GROUP, len(texts))
     alone = (distinct_n(texts, 2, group), self_bleu(texts, group))
     figures = (*alone, separability(texts, reference), *density_and_coverage(reference, texts))
-    return f"| {task} | {seed} | {name} | {len(texts)} | {' | '.join(map(_figure, figures))} |"
-
-
-def _figure(e: Estimate) -> str:
-    return f"{e.value:.3f}" + (f" [{e.low:.3f}, {e.high:.3f}]" if e.n > 1 else "")
+    return f"| {task} | {seed} | {name} | {len(texts)} | {' | '.join(f'{figure:.3f}' for figure in figures)} |"
 
 
 def main() -> None:

@@ -45,13 +45,9 @@ def searched(task: str, seed: int, row: str, options: argparse.Namespace) -> dic
 def line(task: str, row: str, found: list[dict], whole: list[dict]) -> str:
     rewards, reference = (np.array([one["best"]["reward"]["value"] for one in cells]) for cells in (found, whole))
     arms, calls = (np.mean([one[name] for one in found]) for name in ("offered", "calls"))
-    against = "" if row == "all" else _figure(Estimate.mean(rewards - reference), "+")
+    against = "" if row == "all" else f"{Estimate.mean(rewards - reference):+.3f}"
     each = " ".join(f"{reward:.2f}" for reward in rewards)
-    return f"| {task} | {row} | {_figure(Estimate.mean(rewards))} | {each} | {against} | {arms:.0f} | {calls:.0f} |"
-
-
-def _figure(e: Estimate, sign: str = "") -> str:
-    return f"{e.value:{sign}.3f}" + (f" [{e.low:{sign}.3f}, {e.high:{sign}.3f}]" if e.n > 1 else "")
+    return f"| {task} | {row} | {Estimate.mean(rewards):.3f} | {each} | {against} | {arms:.0f} | {calls:.0f} |"
 
 
 def main() -> None:

@@ -233,9 +233,9 @@ def lines(task: str, pools: Sequence[dict[str, np.ndarray]]) -> list[str]:
     rows = []
     for name in pools[0]:
         table = np.mean([found[name] for found in pools], axis=0)
-        cells = [_figure(Estimate.mean(column)) for column in table.T]
-        ahead = _figure(Estimate.mean(np.mean([early(found, name) for found in pools], axis=0)), "+")
-        rows.append(f"| {task} | {name} | {' | '.join(cells)} | {ahead} |")
+        cells = [f"{Estimate.mean(column):.3f}" for column in table.T]
+        ahead = Estimate.mean(np.mean([early(found, name) for found in pools], axis=0))
+        rows.append(f"| {task} | {name} | {' | '.join(cells)} | {ahead:+.3f} |")
     return rows
 
 
@@ -245,12 +245,8 @@ def claim(label: str, pools: Sequence[dict[str, np.ndarray]]) -> str:
     decisive = over if over.n > 1 else each[0]
     verdict = "holds" if decisive.low > 0 else "does not hold" if decisive.high < 0 else "is not shown"
     better = sum(one.low > 0 for one in each)
-    figure = _figure(decisive, "+") + (" over the pools" if over.n > 1 else " over replays of one pool")
+    figure = f"{decisive:+.3f}" + (" over the pools" if over.n > 1 else " over replays of one pool")
     return f"{label}: better instructions at half the calls {verdict}: {figure}; in {better} of {len(each)} pools on its own."
-
-
-def _figure(e: Estimate, sign: str = "") -> str:
-    return f"{e.value:{sign}.3f}" + (f" [{e.low:{sign}.3f}, {e.high:{sign}.3f}]" if e.n > 1 else "")
 
 
 def main() -> None:

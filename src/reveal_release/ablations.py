@@ -21,16 +21,13 @@ from .release.adapter import load
 from .release.patch import Patch
 from .report.study import ablations_markdown
 from .reveal.selfgen import counterparts
-from .seeds import SeveralSeeds, averaged, plain
+from .seeds import SeveralSeeds, averaged, plain, unlearning_seconds
 from .tasks import Record
 from .testbed import forget
 
 CONFIGURED = "as configured"
 REAL = "real data, 1 iteration"
 """To be compared with one iteration on what the model wrote."""
-NEEDED = ("reveal-", "forget-", "real", "retain", "release-")
-"""The phases that unlearning takes, by the start of their names."""
-PARTS = ("figures", "forget", "retain")
 
 
 def changed(config: RunConfig, most: int) -> dict[str, RunConfig]:
@@ -112,9 +109,8 @@ def figures(results: dict[str, Any]) -> dict[str, Any]:
     """Of a run's patch, and what it took: seconds of search, data and training, not of evaluation."""
     path = results["patch"]["path"]
     norm = load(Path(results["output"]) / path).norm() if path else 0.0
-    seconds = sum(value for name, value in results["seconds"].items() if name.startswith(NEEDED))
     counts = {"iterations": len(results["iterations"]), "records": sum(one["records"] for one in results["iterations"])}
-    values = {**counts, "rank": results["patch"]["rank"], "norm": norm, "seconds": seconds}
+    values = {**counts, "rank": results["patch"]["rank"], "norm": norm, "seconds": unlearning_seconds(results["seconds"])}
     return {name: plain(value) for name, value in values.items()}
 
 
@@ -129,7 +125,7 @@ def finish(s: SeveralSeeds, seeds: Sequence[int], original: dict[str, Any], cell
         "config": s.config.to_dict(),
         "original": original,
         "cells": cells,
-        "rows": [{"variant": name, "seeds": len(group), **averaged(group, PARTS)} for name, group in groups.items()],
+        "rows": [{"variant": name, "seeds": len(group), **averaged(group)} for name, group in groups.items()],
         "environment": environment(s.lm),
         "output": str(s.folder.path),
     }

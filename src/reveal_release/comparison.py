@@ -7,7 +7,6 @@ budget for all, on its own forget prompts; what is measured at the end is seen b
 in the output folder, and more methods, sources or seeds may be added to it later. docs/compare.md says how fair it is.
 """
 
-import importlib.metadata
 import json
 import random
 from collections.abc import Sequence
@@ -34,8 +33,8 @@ from .release.rows import Row, answer_log_probs
 from .report.comparison import markdown
 from .report.plots import forgetting_against_utility
 from .reveal.selfgen import encode, reserved_by, revealed_records, shown_share, split
-from .seeds import SeveralSeeds, over_seeds
-from .tasks import Record, Task, task_identity
+from .seeds import SeveralSeeds, over_seeds, unlearning_seconds
+from .tasks import Record, Task
 from .tasks.ner import NER
 from .testbed import forget
 
@@ -174,13 +173,12 @@ class Comparison(SeveralSeeds):
         path = Path(config.output) / "patch"
         patch = load(path) if results["patch"]["path"] else Patch()
         steps = [one for one in results["iterations"] if one.get("scale")]
-        needed = ("reveal-", "forget-", "retain", "release-")
         return {
             **asdict(cell := Cell(OURS, "own", config.seed)),
             "metrics": results["after"],
             "chosen": {"scale": [one["scale"] for one in steps], "cost": steps[-1]["utility_loss"] if steps else 0.0},
             "records": sum(one["records"] for one in results["iterations"]),
-            "seconds": round(sum(value for name, value in results["seconds"].items() if name.startswith(needed)), 2),
+            "seconds": round(unlearning_seconds(results["seconds"]), 2),
             "memory_mib": results["peak_memory_mib"],
             "divergence": self.divergence(str(cell), patch),
         }
@@ -283,12 +281,8 @@ class Comparison(SeveralSeeds):
         original = self.measure("original", Patch())
         reference = {"metrics": original, "divergence": self.divergence("original", Patch())}
         results = {
-            "version": importlib.metadata.version("reveal-release"),
-            "task": self.config.task,
-            "task_identity": task_identity(self.config.task),
-            "model": self.config.model,
+            **self.provenance(),
             "seeds": list(self.seeds),
-            "config_hash": self.config.hash(),
             "utility_budget": self.config.utility_budget,
             "original": {**reference, "distance": distance(original, oracle) if oracle else None},
             "oracle": {"model": self.oracle.name, "metrics": oracle} if self.oracle else None,

@@ -22,7 +22,6 @@ from .release.front import trade_off
 from .release.patch import Patch
 from .release.release import Utility, choose_scale, direction, train_modules
 from .report.console import SilentReporter
-from .report.plots import front
 from .reveal.export import FORMATS, convert, wanted
 from .reveal.rewards import RewardCache
 from .reveal.search import search
@@ -134,11 +133,10 @@ class Workshop(Phases):
         ranked = sorted(rewards, key=lambda text: -rewards[text] * distinct[text])
         most = config.reveal.portfolio if self.found(revealed) else 0
         portfolio, others = ranked[:most], ranked[most:]
-        earlier = list(self.forgotten)
 
         def write_revealed(update: Progress) -> Any:
             with self.patched(patch):
-                forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, seed, t, update, others, earlier)
+                forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, seed, t, update, others, self.forgotten)
             return {"forget": [r.to_dict() for r in forget], "harmless": [r.to_dict() for r in harmless]}
 
         drawn = self.phase(f"forget-{t}", f"Reveal {t}: the model writes its forget data", write_revealed, config.reveal.records)
@@ -205,6 +203,8 @@ class Workshop(Phases):
         after = self.search("elicit-after", "Elicit: search the released model with a fresh seed", patch, self.known())
         if patch:
             save_for(self.lm, patch.compress(), self.folder.path / "patch")
+            from .report.plots import front  # matplotlib is slow to import
+
             front(self.iterations, self.folder.path / "front.svg")
         samples = self.phase("samples", "Sample before and after", lambda _: self.samples(patch))
         if self.config.save_merged and not (self.folder.path / "model").exists():

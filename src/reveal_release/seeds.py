@@ -1,7 +1,7 @@
 """Work that is done with several seeds on one model and task: a run folder of its own, one below it for each seed, figures over all."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,11 @@ from .release.patch import Patch
 from .report.console import SilentReporter
 from .runfolder import RunFolder
 from .tasks import Task, get_task
+
+PARTS = ("figures", "forget", "retain")
+"""What a cell of a study or an ablation has figures in."""
+UNLEARNING = ("reveal-", "forget-", "real", "retain", "release-")
+"""The phases that unlearning takes, by the start of their names."""
 
 
 class SeveralSeeds(Phases):
@@ -57,9 +62,14 @@ def plain(value: float) -> dict[str, float]:
     return Estimate(value, 1, math.nan, math.nan).to_dict()
 
 
-def averaged(cells: Sequence[dict[str, Any]], parts: Sequence[str]) -> dict[str, Any]:
-    """Of every figure in those parts of the cells, one cell a seed, what `over_seeds` makes of it."""
-    return {part: {key: over_seeds([cell[part][key] for cell in cells]) for key in cells[0][part]} for part in parts}
+def unlearning_seconds(seconds: Mapping[str, float]) -> float:
+    """Of a run's seconds by phase, those of search, data and training, not of evaluation."""
+    return sum(value for name, value in seconds.items() if name.startswith(UNLEARNING))
+
+
+def averaged(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of every figure in `PARTS` of the cells, one cell a seed, what `over_seeds` makes of it."""
+    return {part: {key: over_seeds([cell[part][key] for cell in cells]) for key in cells[0][part]} for part in PARTS}
 
 
 def over_seeds(estimates: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from .release.patch import Patch
 from .release.release import direction
 from .report.plots import study_picture
 from .report.study import markdown
-from .seeds import SeveralSeeds, averaged, plain
+from .seeds import PARTS, SeveralSeeds, averaged, plain
 
 PUBLISHED = "olora"
 """The variant that the others are compared with: O-LoRA (arXiv 2310.14152) with its authors' weight."""
@@ -47,7 +47,6 @@ VARIANTS: dict[str, dict[str, float]] = {
     "kl+gauge-free": {"kl": 8.0, "gauge-free": 10.0},
     "kl+null-space": {"kl": 8.0, "null-space": 1.0},
 }
-PARTS = ("figures", "forget", "retain")
 
 
 def study(
@@ -173,7 +172,7 @@ def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"variant": name, "keep": group[0]["keep"], "seeds": len(done)}
         row["missing"] = [f"seed {cell['seed']}: {cell['failed']}" for cell in group if cell["failed"]]
         if done:
-            row |= averaged(done, PARTS)
+            row |= averaged(done)
         pairs = [(cell, published[cell["seed"]]) for cell in done if cell["seed"] in published]
         row["difference"] = difference(pairs) if pairs and name != PUBLISHED else None
         rows.append(row)
@@ -186,4 +185,4 @@ def difference(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[s
     def less(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         return {part: {key: plain(one[part][key]["value"] - other[part][key]["value"]) for key in one[part]} for part in PARTS}
 
-    return averaged([less(one, other) for one, other in pairs], PARTS)
+    return averaged([less(one, other) for one, other in pairs])

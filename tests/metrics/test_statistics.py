@@ -93,3 +93,8 @@ def test_bootstrap_passes_over_resamples_without_a_value():
 
 def test_to_dict():
     assert Estimate(0.5, 2, 0.1, 0.9).to_dict() == {"value": 0.5, "n": 2, "low": 0.1, "high": 0.9}
+
+
+def test_an_estimate_is_written_with_its_interval_if_it_has_one():
+    assert f"{Estimate(0.5, 4, 0.25, 0.75):+.3f}" == "+0.500 [+0.250, +0.750]"
+    assert f"{Estimate.mean([0.5]):.2f}" == "0.50"

@@ -30,6 +30,11 @@ class Estimate:
     low: float
     high: float
 
+    def __format__(self, spec: str) -> str:
+        """`f"{estimate:.3f}"`: the value and, where there is more than one row, its interval, each number in that format."""
+        value = format(self.value, spec)
+        return f"{value} [{format(self.low, spec)}, {format(self.high, spec)}]" if self.n > 1 else value
+
     @classmethod
     def proportion(cls, successes: int, n: int) -> "Estimate":
         """Share of successes, with the Wilson score interval (Wilson, 1927), which is sound near 0 and 1.

@@ -68,13 +68,13 @@ def revealed_records(
             break
         wanted = min(config.records, 1.2 * missing * len(drawn) / gained.total())
         shares = {text: math.ceil(wanted * count / gained.total()) for text, count in gained.items()}
+    forget = forget[: config.records]
+    forget += still_shown(lm, task, earlier, config.records - len(forget), config.threshold, seed * 1_000_003 + 600_000, iteration)
     harmless = harmless[: config.records]
-    if others:
+    if others and forget:  # else there is nothing to train against
         drawn = draw(lm, task, others, config.samples, base=seed * 1_000_003 + 50_000)
         drawn = [replace(r, iteration=iteration) for r in drawn if not reserved(r)]
         curate(drawn, task.harmless, harmless, cap=cap, seen=seen, text=task.novelty)
-    forget = forget[: config.records]
-    forget += still_shown(lm, task, earlier, config.records - len(forget), config.threshold, seed * 1_000_003 + 600_000, iteration)
     return forget, harmless + counterparts(lm, task, forget, {r.prompt for r in harmless}, seed * 1_000_003 + 700_000)
 
 
