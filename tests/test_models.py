@@ -8,7 +8,7 @@ import torch
 
 from reveal_release import models
 from reveal_release.config import UserError
-from reveal_release.models import LanguageModel, chat_ids, load_model, resolve, user_turn_ids
+from reveal_release.models import LanguageModel, autocast, chat_ids, load_model, precision, resolve, user_turn_ids
 
 TURNS = [("user", "Name the river."), ("assistant", "The old one."), ("user", "And the bridge?")]
 
@@ -101,3 +101,12 @@ def test_user_turn_is_a_prefix_of_every_conversation(lm: LanguageModel) -> None:
 def test_a_template_that_cannot_be_cut_gives_no_user_turn(lm: LanguageModel, template: str) -> None:
     lm.tokenizer.chat_template = template
     assert user_turn_ids(lm.tokenizer) is None
+
+
+@pytest.mark.parametrize("able, wanted", [("avx512_bf16", torch.bfloat16), ("amx_bf16", torch.bfloat16), ("avx512_f", torch.float32)])
+def test_products_are_in_bfloat16_where_the_processor_multiplies_it(monkeypatch, able: str, wanted: torch.dtype) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False, able: True})
+    cpu = torch.device("cpu")
+    with autocast(cpu):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == precision(cpu) == wanted
+    assert precision(torch.device("cuda")) == torch.bfloat16, "every GPU that torch still supports"

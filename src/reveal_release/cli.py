@@ -295,6 +295,7 @@ def _testbed_build(options: Namespace) -> None:
     if processes == 1 or (Path(config.output) / "build.json").is_file():
         recipe.build(config)
     else:
+        recipe.begin(config, processes)  # refused here it is one clear line
         _distributed(config, processes)
     print(f"done: {config.output}; next: {PROGRAM} run --model {config.output} --output {config.output}-run")
 

@@ -98,6 +98,17 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     return LanguageModel(name, path, model, tokenizer)
 
 
+def precision(device: torch.device) -> torch.dtype:
+    """What training computes products in: bfloat16 where the hardware multiplies it; a CPU that does not is faster in float32."""
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {"bf16": True}
+    return torch.bfloat16 if any(able.get(name) for name in ("bf16", "amx_bf16", "avx512_bf16")) else torch.float32
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Products in `precision`, the rest as torch does it under bfloat16 autocast; nothing where that is float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision(device) == torch.bfloat16)
+
+
 def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> list[int]:
     """Token ids of a conversation in the model's chat template; with `answer`, up to where the model's turn begins.
 

@@ -282,7 +282,7 @@ def _build_parser() -> Parser:
     parser.add_argument("--family", type=families, default="llama", help="architecture")
     parser.add_argument("--data", type=str, required=True, metavar="FOLDER", help="the raw data sets, one folder each")
     parser.add_argument("--output", type=str, required=True, metavar="FOLDER", help="where the model is written")
-    parser.add_argument("--tokens", type=int, default=30_000_000, metavar="N", help="training tokens")
+    parser.add_argument("--tokens", type=int, default=33_000_000, metavar="N", help="training tokens")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seeds data order and weights")
     parser.add_argument("--without", type=str, action="append", metavar="SKILL", help="leave a skill out; may be repeated")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="training processes, one thread each")

@@ -98,7 +98,6 @@ def test_schedule_warms_up_stays_and_falls():
 @pytest.mark.parametrize("able", [True, False])
 def test_loss_is_torchs_on_the_same_logits(tokenizer, able, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, "avx512_bf16": able})
-    assert recipe.precision(torch.device("cpu")) == (torch.bfloat16 if able else torch.float32)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(architecture("llama", tokenizer), dtype=torch.float32)
     ids = torch.randint(5, 900, (2, 40))
@@ -203,6 +202,14 @@ def test_an_unfinished_folder_of_another_build_is_refused(finished, data, tmp_pa
     with pytest.raises(UserError, match="seed 0, not 3.*choose another --output"):
         build(config(data, part, seed=3))
     assert contents(part) == before
+
+
+def test_several_processes_are_refused_before_they_start(finished, data, tmp_path):
+    with pytest.raises(UserError, match="batch is 511 .* needs 512 tokens"):
+        recipe.begin(config(data, tmp_path / "out", batch=511), processes=2)
+    with pytest.raises(UserError, match="seed 0, not 3.*choose another --output"):
+        recipe.begin(config(data, finished.parent / "part", seed=3), processes=2)
+    assert recipe.begin(config(data, finished.parent / "part"), processes=2)["step"] == 2
 
 
 def test_a_model_that_is_not_a_build_is_not_written_over(data, tmp_path):

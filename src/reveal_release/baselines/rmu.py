@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ..models import autocast
 from ..release.adapter import trainable_factors
 from ..release.pem import block_of
 from ..release.rows import Row, padded
@@ -56,7 +57,7 @@ class RMU(Method):
     def hidden(self, rows: list[Row]) -> Tensor:
         """(N, d) float32 outputs of the layer at the positions that predict the answer tokens."""
         inputs, mask, answer = padded(rows, self.tokenizer.pad_token_id, self.model.device)
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+        with autocast(inputs.device):
             states = self.model.get_base_model().base_model(  # type: ignore[operator]  # torch types module attributes as Tensor
                 input_ids=inputs, attention_mask=mask, use_cache=False, output_hidden_states=True
             ).hidden_states  # fmt: skip

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ..models import autocast
+
 WINDOW = 8
 """Most batches whose rows are sorted by length together."""
 
@@ -45,7 +47,7 @@ def answer_log_probs(model: torch.nn.Module, rows: Sequence[Row], pad: int) -> t
     """
     device = next(model.parameters()).device
     inputs, mask, answer = padded(rows, pad, device)
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with autocast(device):
         logits = model(input_ids=inputs, attention_mask=mask, use_cache=False).logits
     # Shifted: the logits at a position predict the next token. Only answer positions are normalised.
     return torch.log_softmax(logits[:, :-1][answer[:, 1:]].float(), dim=-1), inputs[:, 1:][answer[:, 1:]]

@@ -27,6 +27,7 @@ import torch.distributed as dist
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast, Qwen3Config
 
 from ..config import UserError
+from ..models import autocast, precision
 from . import corpora
 from .entities import TYPES
 from .fused_loss import fused_cross_entropy
@@ -51,7 +52,7 @@ class BuildConfig:
     data: str
     output: str
     family: str = "llama"
-    tokens: int = 30_000_000
+    tokens: int = 33_000_000
     batch: int = 12_288
     vocabulary: int = 8_192
     learning_rate: float = 4e-3
@@ -115,16 +116,9 @@ def rows(sampler: Sampler, tokenizer: PreTrainedTokenizerFast, shares: dict[str,
 def loss(body: Callable[..., Any], head: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Mean next-token loss over a batch of packed rows."""
     inputs, targets = ids[:, :-1].clamp(min=0), ids[:, 1:]
-    dtype = precision(ids.device)
-    with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+    with autocast(ids.device):
         hidden = body(input_ids=inputs, use_cache=False).last_hidden_state
-    return fused_cross_entropy(hidden.flatten(0, 1), head, targets.flatten(), dtype)
-
-
-def precision(device: torch.device) -> torch.dtype:
-    """What products are computed in: bfloat16 where the hardware multiplies it. A CPU that does not emulates it, slower than float32."""
-    able = torch.cpu.get_capabilities() if device.type == "cpu" else {"bf16": True}
-    return torch.bfloat16 if any(able.get(name) for name in ("bf16", "amx_bf16", "avx512_bf16")) else torch.float32
+    return fused_cross_entropy(hidden.flatten(0, 1), head, targets.flatten(), precision(ids.device))
 
 
 def optimisers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
@@ -161,16 +155,10 @@ def build(config: BuildConfig) -> Path:
     """
     output = Path(config.output)
     checkpoint = output / "checkpoint.pt"
-    _refuse_impossible(config)
-    if (output / "build.json").is_file():  # written last, so everything else is there
-        refuse_other(config.output, json.loads((output / "build.json").read_text(encoding="utf-8")), _identity(config))
-        return output
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu") if checkpoint.is_file() else None
-    if state is not None:
-        refuse_other(config.output, state["config"], _identity(config))
-    elif (output / "model.safetensors").is_file():
-        raise UserError(f"{output} holds a model without a build.json, so not a finished build: choose another --output")
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    state = begin(config, world)
+    if (output / "build.json").is_file():  # written last, so everything else is there
+        return output
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("gloo")
     torch.manual_seed(config.seed)
@@ -219,7 +207,12 @@ def build(config: BuildConfig) -> Path:
     return output
 
 
-def _refuse_impossible(config: BuildConfig) -> None:
+def begin(config: BuildConfig, processes: int) -> dict[str, Any] | None:
+    """The checkpoint to go on from, if there is one.
+
+    Raises:
+        UserError: what cannot be built, or not into this folder.
+    """
     if config.family not in FAMILIES:
         raise UserError(f"no testbed family {config.family!r}: choose from {', '.join(FAMILIES)}")
     unknown = set(config.without) - {*SKILLS, "toxicity", *TYPES}
@@ -228,9 +221,19 @@ def _refuse_impossible(config: BuildConfig) -> None:
         raise UserError(f"--without {sorted(unknown)[0]}: no such skill; choose from {known}")
     if not all(set(stage[3]) - set(config.without) for stage in STAGES):
         raise UserError("--without leaves no skill to train: name fewer")
-    least = ROW * int(os.environ.get("WORLD_SIZE", 1))
+    least = ROW * processes
     if config.batch < least or config.tokens < config.batch:
         raise UserError(f"batch is {config.batch} and tokens {config.tokens}: a batch needs {least} tokens, and tokens one batch, at least")
+    output = Path(config.output)
+    if (output / "build.json").is_file():
+        refuse_other(config.output, json.loads((output / "build.json").read_text(encoding="utf-8")), _identity(config))
+    elif (output / "checkpoint.pt").is_file():
+        state: dict[str, Any] = torch.load(output / "checkpoint.pt", weights_only=True, map_location="cpu")
+        refuse_other(config.output, state["config"], _identity(config))
+        return state
+    elif (output / "model.safetensors").is_file():
+        raise UserError(f"{output} holds a model without a build.json, so not a finished build: choose another --output")
+    return None
 
 
 def refuse_other(output: str, found: dict[str, object], wanted: dict[str, object]) -> None:

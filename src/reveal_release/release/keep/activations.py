@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from ...models import autocast
 from ..rows import padded
 from .base import Keeper, Training
 
@@ -83,7 +84,7 @@ def covariances(training: Training) -> dict[str, Tensor]:
         for start in range(0, len(ordered), STREAM):
             inputs, attention, _ = padded(ordered[start : start + STREAM], training.pad, device)
             mask = attention.bool()
-            with torch.autocast(device.type, dtype=torch.bfloat16):
+            with autocast(device):
                 training.model(input_ids=inputs, attention_mask=attention, use_cache=False)
     finally:
         for handle in handles:
