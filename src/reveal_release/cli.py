@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
+from .arguments import PROGRAM
 from .config import RunConfig, UserError
-from .parsers import PROGRAM, build_parser, dashed, run_config
+from .parsers import build_parser, dashed, run_config
 
 if TYPE_CHECKING:
     from .suites.evaluate import SuiteEvaluation
