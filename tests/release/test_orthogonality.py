@@ -12,7 +12,6 @@ from reveal_release.config import UserError
 from reveal_release.release.orthogonality import (
     NullSpace,
     gauge_free,
-    null_space_init,
     olora,
     olora_normalised,
     overlap,
@@ -91,7 +90,7 @@ def test_normalised_penalties_lie_between_orthogonal_and_equal(name):
     same = {n: Live(m.A.clone(), m.B.clone()) for n, m in f.items()}
     assert value_of(name, same, f) == pytest.approx(1.0, abs=1e-5)
     away = {
-        n: Live(null_space_init(m.A, torch.randn(2, 10)), torch.randn(m.B.shape[0], 2)) for n, m in f.items()
+        n: Live(off(m.A, torch.randn(2, 10)), torch.randn(m.B.shape[0], 2)) for n, m in f.items()
     }
     assert value_of(name, away, f) == pytest.approx(0.0, abs=1e-6)
 
@@ -162,18 +161,25 @@ def test_bfloat16_parameters_get_a_float32_penalty():
         assert PENALTIES[name](r, frozen(1)).dtype == torch.float32
 
 
-def test_null_space_init_is_the_projection_off_the_rows():
+def off(A_f: Tensor, A_r: Tensor) -> Tensor:
+    """A_r as the constraint leaves it."""
+    factors = {"m": Live(A_r.detach().clone(), torch.zeros(1, len(A_r)))}
+    NullSpace({"m": A_f}).project_(factors)
+    return factors["m"].A
+
+
+def test_null_space_is_the_projection_off_the_rows():
     A_f, A_r = frozen(1)["q"].A, live(0)["q"].A
-    got = null_space_init(A_f, A_r)
+    got = off(A_f, A_r)
     projector = torch.eye(10, dtype=torch.float64) - torch.linalg.pinv(A_f.double()) @ A_f.double()
     torch.testing.assert_close(got, (A_r.detach().double() @ projector).float(), rtol=1e-5, atol=1e-6)
     assert float((A_f @ got.T).abs().max()) < 1e-5
     # A padded or repeated row must not cost the second PEM a direction.
     padded = torch.cat([A_f, torch.zeros(2, 10), A_f[:1] * 2])
-    torch.testing.assert_close(null_space_init(padded, A_r), got, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(off(padded, A_r), got, rtol=1e-5, atol=1e-6)
     assert row_basis(padded).shape == (10, 4)
     with pytest.raises(UserError, match="no null space"):
-        null_space_init(torch.eye(10), A_r)
+        off(torch.eye(10), A_r)
 
 
 def test_null_space_holds_through_training_with_momentum():
@@ -242,7 +248,7 @@ def test_overlap_at_the_ends():
     f = frozen(1)
     assert overlap(f, f)["subspace_cosine"] == pytest.approx(1.0, abs=1e-6)
     assert overlap(f, f.negate())["delta_cosine"] == pytest.approx(-1.0, abs=1e-9)
-    away = Patch({n: LowRank(null_space_init(m.A, torch.randn(2, 10)), m.B[:, :2]) for n, m in f.items()})
+    away = Patch({n: LowRank(off(m.A, torch.randn(2, 10)), m.B[:, :2]) for n, m in f.items()})
     assert all(abs(v) < 1e-6 for v in overlap(f, away).values())
     # Padding a patch with zeros must not change what is measured between subspaces.
     assert overlap(f.pad(8), f)["subspace_cosine"] == pytest.approx(1.0, abs=1e-6)

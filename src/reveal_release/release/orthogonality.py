@@ -122,21 +122,6 @@ def row_basis(A: Tensor, tolerance: float = 1e-6) -> Tensor:
     return q @ u[:, s > tolerance * largest]
 
 
-def null_space_init(A_f: Tensor, A_r: Tensor) -> Tensor:
-    """Hard orthogonality: A_r (r, in) with its part in the row space of A_f taken out, so that A_f A_rᵀ = 0.
-
-    Then ΔW_r reads nothing that ΔW_f reads, whatever B_r becomes. It holds for as long as A_r is not trained,
-    or is projected again after every optimiser step: see `NullSpace`.
-
-    Returns:
-        A_r (I - Q Qᵀ), Q an orthonormal basis of A_f's rows; in A_r's dtype and on its device.
-
-    Raises:
-        UserError: if A_f's rows span the whole input space, so that nothing is left.
-    """
-    return _project(A_r, row_basis(A_f))
-
-
 def _project(A: Tensor, basis: Tensor) -> Tensor:
     if basis.shape[1] >= basis.shape[0]:
         raise UserError(
@@ -152,6 +137,8 @@ def _project(A: Tensor, basis: Tensor) -> Tensor:
 
 class NullSpace:
     """Hard constraint during training: keeps every A off given directions of its module's inputs.
+
+    Off the rows of A_f, A_f A_rᵀ = 0: ΔW_r reads nothing that ΔW_f reads, whatever B_r becomes.
 
         null_space = NullSpace({name: m.A for name, m in forget_patch.items()})
         null_space.project_(factors)                                 # before training
