@@ -241,3 +241,17 @@ def test_embeddings_of_tokens_continue_as_the_tokens_do(name: str, lm: LanguageM
     assert found == [generate(model, [e], sampling, [s])[0] for e, s in zip(embedded, seeds, strict=True)]
     scaled = generate(model, [3 * row for row in embedded], sampling, seeds, batch_size=3)
     assert scaled != found, "and it is the embeddings that are read"
+
+
+@pytest.mark.parametrize("family", ["lm", "gpt2"])
+def test_a_prompt_too_long_for_the_context_loses_its_beginning(family: str, request: pytest.FixtureRequest) -> None:
+    """GPT-2, whose positions are a table, fails beyond its end."""
+    model: LanguageModel = request.getfixturevalue(family)
+    sampling, ids = Sampling(max_new_tokens=12), [5 + i % 300 for i in range(600)]
+    room = 512 - 12
+    whole, cut, short = generate(model, [ids, ids[-room:], ids[:30]], sampling, [3, 3, 4])
+    assert whole == cut and generate(model, [ids[:30]], sampling, [4]) == [short]
+    assert generate(model, [ids[1:]], sampling, [3]) == [whole], "what does not fit has no effect"
+    (long,) = generate(model, [ids], Sampling(max_new_tokens=600, temperature=0), [0])
+    (half,) = generate(model, [ids[-256:]], Sampling(max_new_tokens=256, temperature=0), [0])
+    assert long == half

@@ -5,6 +5,7 @@ of p. So a completion depends on its prompt, its seed and the settings alone, no
 with the same seed share their random numbers (common random numbers: their difference is less noisy than the two).
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -91,6 +92,9 @@ def generate(
 ) -> list[Completion]:
     """One completion a prompt, without special tokens.
 
+    A prompt that leaves no room for an answer of full length in the model's context loses its beginning, and an answer takes half of
+    the context at most: beyond it a model with learnt positions fails, and others write what they were never trained to.
+
     Args:
         prompts: conversations whose next turn is the model's, or token ids to continue; or all of them input embeddings (length, d),
             as the model's own `get_input_embeddings()` gives them.
@@ -102,6 +106,9 @@ def generate(
     given = [p if isinstance(p, Tensor) else torch.tensor(_ids(lm, p), dtype=torch.long) for p in prompts]
     if starts:
         given = [torch.cat([row, torch.tensor(start, dtype=torch.long)]) for row, start in zip(given, starts, strict=True)]
+    context = getattr(lm.model.config, "max_position_embeddings", None) or sys.maxsize
+    longest = min(sampling.max_new_tokens, max(1, context // 2))
+    given = [row[-(context - longest) :] for row in given]
     order = sorted(range(len(given)), key=lambda i: len(given[i]))
     texts = [Completion()] * len(given)
     ends = torch.tensor(lm.model.generation_config.eos_token_id, device=lm.device).reshape(-1)  # one, or several
@@ -118,7 +125,7 @@ def generate(
         output: Tensor = lm.model.generate(  # type: ignore[operator]  # torch types module attributes as Tensor
             **{name: inputs.to(lm.device)},
             attention_mask=mask.to(lm.device),
-            max_new_tokens=sampling.max_new_tokens,
+            max_new_tokens=longest,
             do_sample=False,
             temperature=None,
             top_k=None,
