@@ -106,7 +106,7 @@ def generate(
     given = [p if isinstance(p, Tensor) else torch.tensor(_ids(lm, p), dtype=torch.long) for p in prompts]
     if starts:
         given = [torch.cat([row, torch.tensor(start, dtype=torch.long)]) for row, start in zip(given, starts, strict=True)]
-    context = getattr(lm.model.config, "max_position_embeddings", None) or sys.maxsize
+    context = lm.context or sys.maxsize
     longest = min(sampling.max_new_tokens, max(1, context // 2))
     given = [row[-(context - longest) :] for row in given]
     order = sorted(range(len(given)), key=lambda i: len(given[i]))

@@ -37,6 +37,11 @@ class LanguageModel:
         return self.model.device
 
     @property
+    def context(self) -> int | None:
+        """Most tokens that the model reads at once; None where its configuration names no limit."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @property
     def batch_size(self) -> int:
         """Rows generated at once: many for a small model, whose step is mostly overhead, fewer where the cache is large."""
         return 256 if self.model.num_parameters() < 200e6 else 32

@@ -60,8 +60,7 @@ def shots(lm: LanguageModel, task: Task, examples: Sequence[Record], count: int,
     Fewer than `SHOWN` are in a context where there are no more, or where no more fit the model's context length.
     """
     rng = random.Random(seed)
-    length = getattr(lm.model.config, "max_position_embeddings", None)
-    room = length - task.sampling.max_new_tokens if length else None
+    room = lm.context - task.sampling.max_new_tokens if lm.context else None
     found = []
     for _ in range(count if len(examples) > 1 else 0):
         target, *others = rng.sample(list(examples), min(SHOWN + 1, len(examples)))

@@ -90,7 +90,7 @@ def text_log_probs(lm: LanguageModel, texts: Sequence[str], longest: int = 512, 
     context length where that is less.
     """
     bos = lm.tokenizer.bos_token_id
-    limit = min(longest, getattr(lm.model.config, "max_position_embeddings", None) or longest)
+    limit = min(longest, lm.context or longest)
     rows = []
     for text in texts:
         ids = list(lm.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

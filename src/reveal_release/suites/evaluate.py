@@ -101,12 +101,11 @@ class SuiteEvaluation:
 
     def _complete(self, lm: LanguageModel, prompts: Sequence[list[int]], ids: Sequence[str], progress: Progress | None) -> list[str]:
         """A completion of each of the prompts, with seeds that are all different."""
-        context = getattr(lm.model.config, "max_position_embeddings", None)
         longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
         need = len(prompts[longest]) + self.max_new_tokens
-        if context and need > context:
+        if lm.context and need > lm.context:
             raise UserError(
-                f"{ids[longest]} needs {need} tokens ({self.max_new_tokens} of them new) and {lm.name} has a context of {context}: "
+                f"{ids[longest]} needs {need} tokens ({self.max_new_tokens} of them new) and {lm.name} has a context of {lm.context}: "
                 f"lower max_new_tokens, or take a model with a longer context"
             )
         seeds = [self.seed * 1_000_003 + i for i in range(len(prompts))]
