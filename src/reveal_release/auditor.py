@@ -111,7 +111,7 @@ def verdict(attacks: dict[str, Sides | None], drawn_out: list[str], line: float)
         hows = {name: one.get("how", said[name]) for name, one in made.items()}
         ways = [
             f"by {hows[name]} in {percent(after[name]['value'])} of the answers ({percent(before[name]['value'])} before)"
-            for name in sorted(drawn_out, key=lambda name: -after[name]["value"])
+            for name in sorted(drawn_out, key=lambda name: (name == "truncate", -after[name]["value"]))  # a cut patch is not the release
         ]
         text = f"Still drawn out: {'; '.join(ways)}. Up to {percent(line)} would count as gone."
     else:

@@ -119,7 +119,7 @@ class EvaluateConfig:
     functions: int = 100
     sampled_functions: int = 50
     code_samples: int = 8
-    problems: int = 150
+    problems: int = 600
     scorer: str = "evaluation"
     tofu: str = ""
     retain_model: str = ""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reveal_release.config import UserError
-from reveal_release.reveal.bandit import BanditConfig, NeuralBandit, RewardNet, gradient_kernel, mlp_kernel
+from reveal_release.reveal.bandit import BanditConfig, NeuralBandit, RewardNet, fit_gradient_, gradient_kernel, mlp_kernel
 
 
 def features(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -195,6 +195,20 @@ def test_standardisation_makes_scale_offset_and_constant_features_irrelevant():
     # the divisor sqrt(d / hidden) counts the constant features too, hence the sqrt(2)
     torch.testing.assert_close(plain._x, other._x[:, :6] * math.sqrt(2), rtol=1e-4, atol=1e-4)
     assert (other._x[:, 6:] == 0).all()
+
+
+@given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 16), st.integers(0, 99), st.sampled_from([0.0, 1e-3, 2.0]))
+def test_the_gradient_by_hand_is_autograds(n, d, hidden, seed, decay):
+    generator = torch.Generator().manual_seed(seed)
+    net = small_net(d, hidden, seed).double()
+    start = {name: p.detach() + torch.randn(p.shape, generator=generator) for name, p in net.named_parameters()}
+    x, y = torch.randn(n, d, generator=generator).double(), torch.randn(n, generator=generator).double()
+    weights = torch.rand(n, generator=generator).double()
+    loss = weights @ (net(x) - y).square() + decay * sum((p - start[name]).square().sum() for name, p in net.named_parameters())
+    wanted = torch.autograd.grad(loss, list(net.parameters()))
+    assert fit_gradient_(net, x, y, weights, start, decay) == pytest.approx(loss.item())
+    for p, gradient in zip(net.parameters(), wanted, strict=True):
+        torch.testing.assert_close(p.grad, gradient)
 
 
 def test_training_in_the_span_is_training_of_the_full_matrix():
