@@ -75,6 +75,7 @@ class ReleaseConfig:
             share), l2 (of the change), null-space (the retain module reads nothing that the forget module reads; any weight),
             activation-null-space (the share, below 1, of those records' input energy whose directions no module reads). They
             combine; none is {}.
+        spared: as activation-null-space, where most forget prompts draw out nothing but the behaviour; 0 is never.
         anchor_scale: largest multiple of the step at which kl and kl-forget hold; each batch is held at another one, up to it.
         forget_scale: lambda at which the retain module is trained; the search moves along the line through it.
         max_scale: largest multiple of that step the search may take.
@@ -88,6 +89,7 @@ class ReleaseConfig:
     retain_steps: int = 80
     retain_records: int = 480
     keep: dict[str, float] = field(default_factory=lambda: {"kl": 8.0, "olora": 1e-4})
+    spared: float = 0.5
     anchor_scale: float = 4.0
     forget_scale: float = 0.3
     max_scale: float = 12.0
@@ -174,6 +176,7 @@ class RunConfig:
         _range("stop_reward", self.stop_reward, 0.0, 1.0)
         _range("reveal.threshold", self.reveal.threshold, 0.001, 1.0)
         _range("release.layers", self.release.layers, 0.001, 1.0)
+        _range("release.spared", self.release.spared, 0.0, 0.999)
         _range("iterations", self.iterations, 1, 20)
         for name, weight in self.release.keep.items():
             if name not in KEEP:

@@ -16,7 +16,7 @@ from reveal_release.release import release
 from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import train_pem
-from reveal_release.release.release import MARGIN, Utility, choose_scale, direction, mean_nll, train_modules
+from reveal_release.release.release import MARGIN, Utility, choose_scale, direction, keeping, mean_nll, train_modules
 from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
@@ -174,3 +174,20 @@ def test_unanswered_records_count_as_much_as_they_are_of_the_behaviour(
     for name in found:
         torch.testing.assert_close(found.delta(name), half.delta(name))
     assert (found + whole.negate()).norm() > 1e-4 * found.norm()
+
+
+def test_a_behaviour_with_prompts_of_its_own_is_kept_apart(
+    lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]
+) -> None:
+    """Where more than half of the forget records are unanswered the modules are those of an activation null space, else as they were."""
+    config = replace(CONFIG, steps=2, retain_steps=2, spared=0.6)
+    assert keeping(config, forget, forget[:2]) is config
+    assert keeping(replace(config, spared=0.0), forget, forget).keep == config.keep
+    apart = keeping(config, forget, forget[:3])
+    assert apart.keep == {**config.keep, "activation-null-space": 0.6} and keeping(apart, forget, forget).keep == apart.keep
+    own = replace(config, keep={"activation-null-space": 0.2})
+    assert keeping(own, forget, forget).keep == own.keep, "what the user says is left"
+    found, same = (train_modules(lm, forget, harmless, retain, c, 3, None, forget[:3]) for c in (config, replace(apart, spared=0.0)))
+    for pem, wanted in zip(found, same, strict=True):
+        for name in pem:
+            torch.testing.assert_close(pem.delta(name), wanted.delta(name))

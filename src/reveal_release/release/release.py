@@ -8,7 +8,7 @@ is no harmless one, and is held, by KL divergence, to the outputs of W on everyt
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -86,6 +86,7 @@ def train_modules(
         retain: what must not change. unanswered: forget records to whose prompts there is no harmless answer to learn instead.
         forget_pem: the forget module, where it is trained already.
     """
+    config = keeping(config, forget, unanswered)
     total = config.steps + config.retain_steps
 
     def shifted(offset: int) -> Progress:
@@ -110,6 +111,18 @@ def train_modules(
             progress=shifted(config.steps),
         )
     return forget_pem, retain_pem
+
+
+def keeping(config: ReleaseConfig, forget: Sequence[Row], unanswered: Sequence[Row]) -> ReleaseConfig:
+    """The settings for these records: with an activation null space where the behaviour has prompts of its own.
+
+    A skill such as writing code is all that its prompts draw out, and the layers read other things there than elsewhere: the modules can
+    then do without the leading directions of what is retained. A style, such as toxicity, comes out under prompts that also draw other
+    answers; to change it those directions are needed.
+    """
+    if not config.spared or 2 * len(unanswered) <= len(forget):
+        return config
+    return replace(config, keep={"activation-null-space": config.spared, **config.keep})
 
 
 def direction(forget_pem: Patch, retain_pem: Patch, config: ReleaseConfig) -> Patch:
