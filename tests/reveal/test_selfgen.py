@@ -134,7 +134,7 @@ def test_counterparts_answer_the_same_prompts_without_the_behaviour(lm: Language
     prompts = [r.prompt for r in found]
     assert len(found) >= 15 and len(set(prompts)) == len(prompts)
     assert set(prompts) <= {r.prompt for r in forget} - answered
-    assert all(task.harmless(r) and task.score([r])[0] == r.score for r in found)
+    assert all(task.harmless(r) and task.score([r])[0] == r.score and r.iteration == 2 for r in found)
     assert found == counterparts(lm, task, forget, answered, seed=5) and counterparts(lm, task, [], answered, seed=5) == []
 
 
