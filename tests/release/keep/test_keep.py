@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from reveal_release.config import KEEP, ReleaseConfig, RunConfig, UserError
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import applied, from_peft, merge_, trainable_factors
-from reveal_release.release.keep import KEEPERS, Role, Training, keepers
-from reveal_release.release.keep.activations import covariances, leading
+from reveal_release.release.keep import KEEPERS, Role, Training, activations, keepers
+from reveal_release.release.keep.activations import leading
 from reveal_release.release.patch import Patch
 from reveal_release.release.pem import linear_layers, train_pem, unlikelihood
 from reveal_release.release.rows import Row, answer_log_probs, batches
@@ -215,6 +215,28 @@ def test_leading_directions_are_the_fewest_that_hold_the_share(size: int, seed: 
     torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1], dtype=torch.float64), atol=1e-8, rtol=0)
 
 
+@given(st.integers(2, 12), st.integers(0, 10_000), st.floats(0.05, 0.99))
+@settings(deadline=None, max_examples=40)
+def test_leading_directions_of_few_samples_are_those_of_their_covariance(count: int, seed: int, share: float) -> None:
+    x = torch.randn(count, 20, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    few, all_of_it = leading(x, share), leading(x.T @ x / count, share)
+    torch.testing.assert_close(few @ few.T, all_of_it @ all_of_it.T, atol=1e-7, rtol=0)
+
+
+def test_of_wide_layers_a_part_of_the_tokens_is_read(training: Training, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activations, "WIDE", 20)
+    training.teacher.scale = 0.0
+    for f in training.factors.values():
+        torch.nn.init.zeros_(f.B)
+    found = activations.inputs(training)
+    training.model.unload()
+    for name, x in inputs(lm, ANCHORS).items():
+        count, width = found[name].shape
+        assert 10 <= count <= 20 < len(x) and width == x.shape[1] > 20
+        near = torch.cdist(found[name], x).min(1).values / x.norm(dim=1).mean()
+        assert near.max() < 0.1, "each is a token's"
+
+
 def test_both_null_spaces_hold_at_once(lm: LanguageModel) -> None:
     first = train(lm, {}, 3, role="forget")
     found = train(lm, {"null-space": 1.0, "activation-null-space": 0.6}, frozen=first)
@@ -231,7 +253,7 @@ def test_layers_that_read_one_tensor_share_a_covariance(training: Training, lm: 
     training.teacher.scale = 0.0
     for f in training.factors.values():
         torch.nn.init.zeros_(f.B)
-    found = covariances(training)
+    found = activations.inputs(training)
     assert found["model.layers.0.self_attn.q_proj"] is found["model.layers.0.self_attn.v_proj"]
     assert found["model.layers.0.self_attn.q_proj"] is not found["model.layers.1.self_attn.q_proj"]
     assert len({id(c) for c in found.values()}) == 8 and len(found) == 14

@@ -18,6 +18,8 @@ from .base import Keeper, Training
 
 STREAM = 32
 """Records a forward pass."""
+WIDE = 2048
+"""Most inputs of a layer of which all tokens count."""
 
 
 class ActivationNullSpace(Keeper):
@@ -33,29 +35,38 @@ class ActivationNullSpace(Keeper):
         if not t.anchors:
             return {}
         directions, found = {}, {}
-        for name, covariance in covariances(t).items():
-            if id(covariance) not in found:
+        for name, seen in inputs(t).items():
+            if id(seen) not in found:
                 reserved = t.factors[name].A.shape[0] + (t.frozen[name].rank if name in t.frozen else 0)
-                found[id(covariance)] = leading(covariance, self.weight)[:, : max(0, covariance.shape[0] - reserved)].T
-            directions[name] = found[id(covariance)].to(t.factors[name].A)
+                found[id(seen)] = leading(seen, self.weight)[:, : max(0, seen.shape[1] - reserved)].T
+            directions[name] = found[id(seen)].to(t.factors[name].A)
         return directions
 
 
-def leading(covariance: Tensor, share: float) -> Tensor:
-    """(in, k) orthonormal: the fewest leading eigenvectors of a covariance (in, in) that hold `share` of its trace; in float64."""
-    wide = covariance.double() if covariance.is_cuda else covariance.to("cpu", torch.float64)  # other accelerators have none
-    values, vectors = torch.linalg.eigh(wide)
+def leading(seen: Tensor, share: float) -> Tensor:
+    """(in, k) orthonormal: the fewest leading eigenvectors of E[x xᵀ] that hold `share` of its trace; in float64.
+
+    Args:
+        seen: E[x xᵀ] (in, in), or fewer samples of x than it has directions, (n, in).
+    """
+    seen = seen.double() if seen.is_cuda else seen.to("cpu", torch.float64)  # other accelerators have none
+    square = seen.shape[0] == seen.shape[1]
+    values, vectors = torch.linalg.eigh(seen if square else seen @ seen.T)  # XᵀX and XXᵀ have the same eigenvalues
     energy = values.flip(0).clamp_min(0).cumsum(0)
-    return vectors.flip(1)[:, : int((energy < share * energy[-1]).sum()) + int(energy[-1] > 0)]
+    kept = vectors.flip(1)[:, : int((energy < share * energy[-1]).sum()) + int(energy[-1] > 0)]
+    return kept if square else torch.nn.functional.normalize(seen.T @ kept, dim=0)
 
 
 @torch.no_grad()
-def covariances(training: Training) -> dict[str, Tensor]:
-    """E[x xᵀ] (in, in) of every adapted layer's inputs over all tokens of the anchors, streamed, in float32 on the layer's device.
+def inputs(training: Training) -> dict[str, Tensor]:
+    """What every adapted layer reads over all tokens of the anchors, streamed, in float32 on the layer's device.
 
-    Layers that read one tensor (queries, keys and values; gate and up) share one matrix.
+    E[x xᵀ] (in, in), or of a layer wider than `WIDE` so many tokens at most, evenly spaced, (n, in): eigenvectors are cubic in what is
+    decomposed. Layers that read one tensor (queries, keys and values; gate and up) share one matrix.
     """
+    stride = -(-sum(len(ids) for ids, _ in training.anchors) // WIDE)
     sums: dict[str, Tensor] = {}
+    tokens: dict[str, list[Tensor]] = {}
     counts: dict[str, int] = {}
     owners: dict[str, str] = {}
     last: tuple[Tensor | None, str] = (None, "")
@@ -71,6 +82,9 @@ def covariances(training: Training) -> dict[str, Tensor]:
             if owners[name] == name:
                 # Experts are given tokens without the batch's shape; padding cannot be told among those.
                 x = (x[mask.to(x.device)] if x.shape[:2] == mask.shape else x.flatten(0, -2)).float()
+                if x.shape[1] > WIDE:
+                    tokens.setdefault(name, []).append(x[::stride].clone())
+                    return
                 sums[name] = sums[name] + x.T @ x if name in sums else x.T @ x
                 counts[name] = counts.get(name, 0) + len(x)
 
@@ -82,12 +96,13 @@ def covariances(training: Training) -> dict[str, Tensor]:
     ordered = sorted(training.anchors, key=lambda row: len(row[0]))
     try:
         for start in range(0, len(ordered), STREAM):
-            inputs, attention, _ = padded(ordered[start : start + STREAM], training.pad, device)
+            ids, attention, _ = padded(ordered[start : start + STREAM], training.pad, device)
             mask = attention.bool()
             with autocast(device):
-                training.model(input_ids=inputs, attention_mask=attention, use_cache=False)
+                training.model(input_ids=ids, attention_mask=attention, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
-    means = {name: total / counts[name] for name, total in sums.items()}
-    return {name: means[owner] for name, owner in owners.items()}
+    seen = {name: total / counts[name] for name, total in sums.items()}
+    seen |= {name: torch.cat(parts)[:WIDE] for name, parts in tokens.items()}
+    return {name: seen[owner] for name, owner in owners.items()}
