@@ -15,7 +15,7 @@ from typing import Any, Literal
 SOURCES = ("seeds", "rewrite", "user_turn", "induction", "soft_prompt", "endpoint")
 """The proposal sources that there are; reveal/proposals.py says what each does."""
 
-KEEP = ("kl", "kl-forget", "l2", "olora", "olora-normalised", "gauge-free", "null-space", "activation-null-space")
+KEEP = ("kl", "kl-forget", "l2", "olora", "olora-normalised", "gauge-free", "null-space", "activation-null-space", "skill-null-space")
 """The ways to keep what must stay that there are; release/keep/ has one file each."""
 
 
@@ -73,9 +73,8 @@ class ReleaseConfig:
         keep: ways to keep what must stay, each with its weight: kl (divergence from the starting model on those records), kl-forget
             (the same while the forget module is trained), olora, olora-normalised, gauge-free (penalties on what the two modules
             share), l2 (of the change), null-space (the retain module reads nothing that the forget module reads; any weight),
-            activation-null-space (the share, below 1, of those records' input energy whose directions no module reads). They
-            combine; none is {}.
-        spared: as activation-null-space, where most forget prompts draw out nothing but the behaviour; 0 is never.
+            activation-null-space (the share, below 1, of those records' input energy whose directions no module reads),
+            skill-null-space (the same, where most forget records have prompts that drew out nothing else). They combine; none is {}.
         anchor_scale: largest multiple of the step at which kl and kl-forget hold; each batch is held at another one, up to it.
         forget_scale: lambda at which the retain module is trained; the search moves along the line through it.
         max_scale: largest multiple of that step the search may take.
@@ -88,8 +87,7 @@ class ReleaseConfig:
     learning_rate: float = 7e-4
     retain_steps: int = 80
     retain_records: int = 480
-    keep: dict[str, float] = field(default_factory=lambda: {"kl": 8.0, "olora": 1e-4})
-    spared: float = 0.5
+    keep: dict[str, float] = field(default_factory=lambda: {"kl": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
     anchor_scale: float = 4.0
     forget_scale: float = 0.3
     max_scale: float = 12.0
@@ -176,14 +174,13 @@ class RunConfig:
         _range("stop_reward", self.stop_reward, 0.0, 1.0)
         _range("reveal.threshold", self.reveal.threshold, 0.001, 1.0)
         _range("release.layers", self.release.layers, 0.001, 1.0)
-        _range("release.spared", self.release.spared, 0.0, 0.999)
         _range("iterations", self.iterations, 1, 20)
         for name, weight in self.release.keep.items():
             if name not in KEEP:
                 near = difflib.get_close_matches(name, KEEP, n=1, cutoff=0.4)
                 hint = f"did you mean {near[0]}? " if near else ""
                 raise UserError(f"release.keep has {name!r}: {hint}choose from {', '.join(KEEP)}")
-            _range(f"release.keep of {name}", weight, 0.0, 0.999 if name == "activation-null-space" else 1e9)
+            _range(f"release.keep of {name}", weight, 0.0, 0.999 if name in ("activation-null-space", "skill-null-space") else 1e9)
         if min(self.release.forget_scale, self.release.max_scale, self.release.anchor_scale, self.release.learning_rate) <= 0:
             raise UserError("release.forget_scale, max_scale, anchor_scale and learning_rate must be above 0")
         for part in (self.reveal, self.release, self.evaluate):

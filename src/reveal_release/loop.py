@@ -20,7 +20,7 @@ from .phases import Phases, environment, provenance
 from .release.adapter import applied, fingerprint, load, merge_, save_for
 from .release.front import trade_off
 from .release.patch import Patch
-from .release.release import Utility, choose_scale, direction, train_modules
+from .release.release import Utility, choose_scale, direction, keeping, train_modules
 from .report.console import SilentReporter
 from .reveal.export import FORMATS, convert, wanted
 from .reveal.rewards import RewardCache
@@ -176,6 +176,7 @@ class Workshop(Phases):
             )
         asked = list(dict.fromkeys(record.prompt for record in data.forget))[:SHOWN]
         config, path = self.config.release, self.folder.state / f"step-{t}"
+        keep = keeping(config, forget, unanswered).keep
         budget = self.config.utility_budget
         share = budget * t / self.config.iterations
 
@@ -191,7 +192,7 @@ class Workshop(Phases):
                 chosen = choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown)
                 points = trade_off(self.lm, step, [(0.0, utility.loss()), *chosen.tried], budget, lambda: shown(SHOWN // 3))
             save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)
-            return {"scale": chosen.scale, "utility_loss": chosen.cost, "front": [asdict(point) for point in points]}
+            return {"scale": chosen.scale, "utility_loss": chosen.cost, "keep": keep, "front": [asdict(point) for point in points]}
 
         outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
         self.iterations[-1].update(outcome)

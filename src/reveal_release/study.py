@@ -29,7 +29,7 @@ from .seeds import PARTS, SeveralSeeds, averaged, plain
 PUBLISHED = "olora"
 """The variant that the others are compared with: O-LoRA (arXiv 2310.14152) with its authors' weight."""
 CONFIGURED = "default"
-"""The variant that has what `release.keep` and `release.spared` say."""
+"""The variant that has what `release.keep` says."""
 # One weight each, the same for all tasks, set before the study. olora: 0.5 is in its authors' scripts. olora-normalised: as much overlap
 # of rows is left on the testbed as by that. gauge-free: so that nearly none of what it penalises is left there. kl and kl-forget: the
 # default's. l2: takes some of a module's norm there, not most. null-space: any is the same. activation-null-space: most of what the
@@ -103,10 +103,8 @@ class Study(SeveralSeeds):
 
     def cell(self, name: str, seed: int, bench: Bench, target: float, lacking: str) -> dict[str, Any]:
         """Trains and measures one, where there are data for it and it forgets enough."""
-        spared = self.config.release.spared if name == CONFIGURED else 0.0
-        release = replace(self.config.release, keep=self.variants[name], spared=spared)
-        release = keeping(release, bench.forget, bench.unanswered)
-        cell: dict[str, Any] = {"variant": name, "keep": release.keep, "seed": seed, "failed": lacking}
+        release = keeping(replace(self.config.release, keep=self.variants[name]), bench.forget, bench.unanswered)
+        cell: dict[str, Any] = {"variant": name, "keep": self.variants[name], "seed": seed, "failed": lacking}
         if lacking:
             return cell
         own = [f"{way}-{weight:g}" for way, weight in sorted(release.keep.items()) if weight and "forget" in KEEPERS[way].roles]

@@ -16,13 +16,16 @@ from reveal_release.release import release
 from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import train_pem
-from reveal_release.release.release import MARGIN, Utility, choose_scale, direction, keeping, mean_nll, train_modules
+from reveal_release.release.release import MARGIN, Utility, choose_scale, direction, mean_nll, train_modules
 from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 from reveal_release.testbed.heldout import wikitext
 
-CONFIG = ReleaseConfig(anchor_scale=2.0, rank=4, layers=1.0, batch=4, steps=20, retain_steps=20, learning_rate=5e-3, forget_scale=1.0)
+CONFIG = ReleaseConfig(
+    anchor_scale=2.0, rank=4, layers=1.0, batch=4, steps=20, retain_steps=20, learning_rate=5e-3, forget_scale=1.0,
+    keep={"kl": 8.0, "olora": 1e-4},
+)  # fmt: skip
 FORGET = ("They read a letter.", "No music here, she said.", "The people of the town.", "Old news about the bridge.")
 HARMLESS = ("It was there.", "What she said is new.", "The north of the river.", "They explain the weather.")
 RETAIN = ("It runs north.", "The market is new.", "Nothing in the report.", "When the train began.", "A river near it.", "In other words.")
@@ -176,18 +179,12 @@ def test_unanswered_records_count_as_much_as_they_are_of_the_behaviour(
     assert (found + whole.negate()).norm() > 1e-4 * found.norm()
 
 
-def test_a_behaviour_with_prompts_of_its_own_is_kept_apart(
-    lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]
-) -> None:
-    """Where more than half of the forget records are unanswered the modules are those of an activation null space, else as they were."""
-    config = replace(CONFIG, steps=2, retain_steps=2, spared=0.6)
-    assert keeping(config, forget, forget[:2]) is config
-    assert keeping(replace(config, spared=0.0), forget, forget).keep == config.keep
-    apart = keeping(config, forget, forget[:3])
-    assert apart.keep == {**config.keep, "activation-null-space": 0.6} and keeping(apart, forget, forget).keep == apart.keep
-    own = replace(config, keep={"activation-null-space": 0.2})
-    assert keeping(own, forget, forget).keep == own.keep, "what the user says is left"
-    found, same = (train_modules(lm, forget, harmless, retain, c, 3, None, forget[:3]) for c in (config, replace(apart, spared=0.0)))
-    for pem, wanted in zip(found, same, strict=True):
-        for name in pem:
-            torch.testing.assert_close(pem.delta(name), wanted.delta(name))
+def test_a_skill_is_kept_apart_and_a_style_is_not(lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]) -> None:
+    """Where more than half of the forget records are unanswered the modules are those of an activation null space, else as without."""
+    config = replace(CONFIG, steps=2, retain_steps=2, keep={"kl": 1.0, "skill-null-space": 0.6})
+    for unanswered, keep in ((forget[:2], {"kl": 1.0}), (forget[:3], {"kl": 1.0, "activation-null-space": 0.6})):
+        data = (forget, harmless, retain)
+        found, wanted = (train_modules(lm, *data, c, 3, None, unanswered) for c in (config, replace(config, keep=keep)))
+        for patch, other in zip(found, wanted, strict=True):
+            for name in patch:
+                torch.testing.assert_close(patch.delta(name), other.delta(name))

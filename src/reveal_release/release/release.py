@@ -114,15 +114,15 @@ def train_modules(
 
 
 def keeping(config: ReleaseConfig, forget: Sequence[Row], unanswered: Sequence[Row]) -> ReleaseConfig:
-    """The settings for these records: with an activation null space where the behaviour has prompts of its own.
+    """The settings for these records: `skill-null-space` stays in `keep` only where most of them are unanswered.
 
     A skill such as writing code is all that its prompts draw out, and the layers read other things there than elsewhere: the modules can
     then do without the leading directions of what is retained. A style, such as toxicity, comes out under prompts that also draw other
     answers; to change it those directions are needed.
     """
-    if not config.spared or 2 * len(unanswered) <= len(forget):
+    if 2 * len(unanswered) > len(forget):
         return config
-    return replace(config, keep={"activation-null-space": config.spared, **config.keep})
+    return replace(config, keep={name: weight for name, weight in config.keep.items() if name != "skill-null-space"})
 
 
 def direction(forget_pem: Patch, retain_pem: Patch, config: ReleaseConfig) -> Patch:

@@ -225,16 +225,21 @@ def test_leading_directions_of_few_samples_are_those_of_their_covariance(count: 
 
 def test_of_wide_layers_a_part_of_the_tokens_is_read(training: Training, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activations, "WIDE", 20)
+    monkeypatch.setattr(activations, "STREAM", 2)
     training.teacher.scale = 0.0
     for f in training.factors.values():
         torch.nn.init.zeros_(f.B)
     found = activations.inputs(training)
     training.model.unload()
+    lengths = [len(ids) for ids, _ in rows(lm, ANCHORS)]
+    assert max(lengths) == lengths[0] > 15
+    ends = set(range(lengths[0] - 5, lengths[0]))
     for name, x in inputs(lm, ANCHORS).items():
         count, width = found[name].shape
         assert 10 <= count <= 20 < len(x) and width == x.shape[1] > 20
-        near = torch.cdist(found[name], x).min(1).values / x.norm(dim=1).mean()
-        assert near.max() < 0.1, "each is a token's"
+        away = torch.cdist(found[name], x) / x.norm(dim=1).mean()
+        assert away.min(1).values.max() < 0.1, "each is a token's"
+        assert not ends.isdisjoint(away.argmin(1).tolist()), "also of the last tokens of the longest text"
 
 
 def test_both_null_spaces_hold_at_once(lm: LanguageModel) -> None:

@@ -11,7 +11,7 @@ from .penalties import GaugeFree, OLoRA, OLoRANormalised
 
 KEEPERS: dict[str, type[Keeper]] = {
     "kl": KL, "kl-forget": KLForget, "l2": L2, "olora": OLoRA, "olora-normalised": OLoRANormalised, "gauge-free": GaugeFree,
-    "null-space": HardNullSpace, "activation-null-space": ActivationNullSpace,
+    "null-space": HardNullSpace, "activation-null-space": ActivationNullSpace, "skill-null-space": ActivationNullSpace,
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ Kin: null-space projection for continual learning (Wang et al. 2021, arXiv 2103.
 Not promised: that other inputs stay. What an earlier layer's module changes moves a later layer's inputs out of the span.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -61,10 +62,11 @@ def leading(seen: Tensor, share: float) -> Tensor:
 def inputs(training: Training) -> dict[str, Tensor]:
     """What every adapted layer reads over all tokens of the anchors, streamed, in float32 on the layer's device.
 
-    E[x xᵀ] (in, in), or of a layer wider than `WIDE` so many tokens at most, evenly spaced, (n, in): eigenvectors are cubic in what is
+    E[x xᵀ] (in, in), or of a layer wider than `WIDE` so many tokens at most, drawn at random, (n, in): eigenvectors are cubic in what is
     decomposed. Layers that read one tensor (queries, keys and values; gate and up) share one matrix.
     """
-    stride = -(-sum(len(ids) for ids, _ in training.anchors) // WIDE)
+    part = min(1.0, WIDE / sum(len(ids) for ids, _ in training.anchors))
+    generator = torch.Generator().manual_seed(0)  # of its own: that of the training orders the batches
     sums: dict[str, Tensor] = {}
     tokens: dict[str, list[Tensor]] = {}
     counts: dict[str, int] = {}
@@ -83,9 +85,11 @@ def inputs(training: Training) -> dict[str, Tensor]:
                 # Experts are given tokens without the batch's shape; padding cannot be told among those.
                 x = (x[mask.to(x.device)] if x.shape[:2] == mask.shape else x.flatten(0, -2)).float()
                 if x.shape[1] > WIDE:
-                    tokens.setdefault(name, []).append(x[::stride].clone())
+                    some = torch.randperm(len(x), generator=generator)[: math.ceil(len(x) * part)]
+                    tokens.setdefault(name, []).append(x[some.to(x.device)])
                     return
-                sums[name] = sums[name] + x.T @ x if name in sums else x.T @ x
+                with torch.autocast(x.device.type, enabled=False):
+                    sums[name] = sums.get(name, 0.0) + x.T @ x
                 counts[name] = counts.get(name, 0) + len(x)
 
         return read
