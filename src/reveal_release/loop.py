@@ -175,8 +175,7 @@ class Workshop(Phases):
                 f"change --reveal.threshold (now {self.config.reveal.threshold:g}) or raise --reveal.records"
             )
         asked = list(dict.fromkeys(record.prompt for record in data.forget))[:SHOWN]
-        config, path = self.config.release, self.folder.state / f"step-{t}"
-        keep = keeping(config, forget, unanswered).keep
+        config, path = keeping(self.config.release, forget, unanswered), self.folder.state / f"step-{t}"
         budget = self.config.utility_budget
         share = budget * t / self.config.iterations
 
@@ -192,7 +191,7 @@ class Workshop(Phases):
                 chosen = choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown)
                 points = trade_off(self.lm, step, [(0.0, utility.loss()), *chosen.tried], budget, lambda: shown(SHOWN // 3))
             save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)
-            return {"scale": chosen.scale, "utility_loss": chosen.cost, "keep": keep, "front": [asdict(point) for point in points]}
+            return {"scale": chosen.scale, "utility_loss": chosen.cost, "keep": config.keep, "front": [asdict(point) for point in points]}
 
         outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
         self.iterations[-1].update(outcome)

@@ -100,8 +100,8 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
     for number, temperature in enumerate(HOTTER):
         for part in (waiting[:PILOT], waiting[PILOT:]):
             texts = task.otherwise(lm, part, temperature, [seed + 10_000 * number + i for i in range(len(part))])
-            answers = [Record.of(r.prompt, text, r.instruction) for r, text in zip(part, texts, strict=True)]
-            drawn = task.scored([replace(new, iteration=r.iteration) for r, new in zip(part, answers, strict=True)])
+            pairs = zip(part, texts, strict=True)
+            drawn = task.scored([replace(Record.of(r.prompt, text, r.instruction), iteration=r.iteration) for r, text in pairs])
             found += (new := [r for r in drawn if task.harmless(r)])
             if len(new) < 0.05 * len(part):
                 return found
