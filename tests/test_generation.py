@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare, kstest
-from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessorList, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from reveal_release.generation import GumbelSampling, Sampling, _mix, generate, gumbel
 from reveal_release.models import LanguageModel, chat_ids
@@ -27,10 +27,8 @@ def splitmix64(x: int) -> int:
 
 def draws(logits: torch.Tensor, sampling: Sampling, n: int, position: int = 0) -> np.ndarray:
     """The token that each of the seeds 0..n-1 picks from one distribution."""
-    process = GumbelSampling(torch.arange(n), sampling, length=5)
-    out = process(torch.zeros(n, 5 + position, dtype=torch.long), logits.expand(n, -1))
-    assert (out.isfinite().sum(-1) == 1).all()
-    return out.argmax(-1).numpy()
+    process = GumbelSampling(torch.arange(n), sampling)
+    return process(logits.expand(n, -1), torch.arange(n), position).numpy()
 
 
 # ---- noise ----
@@ -133,16 +131,16 @@ def test_greedy_is_generate_without_sampling(name: str, request: pytest.FixtureR
         assert text == model.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
 
 
-def test_sampling_is_the_processor_applied_step_by_step(lm: LanguageModel) -> None:
+def test_sampling_is_its_choices_made_step_by_step(lm: LanguageModel) -> None:
     """Generation against a plain loop over whole forward passes: position, temperature and top-k are honoured."""
     sampling = Sampling(max_new_tokens=10, temperature=0.7, top_k=20)
     prompt = chat_ids(lm.tokenizer, PROMPTS[1])
     ids = torch.tensor([prompt])
-    process = LogitsProcessorList([GumbelSampling(torch.tensor([77]), sampling, len(prompt))])
+    process = GumbelSampling(torch.tensor([77]), sampling)
     with torch.no_grad():
-        for _ in range(sampling.max_new_tokens):
-            token = process(ids, lm.model(ids).logits[:, -1]).argmax(-1, keepdim=True)
-            ids = torch.cat([ids, token], 1)
+        for position in range(sampling.max_new_tokens):
+            token = process(lm.model(ids).logits[:, -1], torch.tensor([0]), position)
+            ids = torch.cat([ids, token[:, None]], 1)
             if token.item() == lm.tokenizer.eos_token_id:
                 break
     expected = lm.tokenizer.decode(ids[0, len(prompt) :], skip_special_tokens=True).strip()
@@ -187,11 +185,11 @@ def test_confidence_is_that_of_a_plain_loop(lm: LanguageModel, sampling: Samplin
     assert {text.ended for text in texts} == {True, False}
     for seed, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
         ids = torch.tensor([chat_ids(lm.tokenizer, prompt)])
-        process = GumbelSampling(torch.tensor([seed]), sampling, ids.shape[1])
+        process = GumbelSampling(torch.tensor([seed]), sampling)
         logs = []
-        for _ in range(sampling.max_new_tokens):
+        for position in range(sampling.max_new_tokens):
             logits = lm.model(ids).logits[:, -1]
-            token = process(ids, logits).argmax(-1, keepdim=True)
+            token = process(logits, torch.tensor([0]), position)[:, None]
             best = logits[0].topk(sampling.top_k or logits.shape[-1])
             logs.append((best.values - best.values.logsumexp(0))[best.indices == token[0]].item())
             ids = torch.cat([ids, token], 1)

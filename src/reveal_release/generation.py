@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import LogitsProcessor, LogitsProcessorList
 
+from .decoding import decode
 from .models import LanguageModel, Turns, chat_ids
 
 Progress = Callable[[int, int], None]
@@ -39,29 +39,32 @@ class Sampling:
     top_k: int = 50
 
 
-class GumbelSampling(LogitsProcessor):
-    """Turns greedy decoding into seeded sampling: top-k, temperature, then hashed Gumbel noise; the rest is -inf.
+class GumbelSampling:
+    """Chooses a token for each row: among the top k at the temperature, by hashed Gumbel noise; at temperature 0 the likeliest.
 
     Args:
-        seeds: (rows,) int64. length: of the prompt in `input_ids`, so that a position counts from the first new token; 0 where the
-            prompt is of embeddings.
+        seeds: (batch,) int64.
     """
 
-    def __init__(self, seeds: Tensor, sampling: Sampling, length: int) -> None:
-        self.seeds, self.sampling, self.length = seeds, sampling, length
+    def __init__(self, seeds: Tensor, sampling: Sampling) -> None:
+        self.seeds, self.sampling = seeds, sampling
         self._log_p: list[Tensor] = []
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        k = min(self.sampling.top_k or scores.shape[-1], scores.shape[-1])
-        values, tokens = scores.float().topk(k, dim=-1)
-        position = input_ids.shape[-1] - self.length
-        noise = gumbel(self.seeds[:, None], position, tokens)
+    def __call__(self, scores: Tensor, rows: Tensor, position: int) -> Tensor:
+        """Tokens (n,) for scores (n, vocabulary) of the batch's `rows` (n,); `position` counts from the first new token."""
+        if not self.sampling.temperature:
+            return scores.argmax(-1)
+        values, tokens = scores.topk(min(self.sampling.top_k or scores.shape[-1], scores.shape[-1]), dim=-1)
+        noise = gumbel(self.seeds[rows, None], position, tokens)
         best = (values.double() / self.sampling.temperature + noise).argmax(-1, keepdim=True)
-        self._log_p.append(values.log_softmax(-1).gather(-1, best)[:, 0])
-        return torch.full_like(scores, -torch.inf).scatter_(-1, tokens.gather(-1, best), 0.0)
+        self._log_p.append(torch.zeros_like(self.seeds, dtype=values.dtype))
+        self._log_p[-1][rows] = values.log_softmax(-1).gather(-1, best)[:, 0]
+        return tokens.gather(-1, best)[:, 0]
 
     def confidence(self, own: Tensor) -> list[float]:
-        """Of each row, the geometric mean over its `own` (rows, steps) tokens of their probability at temperature 1 among the top k."""
+        """Of each row, the geometric mean over its `own` (batch, steps) tokens of their probability at temperature 1 among the top k."""
+        if not self.sampling.temperature:
+            return [1.0] * len(own)
         return ((torch.stack(self._log_p, 1) * own).sum(1) / own.sum(1)).exp().tolist()
 
 
@@ -118,11 +121,9 @@ def generate(
         rows = order[start : start + batch_size]
         inputs = _left_padded([given[i] for i in rows], pad)
         mask = _left_padded([torch.ones(len(given[i]), dtype=torch.long) for i in rows], 0)
-        name, length = ("inputs_embeds", 0) if inputs.ndim == 3 else ("input_ids", inputs.shape[1])  # embeddings are not given back
-        process = None
-        if sampling.temperature > 0:
-            process = GumbelSampling(torch.tensor([seeds[i] for i in rows], device=lm.device), sampling, length)
-        output: Tensor = lm.model.generate(  # type: ignore[operator]  # torch types module attributes as Tensor
+        name = "inputs_embeds" if inputs.ndim == 3 else "input_ids"
+        choose = GumbelSampling(torch.tensor([seeds[i] for i in rows], device=lm.device), sampling)
+        new: Tensor = lm.model.generate(  # type: ignore[operator]  # torch types module attributes as Tensor
             **{name: inputs.to(lm.device)},
             attention_mask=mask.to(lm.device),
             max_new_tokens=longest,
@@ -133,13 +134,12 @@ def generate(
             num_beams=1,
             repetition_penalty=1.0,
             pad_token_id=pad,
-            logits_processor=LogitsProcessorList([process] if process else []),
+            custom_generate=decode,
+            choose=choose,
         )
-        new = output[:, length:]
         over = torch.isin(new, ends).long()
         own = over.cumsum(1) - over == 0  # up to the first end, and with it; what follows is padding
-        confidence = process.confidence(own) if process else [1.0] * len(rows)
-        for i, row, ended, sure in zip(rows, new, over.any(1).tolist(), confidence, strict=True):
+        for i, row, ended, sure in zip(rows, new, over.any(1).tolist(), choose.confidence(own), strict=True):
             begun = starts[i] if starts else []
             texts[i] = Completion(str(lm.tokenizer.decode([*begun, *row.tolist()], skip_special_tokens=True)).strip())
             texts[i].ended, texts[i].confidence = ended, sure

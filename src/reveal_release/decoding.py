@@ -1,0 +1,84 @@
+"""The decoding loop that `generate` of transformers runs in place of its own: rows leave the batch when they end.
+
+transformers' loop carries every row until the last one has ended, and its cache copies all keys and values at every token; on a CPU
+these two are most of a small model's time (`benchmarks/generation.py`). What is written is the same.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, GenerationConfig
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+SPARSE = 0.75
+"""The batch is made smaller where at most this share of its rows still goes on: each time costs a copy of the cache."""
+
+Choose = Callable[[Tensor, Tensor, int], Tensor]
+"""(scores (rows, vocabulary), which rows of the batch they are of, position) -> a token for each."""
+
+
+def decode(
+    model: Any,  # a PreTrainedModel, but torch types module attributes as Tensor
+    input_ids: Tensor,
+    logits_processor: Callable[[Tensor, Tensor], Tensor],
+    stopping_criteria: Callable[[Tensor, None], Tensor],
+    generation_config: GenerationConfig,
+    choose: Choose,
+    **state: Any,
+) -> Tensor:
+    """The new tokens, (rows, steps), with padding behind a row's end; for `generate(custom_generate=decode, choose=...)`."""
+    cache: Any = state.get("past_key_values")
+    shrinks = isinstance(cache, DynamicCache) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
+    if shrinks:
+        cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    count, ids = len(input_ids), input_ids
+    rows = torch.arange(count, device=ids.device)
+    live = torch.ones_like(rows, dtype=torch.bool)
+    columns: list[Tensor] = []
+    while live.any():
+        first = not columns
+        new = 1 if state["use_cache"] and not first else None
+        inputs = model.prepare_inputs_for_generation(ids, next_sequence_length=new, is_first_iteration=first, **state)
+        output = model(**inputs, return_dict=True)
+        state = model._update_model_kwargs_for_generation(output, state)
+        tokens = choose(logits_processor(ids, output.logits[:, -1].float()), rows, len(columns))
+        columns.append(ids.new_full((count,), generation_config.pad_token_id))
+        columns[-1][rows[live]] = tokens[live]
+        ids = torch.cat([ids, tokens[:, None]], 1)
+        live = live & ~stopping_criteria(ids, None)
+        if shrinks and 0 < live.sum() <= SPARSE * len(live):
+            kept = live.nonzero()[:, 0]
+            ids, rows, live = ids[kept], rows[kept], live[kept]
+            cache.batch_select_indices(kept)
+            state = {name: _select(value, kept) for name, value in state.items() if name != "inputs_embeds"}
+    return torch.stack(columns, 1)
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values with room behind them, where a new token's are written; DynamicLayer copies all of them instead."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+            self.rooms = {"keys": self.keys, "values": self.values}
+        return self._append("keys", key_states), self._append("values", value_states)
+
+    def _append(self, name: str, new: Tensor) -> Tensor:
+        """Of shape (rows, heads, length, d), as all here but a room, which is longer."""
+        old, room = getattr(self, name), self.rooms[name]
+        length = old.shape[2] + new.shape[2]
+        if room.data_ptr() != old.data_ptr() or room.shape[2] < length:  # another tensor, where rows were selected
+            room = old.new_empty(*old.shape[:2], length + length // 2 + 16, old.shape[3])
+            room[:, :, : old.shape[2]] = old
+        room[:, :, old.shape[2] : length] = new
+        self.rooms[name] = room
+        setattr(self, name, room[:, :, :length])
+        return room[:, :, :length]
+
+
+def _select(value: Any, rows: Tensor) -> Any:
+    """The rows of a mask (rows, length) or of positions ([axes,] rows, length); anything else as it is."""
+    return value.index_select(-2, rows) if isinstance(value, Tensor) and value.ndim > 1 else value
