@@ -1,8 +1,11 @@
 """Rows that modules are trained on: batches of them, and the log-probabilities of their answers."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..models import autocast
@@ -45,9 +48,18 @@ def answer_log_probs(model: torch.nn.Module, rows: Sequence[Row], pad: int) -> t
     Returns:
         (N, V) float32 log-probabilities and (N,) target ids, N being the number of answer tokens in the batch.
     """
-    device = next(model.parameters()).device
-    inputs, mask, answer = padded(rows, pad, device)
-    with autocast(device):
+    inputs, mask, answer = padded(rows, pad, next(model.parameters()).device)
+    predicted = answer[:, 1:]  # the logits at a position are of the next token
+    with autocast(inputs.device), _head_only_at(model, F.pad(predicted, (0, 1))):
         logits = model(input_ids=inputs, attention_mask=mask, use_cache=False).logits
-    # Shifted: the logits at a position predict the next token. Only answer positions are normalised.
-    return torch.log_softmax(logits[:, :-1][answer[:, 1:]].float(), dim=-1), inputs[:, 1:][answer[:, 1:]]
+    return torch.log_softmax(logits[0].float(), dim=-1), inputs[:, 1:][predicted]
+
+
+@contextlib.contextmanager
+def _head_only_at(model: Any, where: Tensor) -> Iterator[None]:
+    """The output layer, a third of a small model's work, reads only what is `where` (rows, length), as one row (1, N, d)."""
+    handle = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][where][None],))
+    try:
+        yield
+    finally:
+        handle.remove()
