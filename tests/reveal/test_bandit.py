@@ -4,19 +4,13 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from reveal_release.config import UserError
-from reveal_release.reveal.bandit import BanditConfig, NeuralBandit, RewardNet, fit_gradient_, gradient_kernel, mlp_kernel
+from reveal_release.reveal.bandit import BanditConfig, NeuralBandit
 
 
 def features(n: int, d: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) * 3 + 1
-
-
-def small_net(d: int, hidden: int, seed: int = 0) -> RewardNet:
-    return RewardNet.initial(hidden, d, math.sqrt(d), torch.Generator().manual_seed(seed))
 
 
 def autograd_gradients(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -47,37 +41,6 @@ def trained(**settings) -> NeuralBandit:
 COUNTS = {3: 1.0, 14: 4.0, 15: 2.0, 9: 1.0, 26: 0.5}
 
 
-# -- kernels -------------------------------------------------------------------------------------------------
-
-
-def test_closed_form_and_torch_func_equal_materialised_gradients():
-    net, a, b = small_net(6, 8), features(9, 6), features(5, 6, seed=1)
-    with torch.no_grad():
-        net.b1.normal_()
-    expected = autograd_gradients(net, a) @ autograd_gradients(net, b).T
-    torch.testing.assert_close(mlp_kernel(net, a, b), expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(gradient_kernel(net, a, b, chunk=4).double(), expected, rtol=1e-5, atol=1e-4)
-
-
-def test_gradient_kernel_of_a_deeper_network():
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(6, 7), torch.nn.Tanh(), torch.nn.Linear(7, 5), torch.nn.ReLU(),
-                              torch.nn.Linear(5, 1), torch.nn.Flatten(0))  # fmt: skip
-    a, b = features(9, 6), features(5, 6, seed=1)
-    expected = autograd_gradients(net, a) @ autograd_gradients(net, b).T
-    torch.testing.assert_close(gradient_kernel(net, a, b, chunk=4).double(), expected, rtol=1e-4, atol=1e-4)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 12), st.integers(1, 9), st.integers(1, 9), st.integers(0, 10_000), st.floats(1e-3, 1e3))
-def test_kernel_is_symmetric_positive_semidefinite(n, d, hidden, seed, scale):
-    x = features(n, d, seed) * scale
-    kernel = mlp_kernel(small_net(d, hidden, seed), x, x)
-    torch.testing.assert_close(kernel, kernel.T, rtol=1e-5, atol=1e-5 * float(kernel.diagonal().max()))
-    eigenvalues = torch.linalg.eigvalsh((kernel + kernel.T) / 2)
-    assert eigenvalues.min() >= -1e-5 * eigenvalues.max()
-
-
 # -- scores --------------------------------------------------------------------------------------------------
 
 
@@ -85,7 +48,7 @@ def test_kernel_is_symmetric_positive_semidefinite(n, d, hidden, seed, scale):
 def test_scores_equal_dense_design_matrix(ridge):
     bandit = trained(ridge=ridge, exploration=0.7)
     mean, width = bandit.predict()
-    net, x = bandit._net, bandit._x
+    net, x = bandit._net.whole(), bandit._x
     targets = torch.tensor([0.1, 2.7 / 4, 0.2, 0.4, 0.3], dtype=torch.float64)
     weights = torch.tensor(list(COUNTS.values()), dtype=torch.float64) / sum(COUNTS.values())
     center = (weights * targets).sum()
@@ -102,7 +65,7 @@ def test_scores_equal_dense_design_matrix(ridge):
 def test_batch_is_greedy_with_hallucinated_observations():
     bandit = trained(exploration=3.0)
     picks = bandit.select(6)
-    gradients, seen = autograd_gradients(bandit._net, bandit._x), dict(COUNTS)
+    gradients, seen = autograd_gradients(bandit._net.whole(), bandit._x), dict(COUNTS)
     mean, _ = bandit.predict()
     for pick in picks:
         scores = mean + 3.0 * bandit._scale * dense_width(gradients, seen, bandit.config.ridge)
@@ -128,7 +91,7 @@ def test_auto_exploration_is_the_leave_one_out_residual():
     bandit = trained(exploration="auto", ridge=2.0)
     nu, arms = bandit.nu, list(COUNTS)
     x, y = bandit._x[arms], bandit._targets()
-    gradients = autograd_gradients(bandit._net, x)
+    gradients = autograd_gradients(bandit._net.whole(), x)
     kernel, noise = gradients @ gradients.T, 2.0 / torch.tensor(list(COUNTS.values()), dtype=torch.float64)
     ratios = []
     for i in range(len(arms)):  # leave one out by really leaving it out
@@ -197,30 +160,16 @@ def test_standardisation_makes_scale_offset_and_constant_features_irrelevant():
     assert (other._x[:, 6:] == 0).all()
 
 
-@given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 16), st.integers(0, 99), st.sampled_from([0.0, 1e-3, 2.0]))
-def test_the_gradient_by_hand_is_autograds(n, d, hidden, seed, decay):
-    generator = torch.Generator().manual_seed(seed)
-    net = small_net(d, hidden, seed).double()
-    start = {name: p.detach() + torch.randn(p.shape, generator=generator) for name, p in net.named_parameters()}
-    x, y = torch.randn(n, d, generator=generator).double(), torch.randn(n, generator=generator).double()
-    weights = torch.rand(n, generator=generator).double()
-    loss = weights @ (net(x) - y).square() + decay * sum((p - start[name]).square().sum() for name, p in net.named_parameters())
-    wanted = torch.autograd.grad(loss, list(net.parameters()))
-    assert fit_gradient_(net, x, y, weights, start, decay) == pytest.approx(loss.item())
-    for p, gradient in zip(net.parameters(), wanted, strict=True):
-        torch.testing.assert_close(p.grad, gradient)
-
-
 def test_training_in_the_span_is_training_of_the_full_matrix():
     """Gradient descent on the reduced weights moves W1 exactly as on the full ones: compare the gradients."""
     bandit = trained()
     bandit.predict()
-    net, arms = bandit._net, list(COUNTS)
+    net, arms = bandit._net.whole(), list(COUNTS)
     x, y = bandit._x[arms], bandit._targets().float()
     ((net(x) - y) ** 2).sum().backward()
     basis = torch.linalg.qr(x.T).Q
     torch.testing.assert_close(net.w1.grad @ basis @ basis.T, net.w1.grad, rtol=1e-4, atol=1e-5)
-    moved = net.w1.detach() - bandit._initial["w1"]
+    moved = net.w1.detach() - bandit._net.initial["w1"]
     assert moved.norm() > 0.01
     torch.testing.assert_close(moved @ basis @ basis.T, moved, rtol=1e-4, atol=1e-5)
 

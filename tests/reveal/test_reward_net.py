@@ -1,0 +1,116 @@
+"""The reward network against autograd: materialised gradients, the loss's gradient, and training of the full matrix."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reveal_release.reveal.reward_net import RewardNet, SpanNet, fit_gradient_, gradient_kernel, mlp_kernel, units
+
+
+def features(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) * 3 + 1
+
+
+def small_net(d: int, hidden: int, seed: int = 0) -> RewardNet:
+    return RewardNet.initial(hidden, d, math.sqrt(d), torch.Generator().manual_seed(seed))
+
+
+def autograd_gradients(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """(n, P) float64: one backward pass per row, nothing shared with the code under test."""
+    rows = []
+    for row in x:
+        grads = torch.autograd.grad(net(row[None]).squeeze(), list(net.parameters()))
+        rows.append(torch.cat([g.flatten() for g in grads]))
+    return torch.stack(rows).double()
+
+
+def test_closed_form_and_torch_func_equal_materialised_gradients():
+    net, a, b = small_net(6, 8), features(9, 6), features(5, 6, seed=1)
+    with torch.no_grad():
+        net.b1.normal_()
+    expected = autograd_gradients(net, a) @ autograd_gradients(net, b).T
+    torch.testing.assert_close(mlp_kernel(net, a, b), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient_kernel(net, a, b, chunk=4).double(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_gradient_kernel_of_a_deeper_network():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 7), torch.nn.Tanh(), torch.nn.Linear(7, 5), torch.nn.ReLU(),
+                              torch.nn.Linear(5, 1), torch.nn.Flatten(0))  # fmt: skip
+    a, b = features(9, 6), features(5, 6, seed=1)
+    expected = autograd_gradients(net, a) @ autograd_gradients(net, b).T
+    torch.testing.assert_close(gradient_kernel(net, a, b, chunk=4).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 9), st.integers(1, 9), st.integers(0, 10_000), st.floats(1e-3, 1e3))
+def test_kernel_is_symmetric_positive_semidefinite(n, d, hidden, seed, scale):
+    x = features(n, d, seed) * scale
+    kernel = mlp_kernel(small_net(d, hidden, seed), x, x)
+    torch.testing.assert_close(kernel, kernel.T, rtol=1e-5, atol=1e-5 * float(kernel.diagonal().max()))
+    eigenvalues = torch.linalg.eigvalsh((kernel + kernel.T) / 2)
+    assert eigenvalues.min() >= -1e-5 * eigenvalues.max()
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 16), st.integers(0, 99), st.sampled_from([0.0, 1e-3, 2.0]))
+def test_the_gradient_by_hand_is_autograds(n, d, hidden, seed, decay):
+    generator = torch.Generator().manual_seed(seed)
+    net = small_net(d, hidden, seed).double()
+    start = {name: p.detach() + torch.randn(p.shape, generator=generator) for name, p in net.named_parameters()}
+    x, y = torch.randn(n, d, generator=generator).double(), torch.randn(n, generator=generator).double()
+    weights = torch.rand(n, generator=generator).double()
+    loss = weights @ (net(x) - y).square() + decay * sum((p - start[name]).square().sum() for name, p in net.named_parameters())
+    wanted = torch.autograd.grad(loss, list(net.parameters()))
+    assert fit_gradient_(net, x, y, weights, start, decay) == pytest.approx(loss.item())
+    for p, gradient in zip(net.parameters(), wanted, strict=True):
+        torch.testing.assert_close(p.grad, gradient)
+
+
+def test_the_span_grows_without_changing_the_network():
+    """Bases of arms added one by one, of which some are dependent; before anything is trained, all is as it was."""
+    x = features(40, 12)
+    x[7], x[9] = 2 * x[3], x[3] - x[5]
+    net = small_net(12, 8)
+    span = SpanNet(net, {name: p.detach().clone() for name, p in net.named_parameters()}, x)
+    for count in (1, 4, 4, 10):
+        arms = [3, 5, 20, 7, 9, 30, 2, 11, 12, 0][:count]
+        span.extend(arms)
+        rank = torch.linalg.matrix_rank(x[arms])
+        assert span.basis.shape == (12, rank) and span.coordinates.shape == (40, rank)
+        torch.testing.assert_close(span.basis.T @ span.basis, torch.eye(rank), rtol=0, atol=1e-5)
+        torch.testing.assert_close(span.coordinates[arms] @ span.basis.T, x[arms], rtol=1e-4, atol=1e-4)
+        for found, expected in zip(span.units(), units(net, x), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        span.small.w1.data += 0.1  # trained
+        net = span.whole()
+        torch.testing.assert_close(net(x[arms]), span.small(span.coordinates[arms]), rtol=1e-4, atol=1e-4)
+
+
+def test_steps_in_the_span_are_steps_of_the_full_matrix():
+    """Plain gradient descent, which no basis changes, against autograd on all of W1, with weights and decay; the span grows midway."""
+    x, y = features(30, 12), torch.randn(30, generator=torch.Generator().manual_seed(1))
+    net = small_net(12, 8)
+    initial = {name: p.detach().clone() for name, p in net.named_parameters()}
+    full = RewardNet(*(p.detach().clone() for p in net.parameters()))
+    span, rate = SpanNet(net, initial, x), 1e-3
+    for arms in ([4, 8], [4, 8, 15, 16, 23]):
+        weights = torch.arange(1.0, len(arms) + 1)
+        span.extend(arms)
+        for _ in range(5):
+            fit_gradient_(span.small, span.coordinates[arms], y[arms], weights, span.start, 0.1)
+            decay = sum((p - initial[name]).square().sum() for name, p in full.named_parameters())
+            (weights @ (full(x[arms]) - y[arms]).square() + 0.1 * decay).backward()
+            with torch.no_grad():
+                for one in (span.small, full):
+                    for p in one.parameters():
+                        p -= rate * p.grad
+                        p.grad = None
+        for found, expected in zip(span.whole().parameters(), full.parameters(), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        for found, expected in zip(span.units(), units(full, x), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert (full.w1 - initial["w1"]).norm() > 0.01
