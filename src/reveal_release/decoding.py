@@ -1,7 +1,7 @@
 """The decoding loop that `generate` of transformers runs in place of its own: rows leave the batch when they end.
 
 transformers' loop carries every row until the last one has ended, and its cache copies all keys and values at every token; on a CPU
-these two are most of a small model's time (`benchmarks/generation.py`). What is written is the same.
+these two can be half of the time (`benchmarks/generation.py`). What is written is the same.
 """
 
 from collections.abc import Callable
