@@ -2,8 +2,9 @@
 
     python benchmarks/generation.py --threads 2            # about a minute
 
-Both choose tokens in the same way. transformers' loop carries a row until the whole batch has ended and copies the cache at every
-token; ours does neither (`reveal_release.decoding`). The texts must be the same, up to float rounding between batch shapes.
+Both choose tokens in the same way. transformers' loop carries a row until the whole batch has ended, copies the cache at every token and
+reads a prompt as often as it is asked; ours does not (`reveal_release.decoding`). A prompt is asked --samples times, as a search does.
+The texts must be the same, up to float rounding between batch shapes.
 """
 
 import argparse
@@ -57,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="testbed-llama")
     parser.add_argument("--rows", type=int, default=256, help="prompts in the batch")
+    parser.add_argument("--samples", type=int, default=8, help="rows with the same prompt")
     parser.add_argument("--times", type=int, default=3, help="of which the fastest counts")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves torch's default")
     options = parser.parse_args()
@@ -67,7 +69,7 @@ def main() -> None:
     for name in ("toxicity", "ner", "code"):
         task = get_task(name, RunConfig(task=name, model=options.model))
         asked = list(task.evaluation_instructions())
-        prompts = [chat_ids(lm.tokenizer, (("user", asked[i % len(asked)]),)) for i in seeds]
+        prompts = [chat_ids(lm.tokenizer, (("user", asked[i // options.samples % len(asked)]),)) for i in seeds]
         slow, expected = fastest(partial(theirs, lm, prompts, task.sampling, seeds), options.times)
         fast, found = fastest(partial(generate, lm, prompts, task.sampling, seeds, len(prompts)), options.times)
         same = sum(a == b for a, b in zip(found, expected, strict=True))

@@ -69,6 +69,32 @@ def test_tokens_are_those_of_transformers_own_loop(name: str) -> None:
         assert sizes[0] == 24 and sorted(sizes, reverse=True) == sizes and sizes[-1] <= (lengths == lengths.max()).sum() / decoding.SPARSE
 
 
+def test_prompts_that_are_the_same_are_read_once() -> None:
+    """Told apart by their padding too: here the padding token is one that prompts hold."""
+    model = build("llama")
+    a, b = [1, 1, 9, 8], [1, 7, 9, 8]
+    ids = torch.tensor([a, b, a, a, b, a])
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]])
+    read: list[int] = []
+    handle = model.model.register_forward_pre_hook(lambda _, args, given: read.append(len(given["input_ids"])), with_kwargs=True)
+    seeds = torch.arange(6)
+
+    def written(rows: list[int]) -> list[list[int]]:
+        def choose(scores: torch.Tensor, at: torch.Tensor, position: int) -> torch.Tensor:
+            return (scores + gumbel(seeds[rows][at, None], position, torch.arange(60))).argmax(-1)
+
+        given = {"attention_mask": mask[rows], "max_new_tokens": 12, "pad_token_id": 1}
+        with torch.no_grad():
+            return model.generate(ids[rows], **given, custom_generate=decode, choose=choose).tolist()
+
+    together = written(list(range(6)))
+    assert read[0] == 4 and read[1] >= 5
+    handle.remove()
+    for row in range(6):
+        (alone,) = written([row])
+        assert together[row][: len(alone)] == alone and set(together[row][len(alone) :]) <= {1}
+
+
 def test_a_token_is_chosen_for_the_row_it_belongs_to() -> None:
     """Each row writes its own number and ends after as many tokens: what a row gets does not depend on which have left."""
     model = build("llama")

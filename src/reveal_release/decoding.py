@@ -1,7 +1,7 @@
 """The decoding loop that `generate` of transformers runs in place of its own: rows leave the batch when they end.
 
-transformers' loop carries every row until the last one has ended, and its cache copies all keys and values at every token; on a CPU
-these two can be half of the time (`benchmarks/generation.py`). What is written is the same.
+transformers' loop carries every row until the last one has ended, its cache copies all keys and values at every token, and it reads a
+prompt as often as it is asked; on a CPU these can be more than half of the time (`benchmarks/generation.py`). What is written is the same.
 """
 
 from collections.abc import Callable
@@ -30,30 +30,51 @@ def decode(
 ) -> Tensor:
     """The new tokens, (rows, steps), with padding behind a row's end; for `generate(custom_generate=decode, choose=...)`."""
     cache: Any = state.get("past_key_values")
-    shrinks = isinstance(cache, DynamicCache) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
-    if shrinks:
+    selects = isinstance(cache, DynamicCache) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
+    if selects:
         cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     count, ids = len(input_ids), input_ids
     rows = torch.arange(count, device=ids.device)
     live = torch.ones_like(rows, dtype=torch.bool)
     columns: list[Tensor] = []
-    while live.any():
-        first = not columns
-        new = 1 if state["use_cache"] and not first else None
-        inputs = model.prepare_inputs_for_generation(ids, next_sequence_length=new, is_first_iteration=first, **state)
-        output = model(**inputs, return_dict=True)
-        state = model._update_model_kwargs_for_generation(output, state)
-        tokens = choose(logits_processor(ids, output.logits[:, -1].float()), rows, len(columns))
+    scores, state = _read_once(model, ids, state) if selects and ids.shape[1] else _read(model, ids, state, is_first_iteration=True)
+    while True:
+        tokens = choose(logits_processor(ids, scores), rows, len(columns))
         columns.append(ids.new_full((count,), generation_config.pad_token_id))
         columns[-1][rows[live]] = tokens[live]
         ids = torch.cat([ids, tokens[:, None]], 1)
         live = live & ~stopping_criteria(ids, None)
-        if shrinks and 0 < live.sum() <= SPARSE * len(live):
+        if not live.any():
+            return torch.stack(columns, 1)
+        if selects and live.sum() <= SPARSE * len(live):
             kept = live.nonzero()[:, 0]
             ids, rows, live = ids[kept], rows[kept], live[kept]
+            state = _selected(state, kept)
             cache.batch_select_indices(kept)
-            state = {name: _select(value, kept) for name, value in state.items() if name != "inputs_embeds"}
-    return torch.stack(columns, 1)
+        scores, state = _read(model, ids, state, next_sequence_length=1 if state["use_cache"] else None)
+
+
+def _read(model: Any, ids: Tensor, state: dict[str, Any], **how: Any) -> tuple[Tensor, dict[str, Any]]:
+    """Scores of the next token, (rows, vocabulary) float32, and the state after."""
+    output = model(**model.prepare_inputs_for_generation(ids, **how, **state), return_dict=True)
+    return output.logits[:, -1].float(), model._update_model_kwargs_for_generation(output, state)
+
+
+def _read_once(model: Any, ids: Tensor, state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """As `_read` for the prompts, of which those that are the same are read once: many samples of one instruction are the rule here."""
+    mask = state.get("attention_mask")
+    distinct, copies = torch.unique(ids if mask is None else torch.cat([ids, mask], 1), dim=0, return_inverse=True)
+    order = torch.arange(len(ids), device=ids.device)
+    first = torch.full_like(order[: len(distinct)], len(ids)).scatter_reduce(0, copies, order, "amin")
+    scores, state = _read(model, ids[first], _selected(state, first), is_first_iteration=True)
+    state["past_key_values"].batch_select_indices(copies)
+    return scores[copies], _selected(state, copies)
+
+
+def _selected(state: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+    """With these rows of masks (rows, length) and positions ([axes,] rows, length); embeddings of the prompt are read by now."""
+    parts = {name: value for name, value in state.items() if name != "inputs_embeds"}
+    return {name: value.index_select(-2, rows) if isinstance(value, Tensor) and value.ndim > 1 else value for name, value in parts.items()}
 
 
 class RoomyLayer(DynamicLayer):
@@ -77,8 +98,3 @@ class RoomyLayer(DynamicLayer):
         self.rooms[name] = room
         setattr(self, name, room[:, :, :length])
         return room[:, :, :length]
-
-
-def _select(value: Any, rows: Tensor) -> Any:
-    """The rows of a mask (rows, length) or of positions ([axes,] rows, length); anything else as it is."""
-    return value.index_select(-2, rows) if isinstance(value, Tensor) and value.ndim > 1 else value
