@@ -25,7 +25,7 @@ from reveal_release.release.release import Utility, direction, mean_nll, train_m
 from reveal_release.release.scale import smallest_reaching
 from reveal_release.report.console import SilentReporter
 from reveal_release.seeds import plain
-from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, rows_of, study, variant_names
+from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, Study, rows_of, study, variant_names
 from reveal_release.tasks import retained
 from reveal_release.testbed.heldout import wikitext
 
@@ -121,6 +121,23 @@ def test_the_modules_are_those_that_a_release_trains(config: RunConfig, bench: B
         found = load(modules / name)
         for key in wanted:
             torch.testing.assert_close(found.delta(key), wanted.delta(key))
+
+
+@pytest.mark.parametrize(("skill", "name"), [(True, "forget-skill-null-space-0.5-0"), (False, "forget-0")])
+def test_the_default_keeps_what_a_release_of_these_records_would(
+    skill: bool, name: str, config: RunConfig, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where prompts draw out nothing else, no module reads what is kept: the forget module is then one of its own."""
+    asked: list[str] = []
+
+    def module(self: Study, name: str, title: str, train: Any) -> Patch:
+        asked.append(name)
+        raise UserError("enough")
+
+    monkeypatch.setattr(Study, "module", module)
+    monkeypatch.setattr(bench, "unanswered", bench.forget if skill else [])
+    found = Study(replace(config, output=str(tmp_path / "out")), [CONFIGURED], [0], 0.5).cell(CONFIGURED, 0, bench, 0.1, "")
+    assert found["failed"] == "enough" and asked == [name]
 
 
 @pytest.mark.parametrize("index", [0, 1])
