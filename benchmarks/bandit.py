@@ -6,7 +6,8 @@
 What a round costs (one new observation, retraining, one pick among all arms), and what 165 evaluations of 10,000
 arms find on two synthetic reward landscapes, of one peak and of twelve. `DiagonalBandit` is written here from a
 description of the form that INSTINCT publishes, not from its code; its learning rate, ridge and nu are
-therefore not INSTINCT's. Both bandits have the same network width and the same limit of training steps.
+therefore not INSTINCT's. Both bandits have the same network width and the same limit of training steps. A
+Gaussian process shows how hard the landscapes are.
 Absolute times move with the load of the machine; compare the ratios.
 """
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, LogitsProcessorList, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessorList, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from reveal_release import decoding
@@ -25,8 +25,18 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "mistral": WINDOW,
     "gemma3_text": {**WINDOW, "head_dim": 8, "layer_types": ["sliding_attention", "full_attention"]},
     "mamba": {"state_size": 4},  # no keys and values
+    "lfm2": {"layer_types": ["conv", "full_attention"]},  # some
+    "phi3": {  # the longest row decides which of two scalings all positions have
+        "max_position_embeddings": 64, "original_max_position_embeddings": 16,
+        "rope_parameters": {
+            "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4,
+            "original_max_position_embeddings": 16,
+        },
+    },
     "openai-gpt": {"n_layer": 2, "n_head": 4},  # no cache
-}
+}  # fmt: skip
+WHOLE = ("mamba", "lfm2", "phi3")
+"""Whose batch does not shrink."""
 
 
 def build(name: str) -> PreTrainedModel:
@@ -63,7 +73,7 @@ def test_tokens_are_those_of_transformers_own_loop(name: str) -> None:
     ends = torch.isin(found, torch.tensor(SIZE["eos_token_id"]))
     lengths = torch.where(ends.any(1), ends.long().argmax(1) + 1, 30)
     assert len(set(lengths.tolist())) > 3, "they must end at different times"
-    if name == "mamba":
+    if name in WHOLE:
         assert set(sizes) == {24}
     else:
         assert sizes[0] == 24 and sorted(sizes, reverse=True) == sizes and sizes[-1] <= (lengths == lengths.max()).sum() / decoding.SPARSE
@@ -137,6 +147,8 @@ def test_most_tokens_are_written_without_a_copy() -> None:
         layer.update(torch.ones(1, 1, 1, 4), torch.ones(1, 1, 1, 4))
         places.add(layer.keys.data_ptr())
     assert len(places) <= 8
+    layer.batch_select_indices(torch.tensor([0]))
+    assert layer.rooms["keys"].shape[2] == 200, "no more is held than what was selected"
 
 
 def test_a_cache_given_by_the_model_is_left_to_it() -> None:
@@ -151,4 +163,23 @@ def test_a_cache_given_by_the_model_is_left_to_it() -> None:
 
     with torch.no_grad():
         model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, custom_generate=decode, choose=choose)
-    assert set(sizes) == {8} and isinstance(DynamicCache(config=model.config).layers[0], DynamicLayer)
+    assert set(sizes) == {8}
+
+
+def test_a_processor_of_the_model_sees_the_whole_batch() -> None:
+    """Such as guidance, which keeps a cache of its own, a row for each."""
+    model = build("llama")
+    ids = torch.arange(7, 31).reshape(8, 3)
+    given = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 12, "guidance_scale": 1.5}
+
+    def choose(scores: torch.Tensor, rows: torch.Tensor, position: int) -> torch.Tensor:
+        return torch.where(rows >= position, scores[:, 7:].argmax(-1) + 7, 4)
+
+    def ending(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        token = choose(scores, torch.arange(8), ids.shape[1] - 3)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, token[:, None], 0.0)
+
+    with torch.no_grad():
+        found = model.generate(ids, **given, custom_generate=decode, choose=choose)
+        expected = model.generate(ids, **given, do_sample=False, logits_processor=LogitsProcessorList([ending]))
+    assert torch.equal(found, expected[:, 3:]) and len({tuple(row) for row in found.tolist()}) == 8

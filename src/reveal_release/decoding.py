@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 SPARSE = 0.75
@@ -22,7 +22,7 @@ Choose = Callable[[Tensor, Tensor, int], Tensor]
 def decode(
     model: Any,  # a PreTrainedModel, but torch types module attributes as Tensor
     input_ids: Tensor,
-    logits_processor: Callable[[Tensor, Tensor], Tensor],
+    logits_processor: LogitsProcessorList,
     stopping_criteria: Callable[[Tensor, None], Tensor],
     generation_config: GenerationConfig,
     choose: Choose,
@@ -31,6 +31,7 @@ def decode(
     """The new tokens, (rows, steps), with padding behind a row's end; for `generate(custom_generate=decode, choose=...)`."""
     cache: Any = state.get("past_key_values")
     selects = isinstance(cache, DynamicCache) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
+    selects = selects and not logits_processor and not _looks_at_the_batch(model)  # a processor may know rows by their place
     if selects:
         cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     count, ids = len(input_ids), input_ids
@@ -39,7 +40,7 @@ def decode(
     columns: list[Tensor] = []
     scores, state = _read_once(model, ids, state) if selects and ids.shape[1] else _read(model, ids, state, is_first_iteration=True)
     while True:
-        tokens = choose(logits_processor(ids, scores), rows, len(columns))
+        tokens = choose(logits_processor(ids, scores), rows, len(columns))  # type: ignore[arg-type]  # a LongTensor is a Tensor
         columns.append(ids.new_full((count,), generation_config.pad_token_id))
         columns[-1][rows[live]] = tokens[live]
         ids = torch.cat([ids, tokens[:, None]], 1)
@@ -71,6 +72,12 @@ def _read_once(model: Any, ids: Tensor, state: dict[str, Any]) -> tuple[Tensor, 
     return scores[copies], _selected(state, copies)
 
 
+def _looks_at_the_batch(model: Any) -> bool:
+    """Whether the longest row decides how the positions of all are scaled: then no row may leave before the others."""
+    rope = str(getattr(model.config.get_text_config(), "rope_parameters", None))
+    return "longrope" in rope or "dynamic" in rope
+
+
 def _selected(state: dict[str, Any], rows: Tensor) -> dict[str, Any]:
     """With these rows of masks (rows, length) and positions ([axes,] rows, length); embeddings of the prompt are read by now."""
     parts = {name: value for name, value in state.items() if name != "inputs_embeds"}
@@ -87,11 +94,16 @@ class RoomyLayer(DynamicLayer):
             self.rooms = {"keys": self.keys, "values": self.values}
         return self._append("keys", key_states), self._append("values", value_states)
 
+    def batch_select_indices(self, indices: Tensor) -> None:
+        super().batch_select_indices(indices)
+        if self.keys is not None and self.values is not None:
+            self.rooms = {"keys": self.keys, "values": self.values}  # lets go of the larger ones
+
     def _append(self, name: str, new: Tensor) -> Tensor:
         """Of shape (rows, heads, length, d), as all here but a room, which is longer."""
         old, room = getattr(self, name), self.rooms[name]
         length = old.shape[2] + new.shape[2]
-        if room.data_ptr() != old.data_ptr() or room.shape[2] < length:  # another tensor, where rows were selected
+        if room.shape[2] < length:
             room = old.new_empty(*old.shape[:2], length + length // 2 + 16, old.shape[3])
             room[:, :, : old.shape[2]] = old
         room[:, :, old.shape[2] : length] = new

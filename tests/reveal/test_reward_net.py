@@ -83,11 +83,20 @@ def test_the_span_grows_without_changing_the_network():
         assert span.basis.shape == (12, rank) and span.coordinates.shape == (40, rank)
         torch.testing.assert_close(span.basis.T @ span.basis, torch.eye(rank), rtol=0, atol=1e-5)
         torch.testing.assert_close(span.coordinates[arms] @ span.basis.T, x[arms], rtol=1e-4, atol=1e-4)
+        assert torch.equal(span.coordinates[arms[:2]], span.coordinates[arms[:2]].tril()), "exactly 0: Adam steps on rounding errors"
         for found, expected in zip(span.units(), units(net, x), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
         span.small.w1.data += 0.1  # trained
         net = span.whole()
         torch.testing.assert_close(net(x[arms]), span.small(span.coordinates[arms]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_basis_of_near_duplicates_is_orthonormal() -> None:
+    x = features(6, 50)
+    x[1:] = x[0] + 3e-4 * features(5, 50, seed=1)
+    span = SpanNet(net := small_net(50, 4), dict(net.named_parameters()), x)
+    span.extend(list(range(6)))
+    torch.testing.assert_close(span.basis.T @ span.basis, torch.eye(6), rtol=0, atol=1e-5)
 
 
 def test_steps_in_the_span_are_steps_of_the_full_matrix():

@@ -1,7 +1,7 @@
 """The network that predicts an arm's reward: its gradients' inner products in closed form, its training by hand.
 
 A bandit over N arms retrains after every few evaluations and then needs the activations of the whole pool. `SpanNet` makes that cheap:
-training moves the first layer only within the span of the T evaluated arms, so beside one product of a new arm with the pool nothing
+training moves the first layer only within the span of the T evaluated arms, so beside two products of a new arm with the pool nothing
 touches the N x d features again.
 """
 
@@ -122,7 +122,8 @@ class SpanNet:
 
     With Q (d, r) an orthonormal basis of that span, W1 = A + (R - A Q) Q^T: A (m, d) is what W1 was, R (m, r) is trained in its place.
     The gradient of W1 is a sum of s_i x_i^T over the arms trained on, and a decay towards theta_0 that starts there too only adds to
-    R - theta_0 Q: so this is training of the full matrix. For d = 4,096 and 100 arms a step has 1/40 of the arithmetic.
+    R - theta_0 Q: so gradient descent is that of the full matrix (Adam, which scales each entry, takes other steps down the same loss). For
+    d = 4,096 and 100 arms a step has 1/40 of the arithmetic.
     """
 
     def __init__(self, net: RewardNet, initial: dict[str, Tensor], x: Tensor):
