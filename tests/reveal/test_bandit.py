@@ -160,16 +160,11 @@ def test_standardisation_makes_scale_offset_and_constant_features_irrelevant():
     assert (other._x[:, 6:] == 0).all()
 
 
-def test_training_in_the_span_is_training_of_the_full_matrix():
-    """Gradient descent on the reduced weights moves W1 exactly as on the full ones: compare the gradients."""
+def test_training_moves_w1_only_in_the_span_of_the_evaluated_arms():
     bandit = trained()
     bandit.predict()
-    net, arms = bandit._net.whole(), list(COUNTS)
-    x, y = bandit._x[arms], bandit._targets().float()
-    ((net(x) - y) ** 2).sum().backward()
-    basis = torch.linalg.qr(x.T).Q
-    torch.testing.assert_close(net.w1.grad @ basis @ basis.T, net.w1.grad, rtol=1e-4, atol=1e-5)
-    moved = net.w1.detach() - bandit._net.initial["w1"]
+    basis = torch.linalg.qr(bandit._x[list(COUNTS)].T).Q
+    moved = bandit._net.whole().w1.detach() - bandit._net.initial["w1"]
     assert moved.norm() > 0.01
     torch.testing.assert_close(moved @ basis @ basis.T, moved, rtol=1e-4, atol=1e-5)
 

@@ -25,7 +25,7 @@ Usage::
 
 What it does not promise: regret bounds (they need networks far wider than anybody runs), calibrated
 intervals, or merging of arms that are the same text. Memory: two float32 copies of the features (as given and
-standardised), and about 30 bytes per arm and evaluated arm.
+standardised), and about 34 bytes per arm and evaluated arm.
 """
 
 from __future__ import annotations
