@@ -9,22 +9,11 @@ from hypothesis import strategies as st
 
 from reveal_release.reveal.reward_net import RewardNet, SpanNet, fit_gradient_, gradient_kernel, mlp_kernel, units
 
-
-def features(n: int, d: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) * 3 + 1
+from .conftest import autograd_gradients, features
 
 
 def small_net(d: int, hidden: int, seed: int = 0) -> RewardNet:
     return RewardNet.initial(hidden, d, math.sqrt(d), torch.Generator().manual_seed(seed))
-
-
-def autograd_gradients(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """(n, P) float64: one backward pass per row, nothing shared with the code under test."""
-    rows = []
-    for row in x:
-        grads = torch.autograd.grad(net(row[None]).squeeze(), list(net.parameters()))
-        rows.append(torch.cat([g.flatten() for g in grads]))
-    return torch.stack(rows).double()
 
 
 def test_closed_form_and_torch_func_equal_materialised_gradients():
