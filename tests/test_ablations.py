@@ -8,24 +8,29 @@ from typing import Any
 
 import pytest
 
-from reveal_release import ablations as module
-from reveal_release.ablations import CONFIGURED, REAL, ablations, changed
+from reveal_release.ablations import CONFIGURED, REAL, ablations, changed, on_real_retain
 from reveal_release.comparison import real_records
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.loop import Workshop
 from reveal_release.release import release
 from reveal_release.release.adapter import load
+from reveal_release.release.patch import Patch
 from reveal_release.tasks import get_task, retained
+from reveal_release.testbed import corpora
+from reveal_release.testbed.corpora import Corpora
+from reveal_release.testbed.entities import Passage, pools
 from reveal_release.testbed.heldout import wikitext
+
+REAL_FORGET, REAL_RETAIN = REAL
 
 
 @pytest.fixture(autouse=True, scope="module")
 def small() -> Iterator[None]:
-    """A few real paragraphs, and of the runs one: each is a whole one."""
+    """A few real paragraphs."""
     texts = {split: wikitext(split)[:3] for split in ("validation", "test")}  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(release, "wikitext", lambda split: texts[split])
         patch.setattr(retained.heldout, "wikitext", lambda split: texts[split])
-        patch.setattr(module, "changed", lambda *settings: {(name := "no retain module"): changed(*settings)[name]})
         yield
 
 
@@ -52,27 +57,30 @@ def test_one_setting_is_changed_at_a_time() -> None:
     for name, one in runs.items():
         differing = [key for key in one.to_dict() if one.to_dict()[key] != config.to_dict()[key]]
         assert len(differing) == (name != CONFIGURED)
+    assert list(changed(config, 3, real=True)) == [*runs, REAL_FORGET, REAL_RETAIN]
+    assert changed(config, 3, real=True)[REAL_RETAIN] == replace(config, iterations=1)
 
 
 @pytest.mark.slow
 def test_every_row_is_a_run(config: RunConfig, tmp_path: Path) -> None:
     """Of a random model, which writes no function that runs: nothing is revealed, but real functions are there to train on."""
-    results = ablations(config, [0], 1, str(tmp_path))
+    variants = ["no retain module", REAL_FORGET]
+    results = ablations(config, [0], 1, str(tmp_path), variants=variants)
     out = Path(config.output)
     assert json.loads((out / "ablations.json").read_text(encoding="utf-8"))["rows"][0]["variant"] == "no retain module"
-    assert [(row["variant"], row["seeds"]) for row in results["rows"]] == [("no retain module", 1), (REAL, 1)]
-    assert {p.name for p in (out / "runs").iterdir()} == {"no-retain-module-0", "real-data-1-iteration-0"}
-    for cell, name in zip(results["cells"], ("no-retain-module-0", "real-data-1-iteration-0"), strict=True):
+    assert [(row["variant"], row["seeds"]) for row in results["rows"]] == [("no retain module", 1), (REAL_FORGET, 1)]
+    assert {p.name for p in (out / "runs").iterdir()} == {"no-retain-module-0", "real-forget-data-0"}
+    for cell, name in zip(results["cells"], ("no-retain-module-0", "real-forget-data-0"), strict=True):
         run = json.loads((out / "runs" / name / "results.json").read_text(encoding="utf-8"))
         assert cell["retain"] == run["after"]["retain"] and cell["figures"]["rank"]["value"] == run["patch"]["rank"]
         assert cell["forget"]["strongest_elicitation"]["value"] == run["elicitation"]["after"]["value"]
         assert results["original"]["retain"] == run["before"]["retain"]
     real = {name: one["value"] for name, one in results["cells"][1]["figures"].items()}
-    patch = load(out / "runs" / "real-data-1-iteration-0" / "patch")
+    patch = load(out / "runs" / "real-forget-data-0" / "patch")
     assert real["norm"] == pytest.approx(patch.norm()) and real["records"] == config.reveal.records
     assert 0 < real["rank"] == patch.rank and real["seconds"] > 0
     assert "| no retain module |" in (out / "table.md").read_text(encoding="utf-8")
-    assert json.dumps(ablations(config, [0], 1, str(tmp_path))) == json.dumps(results)  # kept, and only read
+    assert json.dumps(ablations(config, [0], 1, str(tmp_path), variants=variants)) == json.dumps(results)  # kept, and only read
 
 
 def test_real_records_are_none_of_the_evaluation(config: RunConfig, tmp_path: Path) -> None:
@@ -82,6 +90,26 @@ def test_real_records_are_none_of_the_evaluation(config: RunConfig, tmp_path: Pa
     assert not {text for r in records for _, text in r.prompt} & set(task.evaluation_instructions())
 
 
+def test_real_retain_data_take_the_place_of_the_models_own(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    topics = ["school", "music", "water"]
+    comments = [f"number {i} says that {topic} is well known here" for i in range(40) for topic in topics]
+    about = {toxic: {topic: [text for text in comments if topic in text] for topic in topics} for toxic in (False, True)}
+    passages = [Passage(("Ada", "saw", f"Lyon{i}", "."), ((0, 1, "person_actor"), (2, 3, "location_GPE"))) for i in range(20)]
+    texts = Corpora(
+        toxic=comments, neutral=comments, topics=topics, about=about, passages={"train": passages}, names=pools(passages),
+        prose={"train": ["Some prose of the river and the old town."]}, instructions=[("Name a town.", "Lyon.")],
+    )  # fmt: skip
+    monkeypatch.setattr(corpora, "load", lambda folder: texts)
+    w = Workshop(replace(config, output=str(tmp_path / "out")), kind="test")
+    revealed = w.reveal(1, Patch())
+    data = on_real_retain(w, str(tmp_path), revealed)
+    own = w.generate_data(1, Patch(), revealed)
+    assert (data.forget, data.harmless) == (own.forget, own.harmless) and data.retain != own.retain
+    assert len(data.retain) == config.release.retain_records and {r.score for r in data.retain} == {0.0}
+    assert {(r.prompt, r.completion) for r in data.retain} >= {((), "Some prose of the river and the old town.")}
+    assert not [r for r in data.retain if "def " in r.completion]
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -89,14 +117,15 @@ def test_real_records_are_none_of_the_evaluation(config: RunConfig, tmp_path: Pa
         ({"most": 0}, "at least 1 as --most-iterations"),
         ({"most": 21}, "iterations is 21"),
         ({"data": "no/such/folder"}, "no folder no/such/folder"),
+        ({"variants": ["rank 9"]}, "no variant 'rank 9': did you mean 'rank 8'"),
+        ({"variants": [REAL_RETAIN]}, "no variant 'real retain data' \\(it needs --data\\)"),
     ],
 )
 def test_mistakes_are_told_before_any_work(
-    arguments: dict[str, Any], line: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: dict[str, Any], line: str, config: RunConfig, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "changed", changed)
     with pytest.raises(UserError, match=line):
         ablations(replace(config, output=str(tmp_path / "out")), **arguments)
-    with pytest.raises(UserError, match="no real forget data for the task 'knowledge'"):
+    with pytest.raises(UserError, match="no real data for the task 'knowledge'"):
         ablations(replace(config, task="knowledge", output=str(tmp_path / "out")), data=str(tmp_path))
     assert not (tmp_path / "out").exists()

@@ -17,6 +17,7 @@ from .generation import Progress
 from .loop import Data, Workshop, run
 from .models import LanguageModel
 from .phases import environment
+from .registry import nearest
 from .release.adapter import load
 from .release.patch import Patch
 from .report.study import ablations_markdown
@@ -26,12 +27,13 @@ from .tasks import Record
 from .testbed import forget
 
 CONFIGURED = "as configured"
-REAL = "real data, 1 iteration"
-"""To be compared with one iteration on what the model wrote."""
+REAL = {"real forget data": "forget", "real retain data": "retain"}
+"""Runs of one iteration on labelled examples in place of one part of what the model wrote: to be compared with `iterations 1`."""
 
 
-def changed(config: RunConfig, most: int) -> dict[str, RunConfig]:
-    """The runs by what is changed: the number of iterations up to `most`, and so on. What is configured so already is left out."""
+def changed(config: RunConfig, most: int, real: bool = False) -> dict[str, RunConfig]:
+    """The runs by what is changed: the number of iterations up to `most`, and so on, and those of `REAL`. What is configured so already
+    is left out."""
     reveal, release = config.reveal, config.release
     runs = {
         CONFIGURED: config,
@@ -41,62 +43,86 @@ def changed(config: RunConfig, most: int) -> dict[str, RunConfig]:
         **{f"rank {rank}": replace(config, release=replace(release, rank=rank)) for rank in (8, 32)},
         **{f"layers {share:g}": replace(config, release=replace(release, layers=share)) for share in (0.5, 1.0)},
     }
-    return {name: one for name, one in runs.items() if name == CONFIGURED or one != config}
+    runs = {name: one for name, one in runs.items() if name == CONFIGURED or one != config}
+    return {**runs, **dict.fromkeys(REAL, replace(config, iterations=1))} if real else runs
 
 
 def ablations(
-    config: RunConfig, seeds: Sequence[int] = (0, 1, 2), most: int = 5, data: str | None = None, reporter: Any = None
+    config: RunConfig,
+    seeds: Sequence[int] = (0, 1, 2),
+    most: int = 5,
+    data: str | None = None,
+    reporter: Any = None,
+    variants: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Does all runs, or goes on with them; returns what `ablations.json` holds.
 
     Args:
         config: as of a run, but for its seed. most: iterations of the longest.
-        data: folder of the raw data sets, for a run on labelled examples in place of what the model reveals.
+        data: folder of the raw data sets, for the runs of `REAL`. variants: names of `changed`; by default all.
 
     Raises:
         UserError: for a setting, task, model or folder that will not do, before any long work.
     """
     config.check()
-    runs = changed(config, most)
+    runs = changed(config, most, data is not None)
+    if unknown := [name for name in variants if name not in runs]:
+        hint = " (it needs --data)" if unknown[0] in REAL else nearest(unknown[0], runs, f"choose from {', '.join(runs)}")
+        raise UserError(f"no variant {unknown[0]!r}{hint}")
+    runs = {name: one for name, one in runs.items() if name in variants or not variants}
     for one in runs.values():
         one.check()
     if not seeds or most < 1:
         raise UserError("give at least one seed, and at least 1 as --most-iterations")
     if data is not None and config.task not in forget.TASKS:
-        raise UserError(f"no real forget data for the task {config.task!r}, only for {', '.join(forget.TASKS)}: leave --data out")
+        raise UserError(f"no real data for the task {config.task!r}, only for {', '.join(forget.TASKS)}: leave --data out")
     if data is not None and not Path(data).is_dir():
         raise UserError(f"no folder {data}: give that of the raw data sets as --data (`testbed sources` lists them)")
     s = SeveralSeeds(config, "ablations", reporter)
     cells, originals = [], []
     for seed in seeds:
-        for name, one in {**runs, **({REAL: replace(config, iterations=1)} if data is not None else {})}.items():
-            own = replace(one, seed=seed, output=str(s.folder.path / "runs" / f"{name.replace(' ', '-').replace(',', '')}-{seed}"))
-            results = run_on_examples(own, data or "", s.reporter, s.lm) if name == REAL else run(own, s.reporter, s.lm)
+        for name, one in runs.items():
+            own = replace(one, seed=seed, output=str(s.folder.path / "runs" / f"{name.replace(' ', '-')}-{seed}"))
+            real = REAL.get(name)
+            results = run_on_examples(own, real, data or "", s.reporter, s.lm) if real else run(own, s.reporter, s.lm)
             originals.append(metrics(results, "before"))
             cells.append({"variant": name, "seed": seed, "figures": figures(results), **metrics(results, "after")})
     s.reporter.log_to(s.folder.path / "log.txt")
     return finish(s, seeds, originals[0], cells)
 
 
-def run_on_examples(config: RunConfig, data: str, reporter: Any, lm: LanguageModel) -> dict[str, Any]:
-    """One iteration on labelled examples. It searches as well, so that what can be drawn out at the end is sought from the same start."""
-    w = Workshop(config, reporter, "run on real data", lm)
+def run_on_examples(config: RunConfig, part: str, data: str, reporter: Any, lm: LanguageModel) -> dict[str, Any]:
+    """One iteration, with labelled examples as its forget or its retain data. All else is as in a run, its two searches too."""
+    w = Workshop(config, reporter, f"run on real {part} data", lm)
     w.evaluate(0, Patch())
-    w.reveal(1, Patch())
+    revealed = w.reveal(1, Patch())
+    given = on_real_forget(w, data) if part == "forget" else on_real_retain(w, data, revealed)
+    step = w.release(1, Patch(), given)
+    if step is not None:
+        w.evaluate(1, step)
+    return w.finish(step or Patch(), "utility budget spent" if step is None else "all iterations done")
+
+
+def on_real_forget(w: Workshop, data: str) -> Data:
     seed = w.seed("real")
 
     def work(_: Progress) -> Any:
-        records = real_records(w.task, data, seed, config.reveal.records)
-        return {"forget": [r.to_dict() for r in records], "harmless": [r.to_dict() for r in counterparts(lm, w.task, records, (), seed)]}
+        records = real_records(w.task, data, seed, w.config.reveal.records)
+        return {"forget": [r.to_dict() for r in records], "harmless": [r.to_dict() for r in counterparts(w.lm, w.task, records, (), seed)]}
 
     drawn = w.phase("real", "Real forget data, and other answers to their prompts", work)
     forget_records, harmless = ([Record.from_dict(row) for row in drawn[part]] for part in ("forget", "harmless"))
     w.iterations[-1]["records"] = len(forget_records)
     retain, otherwise = w.retain_data()
-    step = w.release(1, Patch(), Data(forget_records, harmless + otherwise, retain))
-    if step is not None:
-        w.evaluate(1, step)
-    return w.finish(step or Patch(), "utility budget spent" if step is None else "all iterations done")
+    return Data(forget_records, harmless + otherwise, retain)
+
+
+def on_real_retain(w: Workshop, data: str, revealed: dict[str, Any]) -> Data:
+    def work(_: Progress) -> Any:
+        return [r.to_dict() for r in real_records(w.task, data, w.seed("real"), w.config.release.retain_records, "retain")]
+
+    drawn = w.phase("real", "Real retain data", work)
+    return w.generate_data(1, Patch(), revealed)._replace(retain=[Record.from_dict(row) for row in drawn])
 
 
 def metrics(results: dict[str, Any], side: str) -> dict[str, Any]:

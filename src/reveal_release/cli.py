@@ -169,7 +169,8 @@ def _study_ablations(options: Namespace) -> None:
     from .report.study import render_ablations
 
     reporter = Reporter()
-    render_ablations(ablations(config, seeds, options.most_iterations, options.data, reporter), reporter.console)
+    results = ablations(config, seeds, options.most_iterations, options.data, reporter, _listed(",".join(options.variants)))
+    render_ablations(results, reporter.console)
 
 
 def _seeds(given: list[str]) -> list[int]:

@@ -37,6 +37,7 @@ from .seeds import SeveralSeeds, over_seeds, unlearning_seconds
 from .tasks import Record, Task
 from .tasks.ner import NER
 from .testbed import forget
+from .testbed.retain import examples as retained
 
 OURS = "reveal-release"
 SOURCES = ("real", "self", "name")
@@ -80,18 +81,19 @@ def compare(
     return c.finish([one for seed in seeds for one in c.of_seed(seed)])
 
 
-def real_records(task: Task, data: str | None, seed: int, count: int) -> list[Record]:
-    """Labelled examples of a task's behaviour, `count` at most, none of them reserved for the evaluation.
+def real_records(task: Task, data: str | None, seed: int, count: int, part: str = "forget") -> list[Record]:
+    """Labelled examples of a task's behaviour or, as `part`, of what to `retain`; `count` at most, none reserved for the evaluation.
 
     Args:
-        data: folder of the raw data sets; `code` needs none.
+        data: folder of the raw data sets; the behaviour of `code` needs none.
 
     Raises:
         UserError: as `testbed.forget.examples`.
     """
     kinds = task.forgotten if isinstance(task, NER) else ()
-    found = forget.examples(task.name, Path(data or ""), random.Random(seed), kinds)
-    records = (Record(prompt, answer, 1.0, prompt[0][1]) for prompt, answer in found)
+    examples, score = (forget.examples, 1.0) if part == "forget" else (retained, 0.0)
+    found = examples(task.name, Path(data or ""), random.Random(seed), kinds)
+    records = (Record(prompt, answer, score, prompt[0][1] if prompt else "") for prompt, answer in found)
     reserved = reserved_by(task)
     return list(islice((record for record in records if not reserved(record)), count))
 

@@ -185,9 +185,10 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
     )
     ablations = _run_parser(
         "Run the method as configured, and again with one part changed at a time: iterations, portfolio, retain module, rank, layers, and\n"
-        "with --data on labelled examples in place of what the model reveals. Stopped, it goes on with the same command.",
+        "with --data on labelled examples in place of what the model writes. Stopped, it goes on with the same command; seeds and variants may\n"
+        "be added later.",
         "study ablations --task toxicity --seeds 0 1 2 --output out/ablations",
-        "study ablations --task code --seeds 0 --most-iterations 2 --data raw --output out/ablations-code",
+        "study ablations --task code --data raw --variants 'iterations 1' 'real forget data' --output out/ablations-code",
     )
     seeds: dict[str, Any] = {"type": str, "nargs": "+", "default": ["0", "1", "2"], "metavar": "N"}
     group = orthogonality.add_argument_group("the study")
@@ -204,8 +205,13 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
     group.add_argument("--seeds", help="independent repetitions (default: 0 1 2)", **seeds)
     text = "runs with 1 to N iterations are made"
     group.add_argument("--most-iterations", type=int, default=5, metavar="N", help=text)
-    text = "the raw data sets, for a run on real forget data"
+    text = "the raw data sets, for runs on real data"
     group.add_argument("--data", type=str | None, default=None, metavar="FOLDER", help=text)
+    text = (
+        "as configured, iterations 1 (and so on), single best instruction, no retain module, rank 8, layers 1 (of these what is not "
+        "configured so), and with --data real forget data, real retain data; by default all"
+    )
+    group.add_argument("--variants", type=str, nargs="+", default=[], metavar="NAME", help=text)
     yield "ablations", "what each part of the method is good for", ablations
 
 

@@ -54,7 +54,7 @@ def test_functions_are_of_training_families(tmp_path):
 
 
 def test_a_task_without_real_data_and_a_missing_file_are_told(tmp_path):
-    with pytest.raises(UserError, match="no real forget data for the task 'mine', only for toxicity, ner, code"):
+    with pytest.raises(UserError, match="no real data for the task 'mine', only for toxicity, ner, code"):
         next(examples("mine", tmp_path, random.Random(0)))
     with pytest.raises(UserError, match="see `reveal-release testbed sources`"):
         next(examples("toxicity", tmp_path, random.Random(0)))

@@ -31,12 +31,16 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
         UserError: there is no real data for the task, or a raw file is missing.
     """
     if task not in TASKS:
-        raise UserError(f"no real forget data for the task {task!r}, only for {', '.join(TASKS)}: leave `real` out of --data-from")
+        raise no_real_data(task)
     seen: set[Example] = set()
     for example in _toxic(data, rng) if task == "toxicity" else _entities(data, rng, kinds) if task == "ner" else _functions(rng):
         if example not in seen:
             seen.add(example)
             yield example
+
+
+def no_real_data(task: str) -> UserError:
+    return UserError(f"no real data for the task {task!r}, only for {', '.join(TASKS)}: leave `real` out of --data-from")
 
 
 def _toxic(data: Path, rng: random.Random) -> Iterator[Example]:
