@@ -185,8 +185,8 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
     )
     ablations = _run_parser(
         "Run the method as configured, and again with one part changed at a time: iterations, portfolio, retain module, rank, layers, and\n"
-        "with --data on labelled examples in place of what the model writes. Stopped, it goes on with the same command; seeds and variants may\n"
-        "be added later.",
+        "with --data on labelled examples in place of what the model writes. Stopped, it goes on with the same command; seeds\n"
+        "and variants may be added later.",
         "study ablations --task toxicity --seeds 0 1 2 --output out/ablations",
         "study ablations --task code --data raw --variants 'iterations 1' 'real forget data' --output out/ablations-code",
     )
