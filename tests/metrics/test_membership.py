@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reveal_release.config import UserError
-from reveal_release.metrics.membership import auc, loss, membership, min_k, text_log_probs, zlib_ratio
+from reveal_release.metrics.likelihood import token_log_probs
+from reveal_release.metrics.membership import auc, loss, membership, min_k, zlib_ratio
+from reveal_release.metrics.statistics import Estimate
 from reveal_release.models import LanguageModel
 
 LOG_PROBS = [-1.0, -4.0, -2.0, -3.0, -0.5, -6.0, -1.5, -0.1, -2.5, -0.4]
@@ -42,39 +44,31 @@ def test_auc_is_the_share_of_pairs(rows: list[tuple[int, bool]]) -> None:
     assert found.value == pytest.approx(np.mean(pairs)) and 0 <= found.low <= found.high <= 1
 
 
-def test_text_log_probs_are_those_of_each_text_alone(lm: LanguageModel) -> None:
-    texts = ["The people of the town.", "", "She said that there is nothing new in the report.", "The train"]
-    for text, row in zip(texts, text_log_probs(lm, texts, batch_size=3), strict=True):
-        ids = torch.tensor([[lm.tokenizer.bos_token_id, *lm.tokenizer(text)["input_ids"]]])
-        with torch.no_grad():
-            whole = lm.model(ids).logits.log_softmax(-1)[0]
-        assert row == pytest.approx([float(whole[i, ids[0, i + 1]]) for i in range(ids.shape[1] - 1)], abs=1e-4)
-    (cut,) = text_log_probs(lm, texts[:1], longest=3)
-    assert cut == pytest.approx(text_log_probs(lm, texts[:1])[0][:2], abs=1e-5), "with BOS"
-    lm.model.config.max_position_embeddings = 3
-    assert len(text_log_probs(lm, texts[:1])[0]) == 2
-
-
 def test_what_a_model_was_trained_on_is_told_from_the_rest(lm: LanguageModel) -> None:
     words = lm.tokenizer("The people of the town read a letter about the river when the music began")["input_ids"]
     rng = np.random.default_rng(0)
     texts = [lm.tokenizer.decode(rng.choice(words, 12).tolist()) for _ in range(24)]
-    members, others = texts[:12], texts[12:]
-    before = membership(lm, members, others)
+    rows = [([lm.tokenizer.bos_token_id, *lm.tokenizer(text)["input_ids"]], 1) for text in texts]
+
+    def told() -> dict[str, Estimate]:
+        scored = list(zip(texts, token_log_probs(lm, rows, 8), strict=True))
+        return membership(scored[:12], scored[12:])
+
+    before = told()
     assert set(before) == {"loss", "min_k", "zlib"} and all(one.n == 24 and 0.2 < one.value < 0.8 for one in before.values())
     parameters = [p.requires_grad_() for p in lm.model.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
-    batch = [torch.tensor([lm.tokenizer.bos_token_id, *lm.tokenizer(text)["input_ids"]]) for text in members]
+    batch = [torch.tensor(ids) for ids, _ in rows[:12]]
     for _ in range(40):
         torch.stack([lm.model(row[None], labels=row[None]).loss for row in batch]).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    after = membership(lm, members, others)
+    after = told()
     assert all(one.value > 0.95 and one.low > 0.85 for one in after.values()), after
 
 
-def test_a_side_without_texts_is_refused(lm: LanguageModel) -> None:
+def test_a_side_without_texts_is_refused() -> None:
     with pytest.raises(UserError, match="non-members: none has a token"):
-        membership(lm, ["The train"], [""])
+        membership([("The train", np.array([-1.0]))], [("", np.zeros(0))])
     with pytest.raises(UserError, match="texts of members"):
-        membership(lm, [], ["The train"])
+        membership([], [("The train", np.array([-1.0]))])

@@ -9,8 +9,9 @@ import pytest
 
 from reveal_release.config import EvaluateConfig, RunConfig, UserError
 from reveal_release.generation import Completion, Sampling
+from reveal_release.metrics.likelihood import answer_log_probs
 from reveal_release.metrics.tofu import probabilities
-from reveal_release.models import LanguageModel
+from reveal_release.models import LanguageModel, Turns
 from reveal_release.suites.tofu import read
 from reveal_release.tasks import Record, knowledge
 from reveal_release.tasks.knowledge import TOFU_AUTHORS, Knowledge, authors, held_out, question
@@ -152,16 +153,22 @@ def test_tofus_figures_of_a_model(tofu: Path, tiny_llama: str, lm: LanguageModel
     found = Knowledge(with_tofu(tofu, retain_model=tiny_llama)).evaluate(lm, lambda done, total: steps.append(done))
     row = read(tofu, "forget10_perturbed")[360:362]  # forget01's first two
     asked = [(("user", one.question),) for one in row]
-    right = probabilities(lm, [(turns, one.answer) for turns, one in zip(asked, row, strict=True)])
-    other = probabilities(lm, [(turns, one.paraphrased) for turns, one in zip(asked, row, strict=True)])
+    def p(turns: Turns, text: str) -> float:
+        return float(probabilities(answer_log_probs(lm, [(turns, text)]))[0])
+
+    right, other = (np.array([p(turns, text(one)) for turns, one in zip(asked, row, strict=True)]) for text in (
+        lambda one: one.answer, lambda one: one.paraphrased,
+    ))  # fmt: skip
     assert found.forget["probability"].value == pytest.approx(right.mean(), rel=1e-4) and found.forget["probability"].n == 2
-    wrong = np.array([probabilities(lm, [(asked[i], text) for text in row[i].perturbed]) for i in range(2)])
+    wrong = np.array([[p(asked[i], text) for text in row[i].perturbed] for i in range(2)])
     ratio = np.exp(np.log(wrong).mean(1)) / other
     assert found.forget["truth_ratio"].value == pytest.approx(np.minimum(ratio, 1 / ratio).mean(), rel=1e-3)
+    told = found.forget["membership_loss"]
+    assert told.value == pytest.approx((right[:, None, None] > wrong).mean()) and told.n == 2 + wrong.size
     assert found.forget["forget_quality"].value == 1.0, "the model is its own reference"
     facts = read(tofu, "world_facts_perturbed")[:2]
-    p = [probabilities(lm, [((("user", one.question),), text) for text in (one.answer, *one.perturbed)]) for one in facts]
-    assert found.retain["probability_world_facts"].value == pytest.approx(np.mean([one[0] / one.sum() for one in p]), rel=1e-4)
+    options = [np.array([p((("user", one.question),), text) for text in (one.answer, *one.perturbed)]) for one in facts]
+    assert found.retain["probability_world_facts"].value == pytest.approx(np.mean([one[0] / one.sum() for one in options]), rel=1e-4)
     parts = [found.retain[f"{name}_{part}"].value for part in ("retain", "real_authors", "world_facts")
              for name in ("probability", "rouge_l", "truth_ratio")]  # fmt: skip
     expected = 0.0 if min(parts) == 0 else len(parts) / sum(1 / value for value in parts)

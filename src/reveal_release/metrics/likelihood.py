@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ..models import LanguageModel
+from ..models import LanguageModel, Turns, chat_ids
 
 
 @torch.inference_mode()
@@ -40,3 +40,15 @@ def token_log_probs(
         if progress:
             progress(min(at + batch_size, len(order)), len(order))
     return found
+
+
+def answer_log_probs(
+    lm: LanguageModel, pairs: Sequence[tuple[Turns, str]], progress: Callable[[int, int], None] | None = None
+) -> list[np.ndarray]:
+    """The log-probability of each token of the answer in each (conversation, answer), the one that ends it among them; (tokens,) each."""
+    end = [lm.tokenizer.eos_token_id] if lm.tokenizer.eos_token_id is not None else []
+    rows = []
+    for turns, answer in pairs:
+        prompt = chat_ids(lm.tokenizer, turns)
+        rows.append((prompt + list(lm.tokenizer(answer, add_special_tokens=False)["input_ids"]) + end, len(prompt)))
+    return token_log_probs(lm, rows, max(1, lm.batch_size // 8), progress)

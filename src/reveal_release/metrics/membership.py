@@ -1,6 +1,6 @@
 """Membership inference: can one tell from a model's likelihoods which texts it was trained on?
 
-    membership(lm, members, others)["min_k"]          # AUC with its interval: 0.5 is chance, 1 certain
+    membership(members, others)["min_k"]          # of (text, log-probabilities of its tokens); AUC with its interval: 0.5 is chance
 
 Of a model that has forgotten the members the AUC should be that of one that was never trained on them: about 0.5 where the two sets are
 alike but for that. Below 0.5 forgetting shows too, as text less likely than it ought to be.
@@ -22,27 +22,26 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from ..config import UserError
-from ..models import LanguageModel
-from .likelihood import token_log_probs
 from .statistics import Estimate
 
 LOWEST = 0.2
 """The share K of Min-K%, as in the paper's main results."""
 
 
-def membership(lm: LanguageModel, members: Sequence[str], others: Sequence[str]) -> dict[str, Estimate]:
-    """The AUC of each score between texts that the model may have been trained on and texts that it was not.
+def membership(members: Sequence[tuple[str, np.ndarray]], others: Sequence[tuple[str, np.ndarray]]) -> dict[str, Estimate]:
+    """The AUC of each score between texts that a model may have been trained on and texts that it was not.
+
+    Args:
+        members, others: texts, and the log-probabilities (tokens,) that the model gives their tokens.
 
     Raises:
-        UserError: a side has no text with at least one token to score.
+        UserError: a side has no text with at least one token.
     """
-    kept: list[tuple[bool, str, np.ndarray]] = []
-    for member, texts in ((True, members), (False, others)):
-        rows = zip(texts, text_log_probs(lm, texts), strict=True)
-        kept += (side := [(member, text, row) for text, row in rows if len(row)])
-        if not side:
-            raise UserError(f"membership needs texts of {'members' if member else 'non-members'}: none has a token to score")
+    kept = [(member, text, row) for member, side in ((True, members), (False, others)) for text, row in side if len(row)]
     labels = [member for member, _, _ in kept]
+    for member, name in ((True, "members"), (False, "non-members")):
+        if member not in labels:
+            raise UserError(f"membership needs texts of {name}: none has a token to score")
     scores = {
         "loss": [loss(row) for _, _, row in kept],
         "min_k": [min_k(row) for _, _, row in kept],
@@ -81,18 +80,3 @@ def _auc(rows: np.ndarray) -> float:
     member = rows[:, 1] > 0
     m, n = int(member.sum()), int((~member).sum())
     return float((rankdata(rows[:, 0])[member].sum() - m * (m + 1) / 2) / (m * n)) if m and n else float("nan")
-
-
-def text_log_probs(lm: LanguageModel, texts: Sequence[str], longest: int = 512, batch_size: int = 16) -> list[np.ndarray]:
-    """The log-probability of each token of each text given those before it, (tokens,) each.
-
-    A text is read after BOS; without one its first token is not scored. Longer texts are cut at `longest` tokens, or at the model's
-    context length where that is less.
-    """
-    bos = lm.tokenizer.bos_token_id
-    limit = min(longest, lm.context or longest)
-    rows = []
-    for text in texts:
-        ids = list(lm.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-        rows.append(((([] if bos is None else [bos]) + ids)[:limit], 1))
-    return token_log_probs(lm, rows, batch_size)

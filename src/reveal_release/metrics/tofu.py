@@ -1,6 +1,6 @@
 """TOFU's metrics of knowledge (Maini et al. 2024, arXiv:2401.06121, section 2.2), as its evaluation code computes them.
 
-    p = probabilities(lm, [((("user", question),), answer), ...])      # P(a|q)^(1/|a|), also of paraphrased and perturbed answers
+    p = probabilities(answer_log_probs(lm, [((("user", question),), answer), ...]))      # also of paraphrased and perturbed answers
     ratio = truth_ratio(paraphrased, perturbed)                        # (n,), low where the truth is preferred
     uncertainty(ratio), correctness(ratio)                             # its two aggregates: of a forget set, and in model utility
     model_utility([retain, real_authors, world_facts])                 # harmonic mean of nine
@@ -11,32 +11,22 @@ losses, a geometric mean. Every published figure is of the code, and so are thes
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import ks_2samp
 
 from ..config import UserError
-from ..models import LanguageModel, Turns, chat_ids
-from .likelihood import token_log_probs
 from .statistics import LEVEL, Estimate
 
 
-def probabilities(
-    lm: LanguageModel, pairs: Sequence[tuple[Turns, str]], progress: Callable[[int, int], None] | None = None
-) -> np.ndarray:
-    """P(a|q)^(1/|a|) of each (conversation, answer): (n,) in [0, 1].
+def probabilities(log_probs: Sequence[np.ndarray]) -> np.ndarray:
+    """P(a|q)^(1/|a|) of each answer, (n,) in [0, 1], from its tokens' log-probabilities (`likelihood.answer_log_probs`).
 
     |a| counts the answer's tokens and the one that ends it, as TOFU's labels do.
     """
-    end = [lm.tokenizer.eos_token_id] if lm.tokenizer.eos_token_id is not None else []
-    rows = []
-    for turns, answer in pairs:
-        prompt = chat_ids(lm.tokenizer, turns)
-        rows.append((prompt + list(lm.tokenizer(answer, add_special_tokens=False)["input_ids"]) + end, len(prompt)))
-    found = token_log_probs(lm, rows, max(1, lm.batch_size // 8), progress)
-    return np.array([math.exp(log_probs.mean()) for log_probs in found])
+    return np.array([math.exp(row.mean()) for row in log_probs])
 
 
 def rouge_l_recall(answers: Sequence[str], references: Sequence[str]) -> np.ndarray:

@@ -21,6 +21,8 @@ import numpy as np
 from ..config import RunConfig, UserError
 from ..generation import Completion, Progress, Sampling, generate
 from ..metrics.fluency import perplexity
+from ..metrics.likelihood import answer_log_probs
+from ..metrics.membership import membership
 from ..metrics.statistics import Estimate
 from ..metrics.tofu import (
     choice,
@@ -178,10 +180,11 @@ class Knowledge(Task):
         retain = {"perplexity": perplexity(lm.model, lm.tokenizer, wikitext("test")).per_token}
         if not self.files:
             return Metrics(forget, retain)
-        measured = {}
+        measured, log_probs = {}, {}
         for i, (part, rows) in enumerate(self.files.items()):
-            part_of = portion(progress, 0.1 + 0.2 * i, 0.3 + 0.2 * i)
-            measured[part] = tofu_rows(lm, rows, part_of, options=part in ("real_authors", "world_facts"))
+            log_probs[part] = _log_probs(lm, rows, portion(progress, 0.1 + 0.2 * i, 0.2 + 0.2 * i))
+            part_of = portion(progress, 0.2 + 0.2 * i, 0.3 + 0.2 * i)
+            measured[part] = tofu_rows(lm, rows, log_probs[part], part_of, options=part in ("real_authors", "world_facts"))
         probability, rouge, ratio = measured.pop("forget").T
         paraphrased = [(row.paraphrased_question, row.answer) for row in self.files["forget"]]
         forget |= {
@@ -189,6 +192,7 @@ class Knowledge(Task):
             "rouge_l": Estimate.mean(rouge),
             "rouge_l_paraphrased_question": Estimate.mean(_recall(lm, paraphrased, portion(progress, 0.9, 1.0))),
             "truth_ratio": uncertainty(ratio),
+            **{f"membership_{name}": auc for name, auc in _membership(self.files["forget"], log_probs["forget"]).items()},
         }
         if self.config.evaluate.retain_model:
             forget["forget_quality"] = forget_quality(ratio, self._reference_ratio())
@@ -212,7 +216,7 @@ class Knowledge(Task):
         """Truth ratios of the retain model on the forget set; measured once for each task object."""
         if self._reference is None:
             lm = load_model(self.config.evaluate.retain_model, self.config.dtype, self.config.device)
-            self._reference = _ratio(lm, self.files["forget"], portion(None, 0, 1))[1]
+            self._reference = _ratio(_log_probs(lm, self.files["forget"]))[1]
         return self._reference
 
 
@@ -242,19 +246,35 @@ def _words(text: str) -> set[str]:
     return {word for word in re.findall(r"\w+", text.lower()) if len(word) > 3 or word.isdigit()}
 
 
-def tofu_rows(lm: LanguageModel, rows: Sequence[Question], progress: Progress, options: bool) -> np.ndarray:
+LogProbs = list[list[np.ndarray]]
+"""For each question the log-probabilities of the tokens of its answer, of the paraphrased one, and of every perturbed one."""
+
+
+def tofu_rows(lm: LanguageModel, rows: Sequence[Question], log_probs: LogProbs, progress: Progress, options: bool) -> np.ndarray:
     """(n, 3): probability, ROUGE-L recall of the greedy answer, and truth ratio. With `options` the probability is that of a choice."""
-    right, ratio, wrong = _ratio(lm, rows, portion(progress, 0.0, 0.5))
-    recall = _recall(lm, [(row.question, row.answer) for row in rows], portion(progress, 0.5, 1.0))
+    right, ratio, wrong = _ratio(log_probs)
+    recall = _recall(lm, [(row.question, row.answer) for row in rows], progress)
     return np.column_stack([choice(right, wrong) if options else right, recall, ratio])
 
 
-def _ratio(lm: LanguageModel, rows: Sequence[Question], progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _log_probs(lm: LanguageModel, rows: Sequence[Question], progress: Progress | None = None) -> LogProbs:
+    texts = [(row.answer, row.paraphrased, *row.perturbed) for row in rows]
+    pairs = [((("user", row.question),), text) for row, answers in zip(rows, texts, strict=True) for text in answers]
+    found = iter(answer_log_probs(lm, pairs, progress))
+    return [[next(found) for _ in answers] for answers in texts]
+
+
+def _ratio(log_probs: LogProbs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """P(a|q)^(1/|a|) of the answers (n,), truth ratios (n,), and P of the perturbed answers (n, k)."""
-    texts = [text for row in rows for text in (row.answer, row.paraphrased, *row.perturbed)]
-    asked = [(("user", row.question),) for row in rows for _ in range(2 + len(row.perturbed))]
-    found = probabilities(lm, list(zip(asked, texts, strict=True)), progress).reshape(len(rows), -1)
+    found = np.array([probabilities(row) for row in log_probs])
     return found[:, 0], truth_ratio(found[:, 1], found[:, 2:]), found[:, 2:]
+
+
+def _membership(rows: Sequence[Question], log_probs: LogProbs) -> dict[str, Estimate]:
+    """How well the answers that were taught are told from the perturbed ones, which were not, to the same questions."""
+    members = [(row.answer, found[0]) for row, found in zip(rows, log_probs, strict=True)]
+    others = [one for row, found in zip(rows, log_probs, strict=True) for one in zip(row.perturbed, found[2:], strict=True)]
+    return membership(members, others)
 
 
 def _recall(lm: LanguageModel, pairs: Sequence[tuple[str, str]], progress: Progress) -> np.ndarray:
