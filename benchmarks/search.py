@@ -24,7 +24,7 @@ Evolution is run live, not replayed: what it breeds depends on what it has bred,
 calls and the same race, and its winners are measured on fresh samples; --lives says how often for each pool.
 
 Intervals are Student's t over replays (lives), each the mean over the pools: of these pools as they were measured. What another pool
-would give is told by the pools alone, and the last lines have the interval over them.
+would give is told by the pools alone, and the last lines have intervals over them.
 """
 
 import argparse
@@ -249,6 +249,14 @@ def claim(label: str, pools: Sequence[dict[str, np.ndarray]]) -> str:
     return f"{label}: better instructions at half the calls {verdict}: {figure}; in {better} of {len(each)} pools on its own."
 
 
+def equal(label: str, pools: Sequence[dict[str, np.ndarray]]) -> str:
+    """What the bandit finds less what random choice finds with as many calls."""
+    ahead = [np.mean([found["ucb"][:, i] - found["random"][:, i] for found in pools], axis=1) for i in range(len(SHARES))]
+    figures = [f"{Estimate.mean(means.tolist()):+.3f}" if len(means) > 1 else f"{means[0]:+.3f}" for means in ahead]
+    counts = [calls(share, RevealConfig()) for share in SHARES]
+    return f"{label}, less random choice at equal calls: " + "; ".join(f"{f} in {n}" for f, n in zip(figures, counts, strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", nargs="+", default=["toxicity", "ner", "code"])
@@ -270,10 +278,9 @@ def main() -> None:
     for task, pools in found.items():
         print(*lines(task, pools), sep="\n")
     print()
-    for task, pools in found.items():
-        print(claim(task, pools))
-    if len(found) > 1:
-        print(claim("all", [one for pools in found.values() for one in pools]))
+    named = [*found.items(), *([("all", [one for pools in found.values() for one in pools])] if len(found) > 1 else [])]
+    for name, pools in named:
+        print(claim(name, pools), equal(name, pools), sep="\n")
 
 
 if __name__ == "__main__":
