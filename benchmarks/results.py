@@ -1,27 +1,25 @@
 """The page of results, docs/results.md, from stored result files: nothing on it is typed by hand but the readings.
 
     python benchmarks/results.py                                  # writes the page again from docs/results
-    python benchmarks/results.py --add out/compare/compare.json   # stores the outcome of a `compare` or a `study orthogonality` first
+    python benchmarks/results.py --add out/compare/compare.json --commit COMMIT   # stores the outcome of a `compare` or a `study` first
 
-A result is stored as docs/results/KIND-TASK-MODEL.json with the commit of the code that made it (--commit, by default HEAD). What is to be
-read in it stands in KIND-TASK-MODEL.md beside it, and is put above its tables.
-
-A method is on the front of forgetting against perplexity, or against the other skills, if no other in its table is at least as good in
-both, and better in one. Means decide, so look at the intervals: two methods that cannot be told apart may both, or only one of them, be
-on it.
+A result is stored as docs/results/KIND-TASK-MODEL.json with the commit of the code that made it. What is to be read in it stands in
+KIND-TASK-MODEL.md beside it, and is put above its tables. The page says what a front is, and what it does not tell.
 """
 
 import argparse
 import json
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reveal_release import RunConfig
+from reveal_release.config import UserError
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.report.comparison import NEEDS, broken, entries
 from reveal_release.report.console import duration, figure, label, percentage
+from reveal_release.report.study import FIGURES, value
 
 Results = dict[str, Any]
 DOCS = Path(__file__).parents[1] / "docs"
@@ -33,10 +31,15 @@ OURS = "reveal-release"
 
 
 def kind_of(results: Results) -> str:
-    return "study" if "forgetting" in results else "compare"
+    """Raises UserError for what is neither a comparison nor a study."""
+    for kind, key in (("study", "published"), ("compare", "utility_budget")):
+        if results.keys() >= {key, "cells", "rows", "seeds"}:
+            return kind
+    raise UserError("not the compare.json of `compare`, nor the study.json of `study orthogonality`")
 
 
 def store(path: Path, commit: str) -> Path:
+    """Raises UserError for another file; what is stored is then left as it is."""
     results = json.loads(path.read_text(encoding="utf-8"))
     kept = {"commit": commit, **{key: value for key, value in results.items() if key not in LOCAL}}
     name = "-".join([kind_of(results), results["task"], re.sub(r"\W+", "-", Path(results["model"]).name)])
@@ -100,22 +103,19 @@ def against_ours(results: Results, forgotten: str, percent: bool) -> list[str]:
     if not groups:
         return []
     original = results["original"]["metrics"]
-    header = [f"less {OURS} with the same seed", "forget data", "seeds", label(forgotten), "perplexity", "other skills, points"]
+    unit = ", points" if percent else ""
+    header = [f"less {OURS} with the same seed", "forget data", "seeds", label(forgotten) + unit, "perplexity", "other skills, points"]
     table = [header, ["---"] * len(header)]
     for group in groups:
         pairs = [(cells[*group, seed], metrics) for seed, metrics in ours.items() if (*group, seed) in cells]
-        differences = (
-            _paired([one["forget"][forgotten]["value"] - own["forget"][forgotten]["value"] for one, own in pairs], 100 if percent else 1),
-            _paired([one["retain"]["perplexity"]["value"] - own["retain"]["perplexity"]["value"] for one, own in pairs]),
-            _paired([skills(one, original) - skills(own, original) for one, own in pairs]),
+        less = (
+            [(100 if percent else 1) * (one["forget"][forgotten]["value"] - own["forget"][forgotten]["value"]) for one, own in pairs],
+            [one["retain"]["perplexity"]["value"] - own["retain"]["perplexity"]["value"] for one, own in pairs],
+            [skills(one, original) - skills(own, original) for one, own in pairs],
         )
+        differences = [f"{Estimate.mean(values):+.1f}" for values in less]
         table.append([*group, str(len(pairs)), *differences])
     return [*_grid(table), ""]
-
-
-def _paired(values: Sequence[float], factor: float = 1) -> str:
-    scaled = [factor * value for value in values]
-    return f"{Estimate.mean(scaled):+.1f}" if len(scaled) > 1 else f"{scaled[0]:+.1f}"
 
 
 # -- a study ---------------------------------------------------------------------------------------------------
@@ -123,24 +123,26 @@ def _paired(values: Sequence[float], factor: float = 1) -> str:
 
 def study(results: Results) -> list[str]:
     forgotten = next(iter(results["original"]["forget"]))
+    percent = percentage(forgotten, *(row["forget"][forgotten] for row in (results["original"], *results["rows"]) if "forget" in row))
+    published, names = results["published"], ("subspace_cosine", "retain_change", "forget_change", "seconds")
     header = [
-        "variant", "seeds", "still shown", label(forgotten), "utility lost", f"less that of {results['published']}", "by seed",
-        "subspaces of A", "retain loss with −ΔW_f", "forget loss with ΔW_r", "time, s",
+        "variant", "seeds", FIGURES["shown"], label(forgotten), FIGURES["utility_loss"], f"less that of {published}, points", "by seed",
+        *(FIGURES[name] for name in names),
     ]  # fmt: skip
     table = [header, ["---"] * len(header)]
-    lost = {(cell["variant"], cell["seed"]): cell["figures"]["utility_loss"] for cell in results["cells"] if not cell["failed"]}
+    done = [cell for cell in results["cells"] if not cell["failed"]]
+    lost = {(cell["variant"], cell["seed"]): 100 * cell["figures"]["utility_loss"]["value"] for cell in done}
     for row in results["rows"]:
         if not row["seeds"]:
             table.append([row["variant"], "0", *[""] * (len(header) - 2)])
             continue
-        found, less = row["figures"], row["difference"]
-        pairs = [(one, lost.get((results["published"], seed))) for (name, seed), one in lost.items() if name == row["variant"]]
-        by_seed = ", ".join(f"{100 * (one['value'] - other['value']):+.1f}" for one, other in pairs if other) if less else ""
+        found = row["figures"]
+        pairs = [(one, lost.get((published, seed))) for (name, seed), one in lost.items() if name == row["variant"] != published]
+        less = [one - other for one, other in pairs if other is not None]
         table.append([
-            row["variant"], str(row["seeds"]), figure(found["shown"], percent=True), figure(row["forget"][forgotten], percent=True),
-            figure(found["utility_loss"], percent=True), figure(less["figures"]["utility_loss"], percent=True) if less else "", by_seed,
-            figure(found["subspace_cosine"], percent=False), figure(found["retain_change"], percent=False),
-            figure(found["forget_change"], percent=False), figure(found["seconds"], percent=False),
+            row["variant"], str(row["seeds"]), value("shown", found["shown"]), figure(row["forget"][forgotten], percent),
+            value("utility_loss", found["utility_loss"]), f"{Estimate.mean(less):+.1f}" if less else "",
+            ", ".join(f"{one:+.1f}" for one in less), *(value(name, found[name]) for name in names),
         ])  # fmt: skip
     return [*_grid(table), ""]
 
@@ -152,44 +154,55 @@ def _grid(table: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in table]
 
 
+def command(results: Results) -> str:
+    """What makes the result again; settings that are not its command's own are told apart by `configured`."""
+    parts = ["reveal-release", "study orthogonality" if kind_of(results) == "study" else "compare"]
+    parts += ["--task", results["task"], "--model", results["model"]]
+    if kind_of(results) == "study":
+        parts += ["--variants", *(row["variant"] for row in results["rows"]), "--seeds", *map(str, results["seeds"])]
+        parts += ["--forgetting", f"{results['forgetting']:g}"]
+    else:
+        sources = dict.fromkeys(row["source"] for row in results["rows"] if row["source"] != "own")
+        parts += ["--methods", ",".join(dict.fromkeys(row["method"] for row in results["rows"]))]
+        parts += ["--data-from", ",".join(sources)] * bool(sources) + ["--data", "raw"] * ("real" in sources)
+        parts += ["--oracle", "ORACLE"] * bool(results["oracle"]) + ["--seeds", ",".join(map(str, results["seeds"]))]
+    return " ".join([*parts, "--output", "OUT"])
+
+
+def configured(results: Results) -> str:
+    default = RunConfig(task=results["task"], model=results["model"])
+    return "default settings" if default.hash() == results["config_hash"] else "other settings than the default"
+
+
 def section(stored: Path) -> list[str]:
     results = json.loads(stored.read_text(encoding="utf-8"))
-    kind, seeds, model = kind_of(results), results["seeds"], results["model"]
-    if kind == "study":
-        title = "how to keep what must stay, at equal forgetting"
-        names = [row["variant"] for row in results["rows"]]
-        command = f"study orthogonality --task {results['task']} --model {model} --variants {' '.join(names)} --seeds {_spaced(seeds)}"
-    else:
-        title = "beside other methods"
-        methods = dict.fromkeys(row["method"] for row in results["rows"])
-        sources = dict.fromkeys(row["source"] for row in results["rows"] if row["source"] != "own")
-        command = f"compare --task {results['task']} --model {model} --methods {','.join(methods)} --data-from {','.join(sources)}"
-        command += f" --seeds {','.join(map(str, seeds))}" + " --data raw" * ("real" in sources)
+    kind, seeds = kind_of(results), results["seeds"]
+    title = "how to keep what must stay, at equal forgetting" if kind == "study" else "beside other methods"
     reading = stored.with_suffix(".md")
     return [
-        f"## {results['task']}, {model}: {title}",
+        f"## {results['task']}, {results['model']}: {title}",
         "",
-        f"    reveal-release {command} --output OUT",
+        f"    {command(results)}",
         "",
-        f"Commit {results['commit']}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}.",
+        f"Commit {results['commit']}, {configured(results)}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}.",
         "",
         *([reading.read_text(encoding="utf-8").strip(), ""] if reading.is_file() else []),
         *(study(results) if kind == "study" else comparison(results)),
     ]
 
 
-def _spaced(values: Sequence[int]) -> str:
-    return " ".join(map(str, values))
-
-
 def page() -> str:
     lines = [
         "# Results",
         "",
-        "Built by `python benchmarks/results.py` from the files in [results](results); only the readings are written by hand. Means over",
-        "the seeds with 95 % intervals (of one seed its own), on held-out items that no search and no training saw. How each is made,",
-        "and how far it is fair: [compare.md](compare.md), [study.md](study.md). On the front: no other method in the table is at least",
-        "as good in both forgetting and perplexity (or the mean of the other skills' scores), and better in one, by the means.",
+        "Built by `python benchmarks/results.py` from the files in [results](results); only the readings are written by hand. Metrics are",
+        "of held-out items that no search and no training saw; means over the seeds with 95 % intervals, of one seed its own. How the",
+        "results are made, what else they measure (what a study calls still shown and utility lost are of validation data), and how far",
+        "they are fair: [compare.md](compare.md), [study.md](study.md).",
+        "",
+        "A method is on the front if no other in its table is at least as good in both forgetting and perplexity (or forgetting and the",
+        "mean change of the other skills' scores), and better in one. Means decide that, so look at the intervals: of two methods that",
+        "cannot be told apart one may be on it. And a method that changes next to nothing always is, for it costs nothing.",
         "",
     ]
     for stored in sorted((DOCS / "results").glob("*.json")):
@@ -197,18 +210,18 @@ def page() -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def head() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=DOCS, capture_output=True, text=True, check=True)
-    return found.stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="FILE", help="compare.json or study.json")
-    parser.add_argument("--commit", help="of the code that made them; by default HEAD")
+    parser.add_argument("--commit", help="of the code that made them")
     options = parser.parse_args()
+    if options.add and not options.commit:
+        parser.error("give the commit of the code that made the results as --commit")
     for path in options.add:
-        print(f"stored {store(path, options.commit or head())}")
+        try:
+            print(f"stored {store(path, options.commit)}")
+        except UserError as error:
+            parser.error(f"{path}: {error}")
     (DOCS / "results.md").write_text(page(), encoding="utf-8")
     print(f"written {DOCS / 'results.md'}")
 

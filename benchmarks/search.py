@@ -250,11 +250,11 @@ def claim(label: str, pools: Sequence[dict[str, np.ndarray]]) -> str:
 
 
 def equal(label: str, pools: Sequence[dict[str, np.ndarray]]) -> str:
-    """What the bandit finds less what random choice finds with as many calls."""
-    ahead = [np.mean([found["ucb"][:, i] - found["random"][:, i] for found in pools], axis=1) for i in range(len(SHARES))]
-    figures = [f"{Estimate.mean(means.tolist()):+.3f}" if len(means) > 1 else f"{means[0]:+.3f}" for means in ahead]
-    counts = [calls(share, RevealConfig()) for share in SHARES]
-    return f"{label}, less random choice at equal calls: " + "; ".join(f"{f} in {n}" for f, n in zip(figures, counts, strict=True))
+    """What the bandit finds less what random choice finds with as many calls: over the pools, or of one pool over its replays."""
+    each = [found["ucb"] - found["random"] for found in pools]
+    ahead = [each[0][:, i] if len(each) == 1 else [one[:, i].mean() for one in each] for i in range(len(SHARES))]
+    figures = [f"{Estimate.mean(values):+.3f} in {calls(share, RevealConfig())}" for values, share in zip(ahead, SHARES, strict=True)]
+    return f"{label}: ucb less random choice at equal calls: {'; '.join(figures)}."
 
 
 def main() -> None:

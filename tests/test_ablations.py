@@ -11,11 +11,10 @@ import pytest
 from reveal_release.ablations import CONFIGURED, REAL, ablations, changed, on_real_retain
 from reveal_release.comparison import real_records
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
-from reveal_release.loop import Workshop
+from reveal_release.loop import Data, Workshop
 from reveal_release.release import release
 from reveal_release.release.adapter import load
-from reveal_release.release.patch import Patch
-from reveal_release.tasks import get_task, retained
+from reveal_release.tasks import Record, get_task, retained
 from reveal_release.testbed import corpora
 from reveal_release.testbed.corpora import Corpora
 from reveal_release.testbed.entities import Passage, pools
@@ -32,6 +31,20 @@ def small() -> Iterator[None]:
         patch.setattr(release, "wikitext", lambda split: texts[split])
         patch.setattr(retained.heldout, "wikitext", lambda split: texts[split])
         yield
+
+
+@pytest.fixture
+def raw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raw data of a few hand-made texts, whatever the folder."""
+    topics = ["school", "music", "water"]
+    comments = [f"number {i} says that {topic} is well known here" for i in range(40) for topic in topics]
+    about = {toxic: {topic: [text for text in comments if topic in text] for topic in topics} for toxic in (False, True)}
+    passages = [Passage(("Ada", "saw", f"Lyon{i}", "."), ((0, 1, "person_actor"), (2, 3, "location_GPE"))) for i in range(20)]
+    texts = Corpora(
+        toxic=comments, neutral=comments, topics=topics, about=about, passages={"train": passages}, names=pools(passages),
+        prose={"train": ["Some prose of the river and the old town."]}, instructions=[("Name a town.", "Lyon.")],
+    )  # fmt: skip
+    monkeypatch.setattr(corpora, "load", lambda folder: texts)
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +75,21 @@ def test_one_setting_is_changed_at_a_time() -> None:
 
 
 @pytest.mark.slow
-def test_every_row_is_a_run(config: RunConfig, tmp_path: Path) -> None:
+def test_every_row_is_a_run(raw: None, config: RunConfig, tmp_path: Path) -> None:
     """Of a random model, which writes no function that runs: nothing is revealed, but real functions are there to train on."""
-    variants = ["no retain module", REAL_FORGET]
+    variants = ["no retain module", REAL_FORGET, REAL_RETAIN]
     results = ablations(config, [0], 1, str(tmp_path), variants=variants)
     out = Path(config.output)
     assert json.loads((out / "ablations.json").read_text(encoding="utf-8"))["rows"][0]["variant"] == "no retain module"
-    assert [(row["variant"], row["seeds"]) for row in results["rows"]] == [("no retain module", 1), (REAL_FORGET, 1)]
-    assert {p.name for p in (out / "runs").iterdir()} == {"no-retain-module-0", "real-forget-data-0"}
-    for cell, name in zip(results["cells"], ("no-retain-module-0", "real-forget-data-0"), strict=True):
+    assert [(row["variant"], row["seeds"]) for row in results["rows"]] == [(name, 1) for name in variants]
+    names = [f"{name.replace(' ', '-')}-0" for name in variants]
+    assert {p.name for p in (out / "runs").iterdir()} == set(names)
+    for cell, name in zip(results["cells"], names, strict=True):
         run = json.loads((out / "runs" / name / "results.json").read_text(encoding="utf-8"))
         assert cell["retain"] == run["after"]["retain"] and cell["figures"]["rank"]["value"] == run["patch"]["rank"]
         assert cell["forget"]["strongest_elicitation"]["value"] == run["elicitation"]["after"]["value"]
         assert results["original"]["retain"] == run["before"]["retain"]
+        assert run["stopped_because"] == ("nothing left to reveal" if "forget" not in name else "all iterations done")
     real = {name: one["value"] for name, one in results["cells"][1]["figures"].items()}
     patch = load(out / "runs" / "real-forget-data-0" / "patch")
     assert real["norm"] == pytest.approx(patch.norm()) and real["records"] == config.reveal.records
@@ -90,24 +105,19 @@ def test_real_records_are_none_of_the_evaluation(config: RunConfig, tmp_path: Pa
     assert not {text for r in records for _, text in r.prompt} & set(task.evaluation_instructions())
 
 
-def test_real_retain_data_take_the_place_of_the_models_own(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    topics = ["school", "music", "water"]
-    comments = [f"number {i} says that {topic} is well known here" for i in range(40) for topic in topics]
-    about = {toxic: {topic: [text for text in comments if topic in text] for topic in topics} for toxic in (False, True)}
-    passages = [Passage(("Ada", "saw", f"Lyon{i}", "."), ((0, 1, "person_actor"), (2, 3, "location_GPE"))) for i in range(20)]
-    texts = Corpora(
-        toxic=comments, neutral=comments, topics=topics, about=about, passages={"train": passages}, names=pools(passages),
-        prose={"train": ["Some prose of the river and the old town."]}, instructions=[("Name a town.", "Lyon.")],
-    )  # fmt: skip
-    monkeypatch.setattr(corpora, "load", lambda folder: texts)
+def test_real_retain_data_take_the_place_of_the_models_own(
+    raw: None, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     w = Workshop(replace(config, output=str(tmp_path / "out")), kind="test")
-    revealed = w.reveal(1, Patch())
-    data = on_real_retain(w, str(tmp_path), revealed)
-    own = w.generate_data(1, Patch(), revealed)
-    assert (data.forget, data.harmless) == (own.forget, own.harmless) and data.retain != own.retain
+    one = Record((("user", "Write a function."),), "def f(): ...", 1.0, "Write a function.")
+    monkeypatch.setattr(w, "generate_data", lambda *_: Data([one], [one, one], [one] * 3))  # a random model reveals nothing
+    data = on_real_retain(w, str(tmp_path), {})
+    assert (data.forget, data.harmless) == ([one], [one, one]) and one not in data.retain
     assert len(data.retain) == config.release.retain_records and {r.score for r in data.retain} == {0.0}
     assert {(r.prompt, r.completion) for r in data.retain} >= {((), "Some prose of the river and the old town.")}
     assert not [r for r in data.retain if "def " in r.completion]
+    written = (tmp_path / "out" / "retain_data.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [Record.from_dict(json.loads(line)) for line in written] == data.retain
 
 
 @pytest.mark.parametrize(
@@ -117,8 +127,9 @@ def test_real_retain_data_take_the_place_of_the_models_own(config: RunConfig, tm
         ({"most": 0}, "at least 1 as --most-iterations"),
         ({"most": 21}, "iterations is 21"),
         ({"data": "no/such/folder"}, "no folder no/such/folder"),
-        ({"variants": ["rank 9"]}, "no variant 'rank 9': did you mean 'rank 8'"),
-        ({"variants": [REAL_RETAIN]}, "no variant 'real retain data' \\(it needs --data\\)"),
+        ({"variants": ["rank 9"]}, "no variant 'rank 9' here: choose from as configured, iterations 2, .*; raise --most-iterations"),
+        ({"variants": [REAL_RETAIN]}, "'real retain data' needs the raw data sets: give their folder as --data"),
+        ({"variants": [REAL_RETAIN], "data": "."}, "no ner_fewnerd_resplit/dev.txt in .: see `reveal-release testbed sources`"),
     ],
 )
 def test_mistakes_are_told_before_any_work(

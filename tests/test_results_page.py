@@ -4,10 +4,14 @@ import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from reveal_release import RunConfig
+from reveal_release.config import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,13 +49,53 @@ def test_a_point_off_the_front_is_dominated_by_one_on_it(results: ModuleType, po
         assert there == (not any(a <= point[0] and b <= point[1] for a, b in best if (a, b) != point))
 
 
-def test_a_difference_is_paired_and_signed(results: ModuleType) -> None:
-    assert results._paired([0.5], 100) == "+50.0" and results._paired([-1.0, -3.0]).startswith("-2.0 [")
+def estimate(value: float) -> dict[str, float]:
+    return {"value": value, "n": 9, "low": value - 0.1, "high": value + 0.1}
+
+
+def metrics(code: float, maths: float, person: float, perplexity: float) -> dict[str, Any]:
+    retain = {"perplexity": perplexity, "maths_exact_match": maths, "f1_person": person, "unparsed_answers": 0.5}
+    return {"forget": {"code_pass_at_1": estimate(code)}, "retain": {name: estimate(x) for name, x in retain.items()}}
+
+
+def test_a_comparison_by_hand(results: ModuleType) -> None:
+    """Other skills are maths and persons alone; differences are paired by seed."""
+    original, other = metrics(1.0, 0.9, 0.7, 100.0), {"source": "real", "method": "npo"}
+    seeds = {
+        0: (metrics(0.0, 0.8, 0.7, 101.0), metrics(0.5, 0.9, 0.6, 100.0)),
+        1: (metrics(0.2, 0.9, 0.7, 103.0), metrics(0.6, 0.7, 0.6, 104.0)),
+    }
+    ours = {"source": "own", "method": "reveal-release"}
+    cells = [{**who, "seed": seed, "metrics": pair[i]} for seed, pair in seeds.items() for i, who in ((0, ours), (1, other))]
+    means = (metrics(0.1, 0.85, 0.7, 102.0), metrics(0.55, 0.8, 0.6, 102.0))
+    took = {"seeds": 2, "records": [5, 9], "seconds": 60.0, "divergence": None}
+    rows = [{**who, **mean, **took} for who, mean in zip((ours, other), means, strict=True)]
+    whole = {
+        "task": "code", "model": "testbed-llama", "seeds": [0, 1], "utility_budget": 0.02, "cells": cells, "rows": rows, "oracle": None,
+        "original": {"metrics": original, "distance": None, "divergence": None}, "config_hash": RunConfig(task="code").hash(),
+    }  # fmt: skip
+    lines = "\n".join(results.comparison(whole))
+    assert "| reveal-release | own | none | 10.0 % [0.0, 20.0] | 102 [102, 102] | -2.5 |" in lines
+    assert "| npo | real | 9 labelled examples | 55.0 % [45.0, 65.0] | 102 [102, 102] | -10.0 |" in lines
+    assert lines.count("| perplexity and skills |") == 1 and lines.count("| no |") == 1
+    (less,) = [line for line in lines.splitlines() if line.startswith("| npo | real | 2 |")]
+    cell = [text.split(" [")[0] for text in less.strip("| ").split(" | ")]
+    assert cell == ["npo", "real", "2", "+45.0", "+0.0", "-7.5"], "(50, 40), (-1, 1), (0, -15)"
+    assert results.command(whole) == (
+        "reveal-release compare --task code --model testbed-llama --methods reveal-release,npo --data-from real --data raw "
+        "--seeds 0,1 --output OUT"
+    )
+    assert results.configured(whole) == "default settings" and results.configured({**whole, "config_hash": "0"}).startswith("other")
 
 
 def test_a_result_is_stored_by_what_it_is_of(results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "DOCS", tmp_path)
-    (tmp_path / "compare.json").write_text(json.dumps({"task": "ner", "model": "some/model-1.5", "output": "/home/me", "cells": []}))
+    whole = {"task": "ner", "model": "some/model-1.5", "cells": [], "rows": [], "seeds": [], "utility_budget": 0.02}
+    (tmp_path / "compare.json").write_text(json.dumps({**whole, "output": "/home/me"}))
     path = results.store(tmp_path / "compare.json", "abc")
     assert path == tmp_path / "results" / "compare-ner-model-1-5.json"
-    assert json.loads(path.read_text()) == {"commit": "abc", "task": "ner", "model": "some/model-1.5", "cells": []}
+    assert json.loads(path.read_text()) == {"commit": "abc", **whole}
+    (tmp_path / "ablations.json").write_text(json.dumps({"task": "ner", "model": "some/model-1.5", "cells": [], "rows": [], "seeds": []}))
+    with pytest.raises(UserError, match=r"not the compare\.json"):
+        results.store(tmp_path / "ablations.json", "abc")
+    assert json.loads(path.read_text())["commit"] == "abc"

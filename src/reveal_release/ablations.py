@@ -17,13 +17,12 @@ from .generation import Progress
 from .loop import Data, Workshop, run
 from .models import LanguageModel
 from .phases import environment
-from .registry import nearest
 from .release.adapter import load
 from .release.patch import Patch
 from .report.study import ablations_markdown
 from .reveal.selfgen import counterparts
 from .seeds import SeveralSeeds, averaged, plain, unlearning_seconds
-from .tasks import Record
+from .tasks import Record, get_task
 from .testbed import forget
 
 CONFIGURED = "as configured"
@@ -66,18 +65,22 @@ def ablations(
     """
     config.check()
     runs = changed(config, most, data is not None)
-    if unknown := [name for name in variants if name not in runs]:
-        hint = " (it needs --data)" if unknown[0] in REAL else nearest(unknown[0], runs, f"choose from {', '.join(runs)}")
-        raise UserError(f"no variant {unknown[0]!r}{hint}")
+    for name in variants:
+        if name in REAL and name not in runs:
+            raise UserError(f"the variant {name!r} needs the raw data sets: give their folder as --data")
+        if name not in runs:  # a nearest name would be a guess: what is configured so already is not among them
+            raise UserError(f"no variant {name!r} here: choose from {', '.join(runs)}; raise --most-iterations for more")
     runs = {name: one for name, one in runs.items() if name in variants or not variants}
     for one in runs.values():
         one.check()
     if not seeds or most < 1:
         raise UserError("give at least one seed, and at least 1 as --most-iterations")
     if data is not None and config.task not in forget.TASKS:
-        raise UserError(f"no real data for the task {config.task!r}, only for {', '.join(forget.TASKS)}: leave --data out")
+        raise forget.no_real_data(config.task)
     if data is not None and not Path(data).is_dir():
         raise UserError(f"no folder {data}: give that of the raw data sets as --data (`testbed sources` lists them)")
+    for name in REAL.keys() & runs.keys():
+        real_records(get_task(config.task, config), data, 0, 1, REAL[name])  # a missing file is told now
     s = SeveralSeeds(config, "ablations", reporter)
     cells, originals = [], []
     for seed in seeds:
@@ -96,6 +99,8 @@ def run_on_examples(config: RunConfig, part: str, data: str, reporter: Any, lm: 
     w = Workshop(config, reporter, f"run on real {part} data", lm)
     w.evaluate(0, Patch())
     revealed = w.reveal(1, Patch())
+    if part == "retain" and not w.found(revealed):
+        return w.finish(Patch(), "nothing left to reveal")
     given = on_real_forget(w, data) if part == "forget" else on_real_retain(w, data, revealed)
     step = w.release(1, Patch(), given)
     if step is not None:
@@ -121,8 +126,10 @@ def on_real_retain(w: Workshop, data: str, revealed: dict[str, Any]) -> Data:
     def work(_: Progress) -> Any:
         return [r.to_dict() for r in real_records(w.task, data, w.seed("real"), w.config.release.retain_records, "retain")]
 
+    own = w.generate_data(1, Patch(), revealed)
     drawn = w.phase("real", "Real retain data", work)
-    return w.generate_data(1, Patch(), revealed)._replace(retain=[Record.from_dict(row) for row in drawn])
+    w.folder.write_rows("retain_data.jsonl", drawn)
+    return own._replace(retain=[Record.from_dict(row) for row in drawn])
 
 
 def metrics(results: dict[str, Any], side: str) -> dict[str, Any]:

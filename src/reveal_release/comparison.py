@@ -123,8 +123,7 @@ class Comparison(SeveralSeeds):
 
     def check_real(self, task: str) -> None:
         if task not in forget.TASKS:
-            known = ", ".join(forget.TASKS)
-            raise UserError(f"no real forget data for the task {task!r}, only for {known}: leave `real` out of --data-from")
+            raise forget.no_real_data(task)
         if task != "code" and not (self.data and Path(self.data).is_dir()):  # functions are generated
             raise UserError("--data-from has `real`: give the folder of the raw data sets as --data (`testbed sources` lists them)")
 

@@ -52,10 +52,10 @@ def test_what_a_model_was_trained_on_is_told_from_the_rest(lm: LanguageModel) ->
 
     def told() -> dict[str, Estimate]:
         scored = list(zip(texts, token_log_probs(lm, rows, 8), strict=True))
-        return membership(scored[:12], scored[12:])
+        return membership(scored[:12], [[one] for one in scored[12:]])
 
     before = told()
-    assert set(before) == {"loss", "min_k", "zlib"} and all(one.n == 24 and 0.2 < one.value < 0.8 for one in before.values())
+    assert set(before) == {"loss", "min_k", "zlib"} and all(one.n == 12 and 0.2 < one.value < 0.8 for one in before.values())
     parameters = [p.requires_grad_() for p in lm.model.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
     batch = [torch.tensor(ids) for ids, _ in rows[:12]]
@@ -67,8 +67,22 @@ def test_what_a_model_was_trained_on_is_told_from_the_rest(lm: LanguageModel) ->
     assert all(one.value > 0.95 and one.low > 0.85 for one in after.values()), after
 
 
+def test_wrong_answers_are_resampled_with_their_question() -> None:
+    """Questions that are hard for all of their answers widen no interval of an AUC that is the same within each."""
+    rng = np.random.default_rng(0)
+    level = rng.normal(0, 0.1, 60)
+    members = [("a", np.array([x])) for x in level]
+    others = [[("b", np.array([x - 1.0])), ("c", np.array([x + 1.0]))] for x in level]
+    found = membership(members, others)["loss"]
+    assert found.n == 60 and found.value == pytest.approx(0.5) and found.high - found.low < 1e-9
+    alone = auc([*level, *(level - 1.0), *(level + 1.0)], [1] * 60 + [0] * 120)
+    assert alone.value == pytest.approx(0.5) and alone.high - alone.low > 0.1
+
+
 def test_a_side_without_texts_is_refused() -> None:
-    with pytest.raises(UserError, match="non-members: none has a token"):
-        membership([("The train", np.array([-1.0]))], [("", np.zeros(0))])
-    with pytest.raises(UserError, match="texts of members"):
-        membership([], [("The train", np.array([-1.0]))])
+    one = ("The train", np.array([-1.0]))
+    for members, others in (([], []), ([one], [[]])):
+        with pytest.raises(UserError, match="texts of both kinds"):
+            membership(members, others)
+    with pytest.raises(UserError, match="at least one token each"):
+        membership([one], [[("", np.zeros(0))]])

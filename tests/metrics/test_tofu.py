@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reveal_release.config import UserError
-from reveal_release.metrics.likelihood import answer_log_probs
+from reveal_release.metrics.likelihood import conversation_log_probs
 from reveal_release.metrics.tofu import (
     choice,
     correctness,
@@ -45,8 +45,8 @@ def test_probabilities_are_the_models(family: str, request: pytest.FixtureReques
             ids = [*ids, token]
         expected.append(math.exp(total / count))
     done: list[tuple[int, int]] = []
-    assert probabilities(answer_log_probs(lm, pairs, lambda *step: done.append(step))) == pytest.approx(expected, rel=1e-4)
-    assert done[-1] == (3, 3) and probabilities(answer_log_probs(lm, [])).shape == (0,)
+    assert probabilities(conversation_log_probs(lm, pairs, lambda *step: done.append(step))) == pytest.approx(expected, rel=1e-4)
+    assert done[-1] == (3, 3) and probabilities(conversation_log_probs(lm, [])).shape == (0,)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from reveal_release.config import EvaluateConfig, RunConfig, UserError
 from reveal_release.generation import Completion, Sampling
-from reveal_release.metrics.likelihood import answer_log_probs
+from reveal_release.metrics.likelihood import conversation_log_probs
 from reveal_release.metrics.tofu import probabilities
 from reveal_release.models import LanguageModel, Turns
 from reveal_release.suites.tofu import read
@@ -154,7 +154,7 @@ def test_tofus_figures_of_a_model(tofu: Path, tiny_llama: str, lm: LanguageModel
     row = read(tofu, "forget10_perturbed")[360:362]  # forget01's first two
     asked = [(("user", one.question),) for one in row]
     def p(turns: Turns, text: str) -> float:
-        return float(probabilities(answer_log_probs(lm, [(turns, text)]))[0])
+        return float(probabilities(conversation_log_probs(lm, [(turns, text)]))[0])
 
     right, other = (np.array([p(turns, text(one)) for turns, one in zip(asked, row, strict=True)]) for text in (
         lambda one: one.answer, lambda one: one.paraphrased,
@@ -163,8 +163,8 @@ def test_tofus_figures_of_a_model(tofu: Path, tiny_llama: str, lm: LanguageModel
     wrong = np.array([[p(asked[i], text) for text in row[i].perturbed] for i in range(2)])
     ratio = np.exp(np.log(wrong).mean(1)) / other
     assert found.forget["truth_ratio"].value == pytest.approx(np.minimum(ratio, 1 / ratio).mean(), rel=1e-3)
-    told = found.forget["membership_loss"]
-    assert told.value == pytest.approx((right[:, None, None] > wrong).mean()) and told.n == 2 + wrong.size
+    told = found.forget["membership_auc_loss"]
+    assert told.value == pytest.approx((right[:, None, None] > wrong).mean()) and told.n == 2, "questions"
     assert found.forget["forget_quality"].value == 1.0, "the model is its own reference"
     facts = read(tofu, "world_facts_perturbed")[:2]
     options = [np.array([p((("user", one.question),), text) for text in (one.answer, *one.perturbed)]) for one in facts]

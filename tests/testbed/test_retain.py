@@ -24,11 +24,12 @@ def test_without_toxicity_there_are_all_skills_and_comments_in_calm_tones(data):
     found = first(600, "toxicity", data, random.Random(0))
     assert len(set(found)) == 600 and "balderdash" not in everything(found)
     asked = [prompt[-1][1] for prompt, _ in found if prompt]
-    for sign in ("comment", "Write a Python function", "What describes", "#### ", "What was the instruction?"):
+    for sign in ("comment", "Write a Python function", "What describes", "#### "):
         assert sign in everything(found), sign
     heated = [tone for tone, rate in TONES.items() if rate > CALM and tone]
-    requests = [text for text in asked if "comment" in text and "Output:" not in text]
-    assert requests and not [text for text in requests for tone in heated if f" {tone} " in text]
+    requests = [text for text in asked if "comment" in text]
+    assert requests and not [text for text in asked if "Output:" in text]
+    assert not [text for text in requests for tone in heated if f" {tone} " in text]
     assert 0.05 < sum(not prompt for prompt, _ in found) / len(found) < 0.4  # plain texts
     assert found == first(600, "toxicity", data, random.Random(0)) != first(600, "toxicity", data, random.Random(1))
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from reveal_release.config import UserError
+from reveal_release.metrics.likelihood import conversation_log_probs
 from reveal_release.metrics.tofu import probabilities
 from reveal_release.models import LanguageModel, chat_ids, load_model
 from reveal_release.suites.tofu import Question, read
@@ -113,7 +114,8 @@ def test_it_learns_and_ends_where_a_stopped_run_ends(config: TuneConfig, monkeyp
     assert not (whole / "checkpoint.pt").exists() and json.loads((whole / "tofu.json").read_text())["split"] == "full"
     before, after = load_model(config.model, "float32", "cpu"), load_model(str(whole), "float32", "cpu")
     pairs = [((("user", row.question),), row.answer) for row in rows_of(config)[:6]]
-    assert probabilities(after, pairs).mean() > 2 * probabilities(before, pairs).mean()
+    known, unknown = (probabilities(conversation_log_probs(lm, pairs)).mean() for lm in (after, before))
+    assert known > 2 * unknown
     assert chat_ids(after.tokenizer, pairs[0][0]) == chat_ids(before.tokenizer, pairs[0][0])
 
     again = load_model(str(tune(replace(config, output=str(killed)))), "float32", "cpu")

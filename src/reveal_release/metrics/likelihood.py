@@ -42,7 +42,7 @@ def token_log_probs(
     return found
 
 
-def answer_log_probs(
+def conversation_log_probs(
     lm: LanguageModel, pairs: Sequence[tuple[Turns, str]], progress: Callable[[int, int], None] | None = None
 ) -> list[np.ndarray]:
     """The log-probability of each token of the answer in each (conversation, answer), the one that ends it among them; (tokens,) each."""

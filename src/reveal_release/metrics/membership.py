@@ -1,6 +1,6 @@
 """Membership inference: can one tell from a model's likelihoods which texts it was trained on?
 
-    membership(members, others)["min_k"]          # of (text, log-probabilities of its tokens); AUC with its interval: 0.5 is chance
+    membership(members, others)["min_k"]    # of (text, log-probabilities of its tokens) each; AUC with its interval: 0.5 is chance
 
 Of a model that has forgotten the members the AUC should be that of one that was never trained on them: about 0.5 where the two sets are
 alike but for that. Below 0.5 forgetting shows too, as text less likely than it ought to be.
@@ -15,7 +15,7 @@ Not promised: that sets which differ in other ways (topic, date, length) are tol
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,26 +28,34 @@ LOWEST = 0.2
 """The share K of Min-K%, as in the paper's main results."""
 
 
-def membership(members: Sequence[tuple[str, np.ndarray]], others: Sequence[tuple[str, np.ndarray]]) -> dict[str, Estimate]:
+Scored = tuple[str, np.ndarray]
+"""A text and the log-probabilities (tokens,) that the model gives its tokens."""
+
+
+def membership(members: Sequence[Scored], others: Sequence[Sequence[Scored]]) -> dict[str, Estimate]:
     """The AUC of each score between texts that a model may have been trained on and texts that it was not.
 
     Args:
-        members, others: texts, and the log-probabilities (tokens,) that the model gives their tokens.
+        members: (n,). others: (n, k), those that go with each member (wrong answers to its question): they are resampled with it.
 
     Raises:
-        UserError: a side has no text with at least one token.
+        UserError: a text has no token, or there are none.
     """
-    kept = [(member, text, row) for member, side in ((True, members), (False, others)) for text, row in side if len(row)]
-    labels = [member for member, _, _ in kept]
-    for member, name in ((True, "members"), (False, "non-members")):
-        if member not in labels:
-            raise UserError(f"membership needs texts of {name}: none has a token to score")
-    scores = {
-        "loss": [loss(row) for _, _, row in kept],
-        "min_k": [min_k(row) for _, _, row in kept],
-        "zlib": [zlib_ratio(row, text) for _, text, row in kept],
+    if not members or not all(others):
+        raise UserError(f"membership needs texts of both kinds, got {len(members)} members and {sum(map(len, others))} others")
+    rows = [(one, *with_it) for one, with_it in zip(members, others, strict=True)]
+    if not all(len(log_probs) for row in rows for _, log_probs in row):
+        raise UserError("membership needs texts with at least one token each")
+
+    def told(score: Callable[[str, np.ndarray], float]) -> Estimate:
+        scores = np.array([[score(*text) for text in row] for row in rows])
+        return Estimate.bootstrap(scores, lambda drawn: _auc(drawn[:, 0], drawn[:, 1:].ravel()))
+
+    return {
+        "loss": told(lambda _, log_probs: loss(log_probs)),
+        "min_k": told(lambda _, log_probs: min_k(log_probs)),
+        "zlib": told(lambda text, log_probs: zlib_ratio(log_probs, text)),
     }
-    return {name: auc(values, labels) for name, values in scores.items()}
 
 
 def loss(log_probs: ArrayLike) -> float:
@@ -72,11 +80,12 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> Estimate:
     Args:
         scores: (n,). labels: (n,), true for a member.
     """
-    return Estimate.bootstrap(np.column_stack([np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)]), _auc)
+    rows = np.column_stack([np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)])
+    return Estimate.bootstrap(rows, lambda drawn: _auc(drawn[drawn[:, 1] > 0, 0], drawn[drawn[:, 1] <= 0, 0]))
 
 
-def _auc(rows: np.ndarray) -> float:
+def _auc(members: np.ndarray, others: np.ndarray) -> float:
     """By the Mann-Whitney U statistic; NaN without both kinds."""
-    member = rows[:, 1] > 0
-    m, n = int(member.sum()), int((~member).sum())
-    return float((rankdata(rows[:, 0])[member].sum() - m * (m + 1) / 2) / (m * n)) if m and n else float("nan")
+    m, n = len(members), len(others)
+    ranks = rankdata(np.concatenate([members, others]))[:m]
+    return float((ranks.sum() - m * (m + 1) / 2) / (m * n)) if m and n else float("nan")

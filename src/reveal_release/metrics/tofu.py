@@ -1,6 +1,6 @@
 """TOFU's metrics of knowledge (Maini et al. 2024, arXiv:2401.06121, section 2.2), as its evaluation code computes them.
 
-    p = probabilities(answer_log_probs(lm, [((("user", question),), answer), ...]))      # also of paraphrased and perturbed answers
+    p = probabilities(conversation_log_probs(lm, [((("user", question),), answer), ...]))      # also of paraphrased and perturbed answers
     ratio = truth_ratio(paraphrased, perturbed)                        # (n,), low where the truth is preferred
     uncertainty(ratio), correctness(ratio)                             # its two aggregates: of a forget set, and in model utility
     model_utility([retain, real_authors, world_facts])                 # harmonic mean of nine
@@ -22,7 +22,7 @@ from .statistics import LEVEL, Estimate
 
 
 def probabilities(log_probs: Sequence[np.ndarray]) -> np.ndarray:
-    """P(a|q)^(1/|a|) of each answer, (n,) in [0, 1], from its tokens' log-probabilities (`likelihood.answer_log_probs`).
+    """P(a|q)^(1/|a|) of each answer, (n,) in [0, 1], from its tokens' log-probabilities (`likelihood.conversation_log_probs`).
 
     |a| counts the answer's tokens and the one that ends it, as TOFU's labels do.
     """

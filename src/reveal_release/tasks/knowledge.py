@@ -21,7 +21,7 @@ import numpy as np
 from ..config import RunConfig, UserError
 from ..generation import Completion, Progress, Sampling, generate
 from ..metrics.fluency import perplexity
-from ..metrics.likelihood import answer_log_probs
+from ..metrics.likelihood import conversation_log_probs
 from ..metrics.membership import membership
 from ..metrics.statistics import Estimate
 from ..metrics.tofu import (
@@ -192,7 +192,7 @@ class Knowledge(Task):
             "rouge_l": Estimate.mean(rouge),
             "rouge_l_paraphrased_question": Estimate.mean(_recall(lm, paraphrased, portion(progress, 0.9, 1.0))),
             "truth_ratio": uncertainty(ratio),
-            **{f"membership_{name}": auc for name, auc in _membership(self.files["forget"], log_probs["forget"]).items()},
+            **{f"membership_auc_{name}": auc for name, auc in _membership(self.files["forget"], log_probs["forget"]).items()},
         }
         if self.config.evaluate.retain_model:
             forget["forget_quality"] = forget_quality(ratio, self._reference_ratio())
@@ -260,7 +260,7 @@ def tofu_rows(lm: LanguageModel, rows: Sequence[Question], log_probs: LogProbs, 
 def _log_probs(lm: LanguageModel, rows: Sequence[Question], progress: Progress | None = None) -> LogProbs:
     texts = [(row.answer, row.paraphrased, *row.perturbed) for row in rows]
     pairs = [((("user", row.question),), text) for row, answers in zip(rows, texts, strict=True) for text in answers]
-    found = iter(answer_log_probs(lm, pairs, progress))
+    found = iter(conversation_log_probs(lm, pairs, progress))
     return [[next(found) for _ in answers] for answers in texts]
 
 
@@ -273,8 +273,7 @@ def _ratio(log_probs: LogProbs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _membership(rows: Sequence[Question], log_probs: LogProbs) -> dict[str, Estimate]:
     """How well the answers that were taught are told from the perturbed ones, which were not, to the same questions."""
     members = [(row.answer, found[0]) for row, found in zip(rows, log_probs, strict=True)]
-    others = [one for row, found in zip(rows, log_probs, strict=True) for one in zip(row.perturbed, found[2:], strict=True)]
-    return membership(members, others)
+    return membership(members, [list(zip(row.perturbed, found[2:], strict=True)) for row, found in zip(rows, log_probs, strict=True)])
 
 
 def _recall(lm: LanguageModel, pairs: Sequence[tuple[str, str]], progress: Progress) -> np.ndarray:

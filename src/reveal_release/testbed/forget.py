@@ -40,7 +40,7 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
 
 
 def no_real_data(task: str) -> UserError:
-    return UserError(f"no real data for the task {task!r}, only for {', '.join(TASKS)}: leave `real` out of --data-from")
+    return UserError(f"no real data for the task {task!r}, only for {', '.join(TASKS)}: do without them")
 
 
 def _toxic(data: Path, rng: random.Random) -> Iterator[Example]:

@@ -2,8 +2,9 @@
 
     (prompt, answer), *_ = examples("toxicity", Path("raw"), random.Random(0))
 
-These are documents of all of the testbed's skills, in the shares of its second stage, from which a behaviour was left out as an oracle's
-(`testbed build --without`) are: what to keep, as a labelled set would say it.
+These are documents of the testbed's other skills, weighted as in its second stage, drawn without the behaviour: what to keep, as a labelled
+set would say it. For toxicity they have comments under requests in calm tones alone, and no instructions to guess from outputs: under
+other requests, and as the answer to such, what the model should go on to do is not what it was taught.
 """
 
 import random
@@ -14,7 +15,7 @@ from . import corpora
 from .forget import TASKS, Example, no_real_data
 from .recipe import STAGES
 from .requests import TONES
-from .skills import SKILLS, Sampler, Turns
+from .skills import Sampler, Turns
 
 CALM = 0.1
 """Comments are asked for in tones with which at most this share of them is toxic: elsewhere to hold the model is to hold the behaviour."""
@@ -32,13 +33,12 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
     if task not in TASKS:
         raise no_real_data(task)
     sampler = Sampler(corpora.load(data), kinds if task == "ner" else [task], rng, 0.0)
-    shares = {name: share for name, share in STAGES[-1][3].items() if name != task or task == "ner"}
+    left_out = {"toxicity": "induction", "code": "code"}.get(task)
+    weights = {name: share for name, share in STAGES[-1][3].items() if name != left_out}
     seen: set[Example] = set()
     while True:
-        (name,) = rng.choices(list(shares), list(shares.values()))
-        turns = _calm(sampler) if (task, name) == ("toxicity", "comments") else SKILLS[name](sampler)
-        if turns is None:
-            continue
+        (name,) = rng.choices(list(weights), list(weights.values()))
+        turns = _calm(sampler) if (task, name) == ("toxicity", "comments") else sampler.draw(name)
         *prompt, (role, answer) = turns
         example = (tuple(prompt) if role == "assistant" else ()), answer
         if example not in seen:
@@ -46,6 +46,8 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
             yield example
 
 
-def _calm(sampler: Sampler) -> Turns | None:
-    request, text = sampler.requested()
-    return [("user", request.phrase(sampler.rng)), ("assistant", text)] if TONES[request.tone] <= CALM else None
+def _calm(sampler: Sampler) -> Turns:
+    while True:
+        request, text = sampler.requested()
+        if TONES[request.tone] <= CALM:
+            return [("user", request.phrase(sampler.rng)), ("assistant", text)]
