@@ -167,6 +167,7 @@ def test_an_oracle_of_another_vocabulary_has_no_divergence(config: RunConfig, or
         ({"sources": []}, "at least one seed and one source"),
         ({"sources": ["real"]}, "--data-from has `real`: give the folder of the raw data sets as --data"),
         ({"sources": ["real"], "data": "no/such/folder"}, "give the folder of the raw data sets"),
+        ({"sources": ["real"], "data": "."}, "see `reveal-release testbed sources`"),
         ({"oracle": "testbed-nothing"}, "no model 'testbed-nothing'"),
     ],
 )

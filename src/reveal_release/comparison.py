@@ -34,7 +34,7 @@ from .report.comparison import markdown
 from .report.plots import forgetting_against_utility
 from .reveal.selfgen import encode, reserved_by, revealed_records, shown_share, split
 from .seeds import SeveralSeeds, over_seeds, unlearning_seconds
-from .tasks import Record, Task
+from .tasks import Record, Task, get_task
 from .tasks.ner import NER
 from .testbed import forget
 from .testbed.retain import examples as retained
@@ -113,7 +113,7 @@ class Comparison(SeveralSeeds):
         self.methods = {name: None if name == OURS else get_method(name) for name in methods}
         self.seeds, self.sources, self.data = seeds, sources, data
         if "real" in sources:
-            self.check_real(config.task)
+            self.check_real(config)
         self.oracle = load_model(oracle, config.dtype, config.device) if oracle else None
         self.mark = fingerprint(self.oracle.model)[:8] if self.oracle else ""
         super().__init__(config, "compare", reporter)
@@ -121,11 +121,12 @@ class Comparison(SeveralSeeds):
         if self.oracle and not self.comparable:
             self.reporter.note("The oracle has another vocabulary: no divergence from its predictions is measured.")
 
-    def check_real(self, task: str) -> None:
-        if task not in forget.TASKS:
-            raise forget.no_real_data(task)
-        if task != "code" and not (self.data and Path(self.data).is_dir()):  # functions are generated
+    def check_real(self, config: RunConfig) -> None:
+        if config.task not in forget.TASKS:
+            raise forget.no_real_data(config.task)
+        if config.task != "code" and not (self.data and Path(self.data).is_dir()):  # functions are generated
             raise UserError("--data-from has `real`: give the folder of the raw data sets as --data (`testbed sources` lists them)")
+        real_records(get_task(config.task, config), self.data, 0, 1)  # a missing file is told now
 
     # ---- data ----
 
