@@ -194,8 +194,8 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
     group = orthogonality.add_argument_group("the study")
     group.add_argument("--seeds", help="independent repetitions (default: 0 1 2)", **seeds)
     text = (
-        "none, olora, olora-normalised, gauge-free, null-space, activation-null-space, l2, kl, kl-forget, kl+gauge-free, kl+null-space, "
-        "default (what --release.keep says); by default all"
+        "none, nll, olora, olora-normalised, gauge-free, null-space, activation-null-space, l2, kl, kl-forget, kl+gauge-free, "
+        "kl+null-space, default (what --release.keep says); by default all"
     )
     group.add_argument("--variants", type=str, nargs="+", default=[], metavar="NAME", help=text)
     text = "share of the answers that show the behaviour which every variant has to take away"

@@ -98,6 +98,21 @@ def test_kl_is_from_the_starting_model_at_the_scale_of_the_step(training: Traini
     assert training.teacher.scale == 0.7 and scalings == {2.0}
 
 
+def test_nll_is_of_the_anchors_answers_under_the_model_in_training(training: Training, tiny_llama: str) -> None:
+    """Against a model with the dense changes in its weights; the forget module does not learn them."""
+    [keeper] = keepers({"nll": 0.5}, "retain", training)
+    assert keepers({"nll": 0.5}, "forget", training) == []
+    moved = load_model(tiny_llama, "float32", "cpu").model
+    merge_(moved, from_peft(training.model), 1.0)
+    merge_(moved, train(load_model(tiny_llama, "float32", "cpu"), {}, 12, role="forget"), 0.7)
+    tokens = []
+    for ids, prompt in training.anchors:
+        with torch.no_grad():
+            log_probs = moved(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        tokens += [-log_probs[i - 1, ids[i]].item() for i in range(prompt, len(ids))]
+    assert keeper.loss().item() == pytest.approx(0.5 * sum(tokens) / len(tokens), rel=0.02)
+
+
 def test_l2_is_the_squared_norm_of_the_dense_change(training: Training) -> None:
     [keeper] = keepers({"l2": 0.3}, "forget", training)
     patch = from_peft(training.model)
@@ -106,7 +121,7 @@ def test_l2_is_the_squared_norm_of_the_dense_change(training: Training) -> None:
 
 def test_ways_add_up(training: Training) -> None:
     """Losses and their gradients: all together are the sum of each with weight 1, times its weight (kl's is a power of 2: bfloat16)."""
-    keep = {"kl": 4.0, "olora": 0.1, "olora-normalised": 20.0, "gauge-free": 50.0, "l2": 0.5}
+    keep = {"kl": 4.0, "nll": 2.0, "olora": 0.1, "olora-normalised": 20.0, "gauge-free": 50.0, "l2": 0.5}
     parameters = [p for f in training.factors.values() for p in f]
 
     def of(keep: dict[str, float]) -> Tensor:
