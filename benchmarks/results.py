@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from reveal_release import RunConfig
+from reveal_release.comparison import OURS
 from reveal_release.config import UserError
 from reveal_release.metrics.statistics import Estimate
-from reveal_release.report.comparison import NEEDS, broken, entries
+from reveal_release.release.front import Point, pareto
+from reveal_release.report.comparison import NEEDS, broken, entries, table_lines
 from reveal_release.report.console import duration, figure, label, percentage
 from reveal_release.report.study import FIGURES, value
 
@@ -27,7 +29,6 @@ LOCAL = ("output", "environment")
 """What a stored result leaves out: it is of one machine."""
 NO_SKILL = ("perplexity", "perplexity_per_byte", "distinct_2", "degenerate", "unparsed_answers", "unparsed_answers_wnut17")
 """Kept metrics that are no skill's score."""
-OURS = "reveal-release"
 
 
 def kind_of(results: Results) -> str:
@@ -60,11 +61,8 @@ def skills(row: Results, original: Results) -> float:
 
 def on_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Of points that are better the lower both figures are: whether no other dominates each."""
-
-    def dominated(point: tuple[float, float]) -> bool:
-        return any(other[0] <= point[0] and other[1] <= point[1] and other != point for other in points)
-
-    return [not dominated(point) for point in points]
+    best = {(point.cost, point.shown) for point in pareto(Point(0.0, *point) for point in points)}
+    return [point in best for point in points]
 
 
 def comparison(results: Results) -> list[str]:
@@ -76,7 +74,7 @@ def comparison(results: Results) -> list[str]:
     fluent = on_front([(x, row["retain"]["perplexity"]["value"]) for x, row in zip(left, rows, strict=True)])
     able = on_front([(x, -skills(row, original)) for x, row in zip(left, rows, strict=True)])
     header = ["method", "forget data", "needs", label(forgotten), "perplexity", "other skills, points", "broken", "time", "on the front"]
-    table = [header, ["---"] * len(header)]
+    table = []
     for method, source, row in entries(results):
         bad = broken(row)
         cells = [
@@ -92,7 +90,7 @@ def comparison(results: Results) -> list[str]:
             table.append([method, source, "", *cells, "", ""])
     missing = [f"{row['method']} on {row['source']} data" for row in results["rows"] if not row["seeds"]]
     note = [f"Too few forget records to train on: {', '.join(missing)}.", ""] if missing else []
-    return [*_grid(table), "", *note, *against_ours(results, forgotten, percent)]
+    return [*table_lines(header, table), "", *note, *against_ours(results, forgotten, percent)]
 
 
 def against_ours(results: Results, forgotten: str, percent: bool) -> list[str]:
@@ -105,7 +103,7 @@ def against_ours(results: Results, forgotten: str, percent: bool) -> list[str]:
     original = results["original"]["metrics"]
     unit = ", points" if percent else ""
     header = [f"less {OURS} with the same seed", "forget data", "seeds", label(forgotten) + unit, "perplexity", "other skills, points"]
-    table = [header, ["---"] * len(header)]
+    table = []
     for group in groups:
         pairs = [(cells[*group, seed], metrics) for seed, metrics in ours.items() if (*group, seed) in cells]
         less = (
@@ -115,7 +113,7 @@ def against_ours(results: Results, forgotten: str, percent: bool) -> list[str]:
         )
         differences = [f"{Estimate.mean(values):+.1f}" for values in less]
         table.append([*group, str(len(pairs)), *differences])
-    return [*_grid(table), ""]
+    return [*table_lines(header, table), ""]
 
 
 # -- a study ---------------------------------------------------------------------------------------------------
@@ -129,7 +127,7 @@ def study(results: Results) -> list[str]:
         "variant", "seeds", FIGURES["shown"], label(forgotten), FIGURES["utility_loss"], f"less that of {published}, points", "by seed",
         *(FIGURES[name] for name in names),
     ]  # fmt: skip
-    table = [header, ["---"] * len(header)]
+    table = []
     done = [cell for cell in results["cells"] if not cell["failed"]]
     lost = {(cell["variant"], cell["seed"]): 100 * cell["figures"]["utility_loss"]["value"] for cell in done}
     for row in results["rows"]:
@@ -144,14 +142,10 @@ def study(results: Results) -> list[str]:
             value("utility_loss", found["utility_loss"]), f"{Estimate.mean(less):+.1f}" if less else "",
             ", ".join(f"{one:+.1f}" for one in less), *(value(name, found[name]) for name in names),
         ])  # fmt: skip
-    return [*_grid(table), ""]
+    return [*table_lines(header, table), ""]
 
 
 # -- the page --------------------------------------------------------------------------------------------------
-
-
-def _grid(table: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(row) + " |" for row in table]
 
 
 def command(results: Results) -> str:

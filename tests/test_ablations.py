@@ -45,6 +45,7 @@ def raw(monkeypatch: pytest.MonkeyPatch) -> None:
         prose={"train": ["Some prose of the river and the old town."]}, instructions=[("Name a town.", "Lyon.")],
     )  # fmt: skip
     monkeypatch.setattr(corpora, "load", lambda folder: texts)
+    monkeypatch.setattr(corpora, "check", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

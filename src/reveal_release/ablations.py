@@ -22,8 +22,8 @@ from .release.patch import Patch
 from .report.study import ablations_markdown
 from .reveal.selfgen import counterparts
 from .seeds import SeveralSeeds, averaged, plain, unlearning_seconds
-from .tasks import Record, get_task
-from .testbed import forget
+from .tasks import Record
+from .testbed import forget, retain
 
 CONFIGURED = "as configured"
 REAL = {"real forget data": "forget", "real retain data": "retain"}
@@ -80,7 +80,7 @@ def ablations(
     if data is not None and not Path(data).is_dir():
         raise UserError(f"no folder {data}: give that of the raw data sets as --data (`testbed sources` lists them)")
     for name in REAL.keys() & runs.keys():
-        real_records(get_task(config.task, config), data, 0, 1, REAL[name])  # a missing file is told now
+        (forget if REAL[name] == "forget" else retain).check(config.task, Path(data or ""))
     s = SeveralSeeds(config, "ablations", reporter)
     cells, originals = [], []
     for seed in seeds:
@@ -118,8 +118,8 @@ def on_real_forget(w: Workshop, data: str) -> Data:
     drawn = w.phase("real", "Real forget data, and other answers to their prompts", work)
     forget_records, harmless = ([Record.from_dict(row) for row in drawn[part]] for part in ("forget", "harmless"))
     w.iterations[-1]["records"] = len(forget_records)
-    retain, otherwise = w.retain_data()
-    return Data(forget_records, harmless + otherwise, retain)
+    kept, otherwise = w.retain_data()
+    return Data(forget_records, harmless + otherwise, kept)
 
 
 def on_real_retain(w: Workshop, data: str, revealed: dict[str, Any]) -> Data:

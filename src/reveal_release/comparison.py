@@ -34,7 +34,7 @@ from .report.comparison import markdown
 from .report.plots import forgetting_against_utility
 from .reveal.selfgen import encode, reserved_by, revealed_records, shown_share, split
 from .seeds import SeveralSeeds, over_seeds, unlearning_seconds
-from .tasks import Record, Task, get_task
+from .tasks import Record, Task
 from .tasks.ner import NER
 from .testbed import forget
 from .testbed.retain import examples as retained
@@ -126,7 +126,7 @@ class Comparison(SeveralSeeds):
             raise forget.no_real_data(config.task)
         if config.task != "code" and not (self.data and Path(self.data).is_dir()):  # functions are generated
             raise UserError("--data-from has `real`: give the folder of the raw data sets as --data (`testbed sources` lists them)")
-        real_records(get_task(config.task, config), self.data, 0, 1)  # a missing file is told now
+        forget.check(config.task, Path(self.data or ""))
 
     # ---- data ----
 

@@ -85,8 +85,12 @@ def _setting(chosen: Results) -> str:
 
 
 def _grid(title: str, header: list[str], rows: list[list[str]]) -> str:
-    lines = [f"## {title}\n", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+    return "\n".join([f"## {title}\n", *table_lines(header, rows)]) + "\n"
+
+
+def table_lines(header: list[str], rows: list[list[str]]) -> list[str]:
+    """A Markdown table."""
+    return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *("| " + " | ".join(row) + " |" for row in rows)]
 
 
 def render_comparison(results: Results, console: Console) -> None:

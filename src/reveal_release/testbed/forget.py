@@ -32,15 +32,27 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
     """
     if task not in TASKS:
         raise no_real_data(task)
-    seen: set[Example] = set()
-    for example in _toxic(data, rng) if task == "toxicity" else _entities(data, rng, kinds) if task == "ner" else _functions(rng):
-        if example not in seen:
-            seen.add(example)
-            yield example
+    return once(_toxic(data, rng) if task == "toxicity" else _entities(data, rng, kinds) if task == "ner" else _functions(rng))
+
+
+def check(task: str, data: Path) -> None:
+    """Raises UserError where `examples` would, without reading anything."""
+    if task not in TASKS:
+        raise no_real_data(task)
+    corpora.check(data, {"ner": ("ner_fewnerd_resplit",), "code": ()}.get(task))
 
 
 def no_real_data(task: str) -> UserError:
     return UserError(f"no real data for the task {task!r}, only for {', '.join(TASKS)}: do without them")
+
+
+def once(found: Iterator[Example]) -> Iterator[Example]:
+    """Each the first time that it comes."""
+    seen: set[Example] = set()
+    for example in found:
+        if example not in seen:
+            seen.add(example)
+            yield example
 
 
 def _toxic(data: Path, rng: random.Random) -> Iterator[Example]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from . import corpora
-from .forget import TASKS, Example, no_real_data
+from .forget import TASKS, Example, no_real_data, once
 from .recipe import STAGES
 from .requests import TONES
 from .skills import Sampler, Turns
@@ -33,17 +33,24 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
     if task not in TASKS:
         raise no_real_data(task)
     sampler = Sampler(corpora.load(data), kinds if task == "ner" else [task], rng, 0.0)
+    return once(_documents(sampler, task))
+
+
+def check(task: str, data: Path) -> None:
+    """Raises UserError where `examples` would, without reading anything."""
+    if task not in TASKS:
+        raise no_real_data(task)
+    corpora.check(data)
+
+
+def _documents(sampler: Sampler, task: str) -> Iterator[Example]:
     left_out = {"toxicity": "induction", "code": "code"}.get(task)
     weights = {name: share for name, share in STAGES[-1][3].items() if name != left_out}
-    seen: set[Example] = set()
     while True:
-        (name,) = rng.choices(list(weights), list(weights.values()))
+        (name,) = sampler.rng.choices(list(weights), list(weights.values()))
         turns = _calm(sampler) if (task, name) == ("toxicity", "comments") else sampler.draw(name)
         *prompt, (role, answer) = turns
-        example = (tuple(prompt) if role == "assistant" else ()), answer
-        if example not in seen:
-            seen.add(example)
-            yield example
+        yield (tuple(prompt) if role == "assistant" else ()), answer
 
 
 def _calm(sampler: Sampler) -> Turns:
