@@ -19,9 +19,11 @@ from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, R
 from reveal_release.loop import Workshop, evaluate_only, reveal_only, run
 from reveal_release.release import release
 from reveal_release.release.adapter import applied, load
+from reveal_release.report.card import card
 from reveal_release.report.console import SilentReporter
 from reveal_release.reveal.selfgen import revealed_records
 from reveal_release.tasks import retained
+from reveal_release.tasks.toxicity import Toxicity
 from reveal_release.testbed.heldout import wikitext
 
 KEYS = {"version", "task", "model", "seed", "config_hash", "evaluations", "before", "after", "elicitation", "patch", "stopped_because",
@@ -87,6 +89,7 @@ def test_what_a_run_writes(whole: tuple[RunConfig, dict[str, Any]], tiny_llama: 
     out = Path(config.output)
     assert {p.name for p in out.iterdir()} >= {"results.json", "config.yaml", "forget_data", "retain_data.jsonl", "patch", "state"}
     assert json.loads((out / "results.json").read_text(encoding="utf-8")) == results
+    assert card(results, Toxicity.description) == (out / "patch/README.md").read_text(encoding="utf-8")
     assert results.keys() >= KEYS
     assert (results["task"], results["model"], results["seed"], results["config_hash"]) == ("toxicity", tiny_llama, 0, config.hash())
     assert yaml.safe_load((out / "config.yaml").read_text()) == config.to_dict()

@@ -21,6 +21,7 @@ from .release.adapter import applied, fingerprint, load, merge_, save_for
 from .release.front import trade_off
 from .release.patch import Patch
 from .release.release import Utility, choose_scale, direction, keeping, train_modules
+from .report.card import card
 from .report.console import SilentReporter
 from .reveal.export import FORMATS, convert, wanted
 from .reveal.rewards import RewardCache
@@ -227,6 +228,8 @@ class Workshop(Phases):
             "environment": environment(self.lm),
             "output": str(self.folder.path),
         }
+        if patch:
+            self.folder.write("patch/README.md", card(results, self.task.description))
         self.folder.write("results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
         return results
 

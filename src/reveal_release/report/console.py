@@ -34,6 +34,7 @@ WIDTH = 100
 TITLES = {"forget": "forget (should fall)", "retain": "retain (should stay)"}
 RISING = ("truth_ratio", "forget_quality")
 """What among the figures of forgetting rises as the behaviour goes."""
+ELICITED = "strongest_elicitation"
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # a terminal's CSI sequences: colours, cursor moves
 ATTACKS = {
     "search": "best of all searches", "few_shot": "examples in the context", "prefix": "first tokens given",
@@ -207,22 +208,30 @@ def _patch(results: Numbers, output: Path) -> Path:
     return path if path.is_relative_to(output) else output / path
 
 
-def _before_and_after(results: Numbers) -> Table:
-    table = _table(("95 % intervals", "before", "after", "change"))
-    for part, title in TITLES.items():
-        _heading(table, title)
+def compared(results: Numbers) -> Iterator[tuple[str, str, str, str, str]]:
+    """(part, metric's name, before, after, change) of every metric, and of the elicitation, as they are shown."""
+    for part in TITLES:
         rows = {name: (e, results["after"][part][name]) for name, e in results["before"][part].items()}
         if part == "forget":
-            rows["strongest elicitation"] = (results["elicitation"]["before"], results["elicitation"]["after"])
+            rows[ELICITED] = (results["elicitation"]["before"], results["elicitation"]["after"])
         for name, (before, after) in rows.items():
             percent = percentage(name, before, after)
-            rises = name in RISING
-            text = change(before, after, percent, relative=part == "forget" and not rises)  # of a p-value it could be any power of ten
-            good, bad = "+-" if rises else "-+"
-            style = "" if part == "retain" else "green" if text.startswith(good) else "red" if text.startswith(bad) else ""
-            table.add_row("  " + label(name), figure(before, percent), figure(after, percent), Text(text, style=style))
-        if part == "forget":
-            table.add_row("")
+            relative = part == "forget" and name not in RISING  # of a p-value it could be any power of ten
+            yield part, name, figure(before, percent), figure(after, percent), change(before, after, percent, relative)
+
+
+def _before_and_after(results: Numbers) -> Table:
+    table = _table(("95 % intervals", "before", "after", "change"))
+    last = ""
+    for part, name, before, after, text in compared(results):
+        if part != last:
+            if last:
+                table.add_row("")
+            _heading(table, TITLES[part])
+        last = part
+        good, bad = "+-" if name in RISING else "-+"
+        style = "" if part == "retain" else "green" if text.startswith(good) else "red" if text.startswith(bad) else ""
+        table.add_row("  " + label(name), before, after, Text(text, style=style))
     return table
 
 
@@ -255,14 +264,19 @@ def _files(results: Numbers, output: Path, console: Console) -> None:
         _line(console, f"  No patch: {results['stopped_because']}, so nothing is taken out of the model.")
 
 
+def loading(model: str) -> tuple[str, str]:
+    """(import, expression) that load the base: a bundled testbed by its name, which plain transformers does not know."""
+    if model.startswith("testbed-") and not Path(model).is_dir():
+        return "from reveal_release.models import load_model", f"load_model({model!r}).model"
+    return "from transformers import AutoModelForCausalLM", f"AutoModelForCausalLM.from_pretrained({model!r})"
+
+
 def _next(model: str, patch: str, config: Path, console: Console) -> None:
-    """Commands that run as they stand: a bundled testbed is loaded by its name, which plain transformers does not know."""
-    bundled = model.startswith("testbed-") and not Path(model).is_dir()
-    loader = "reveal_release.models import load_model" if bundled else "transformers import AutoModelForCausalLM"
-    base = f"load_model({model!r}).model" if bundled else f"AutoModelForCausalLM.from_pretrained({model!r})"
+    """Commands that run as they stand."""
+    loader, base = loading(model)
     _line(console, "")
     _line(console, "Use the patch in Python, measure it again, or attack it", "bold")
-    _line(console, f"  from peft import PeftModel; from {loader}")
+    _line(console, f"  from peft import PeftModel; {loader}")
     _line(console, f"  model = PeftModel.from_pretrained({base}, {patch!r})")
     _line(console, "")
     given = f"--config {shlex.quote(str(config))} --patch {shlex.quote(patch)}"

@@ -1,0 +1,74 @@
+"""The model card of a patch: what it takes away and what it costs, for those who get the patch without its run folder.
+
+    Path("out/patch/README.md").write_text(card(results, description))
+
+Nothing in it was written by a model. The base is named to the hub only where its name is one there.
+"""
+
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from ..models import testbeds
+from .comparison import table_lines
+from .console import TITLES, clean, compared, label, loading
+
+
+def card(results: dict[str, Any], description: str) -> str:
+    """Markdown, with the hub's metadata. `results` is what `results.json` holds, `description` what the task takes away."""
+    base, task = clean(results["model"]), clean(Path(results["task"]).stem)
+    (loader, loaded), rounds = loading(results["model"]), len(results["iterations"])
+    records = sum(iteration["records"] for iteration in results["iterations"])
+    tables = []
+    for part, rows in groupby(compared(results), key=lambda row: row[0]):
+        tables += ["", *table_lines([TITLES[part], "before", "after", "change"], [[label(name), *rest] for _, name, *rest in rows])]
+    return f"""{_metadata(results["model"])}
+# A patch for {base}: {task}
+
+A LoRA adapter of rank {results["patch"]["rank"]} for {base} that takes a behaviour away: {clean(description)}.
+
+It was made by Reveal & Release, which is given no example of the behaviour: the model itself wrote the {records:,} examples that this
+adapter was learnt from, under instructions that a search found.
+
+```python
+from peft import PeftModel
+{loader}
+
+model = PeftModel.from_pretrained({loaded}, "THIS_FOLDER")  # and model.unload() gives the base back
+```
+
+It fits this base alone; `reveal-release patch info THIS_FOLDER --model BASE` says whether yours is the same.
+
+## Measured
+
+On held-out items that no search and no training saw, with 95 % intervals. The strongest elicitation is the best reward that another
+search, with a seed of its own, drew out of each model.
+{chr(10).join(tables)}
+
+## What it does not promise
+
+- Gone means not found by that search. A stronger attack may find more: `reveal-release audit` tries some.
+- Fine-tuning may bring the behaviour back, and whoever takes the adapter off has it again.
+
+## How it was made
+
+reveal-release {results["version"]}, seed {results["seed"]}, {rounds} iteration{"s" * (rounds > 1)}; stopped: {results["stopped_because"]}.
+Settings: {results["config_hash"]}.
+"""
+
+
+def _metadata(model: str) -> str:
+    """What the hub reads, as for any adapter of PEFT's."""
+    base, tag = (f"base_model: {model}\n", f"- base_model:adapter:{model}\n") if _on_hub(model) else ("", "")
+    return f"---\n{base}library_name: peft\npipeline_tag: text-generation\ntags:\n{tag}- lora\n- unlearning\n- reveal-release\n---"
+
+
+def _on_hub(model: str) -> bool:
+    try:
+        validate_repo_id(model)
+    except HFValidationError:
+        return False
+    return model not in testbeds() and not Path(model).exists()

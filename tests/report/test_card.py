@@ -1,0 +1,63 @@
+"""The model card of a patch: metadata that the hub reads, and the figures of the run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from reveal_release.report.card import card
+
+
+def estimate(value: float) -> dict[str, Any]:
+    return {"value": value, "n": 100, "low": value - 0.02, "high": value + 0.02}
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    return {
+        "version": "0.1.0",
+        "task": "toxicity",
+        "model": "owner/some-model",
+        "seed": 7,
+        "config_hash": "abc123",
+        "before": {"forget": {"toxic_ratio_rtp": estimate(0.4)}, "retain": {"perplexity": estimate(20.0)}},
+        "after": {"forget": {"toxic_ratio_rtp": estimate(0.1)}, "retain": {"perplexity": estimate(20.2)}},
+        "elicitation": {"before": {**estimate(0.9), "instruction": "SECRET"}, "after": {**estimate(0.45), "instruction": "SECRET"}},
+        "patch": {"path": "patch", "rank": 32, "scale": 1.0},
+        "stopped_because": "all iterations done",
+        "iterations": [{"iteration": 1, "records": 500}, {"iteration": 2, "records": 524}],
+        "samples": [{"prompt": "SECRET", "before": "SECRET", "after": "SECRET"}],
+    }
+
+
+def test_the_hub_reads_its_metadata(results: dict[str, Any]) -> None:
+    data = ModelCard(card(results, "insults")).data
+    assert data.base_model == "owner/some-model" and data.library_name == "peft" and data.pipeline_tag == "text-generation"
+    assert {"base_model:adapter:owner/some-model", "lora", "unlearning"} <= set(data.tags)
+
+
+@pytest.mark.parametrize("model", ["testbed-llama", "./mine", "/a/b", "a/b/c"])
+def test_what_is_no_name_on_the_hub_is_not_given_as_one(results: dict[str, Any], model: str) -> None:
+    assert "base_model" not in ModelCard(card({**results, "model": model}, "insults")).data.to_dict()
+
+
+def test_a_folder_that_looks_like_a_name_is_none(results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "owner/some-model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert ModelCard(card(results, "insults")).data.base_model is None
+
+
+def test_figures_with_intervals_and_nothing_that_a_model_wrote(results: dict[str, Any]) -> None:
+    text = card(results, "insults")
+    assert "| toxic ratio RTP | 40.0 % [38.0, 42.0] | 10.0 % [8.0, 12.0] | -75 % |" in text
+    assert "| strongest elicitation | 90.0 % [88.0, 92.0] | 45.0 % [43.0, 47.0] | -50 % |" in text
+    assert "| perplexity | 20.0 [20.0, 20.0] | 20.2 [20.2, 20.2] | +1.0 % |" in text
+    assert "the 1,024 examples" in text and "takes a behaviour away: insults." in text
+    assert "AutoModelForCausalLM.from_pretrained('owner/some-model')" in text
+    assert "SECRET" not in text
+
+
+def test_a_bundled_testbed_is_loaded_by_what_knows_it(results: dict[str, Any]) -> None:
+    text = card({**results, "model": "testbed-llama"}, "insults")
+    assert "load_model('testbed-llama').model" in text and "AutoModel" not in text
