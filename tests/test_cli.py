@@ -280,6 +280,7 @@ def test_a_suite_that_will_not_do_is_refused_before_the_model_is_loaded(
         (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied"),
         (UserError("two\nlines"), "two lines"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "the GPU's memory is full"),
     ],
 )
 def test_errors_of_a_command_are_one_line(

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reveal_release import loop
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
@@ -315,6 +315,8 @@ def test_a_merged_model_is_the_patched_one(whole: tuple[RunConfig, dict[str, Any
     config = replace(whole[0], save_merged=True)  # not part of the run's identity: it only adds the model
     run(config)
     ids = torch.arange(5, 65).reshape(3, 20)
+    sides = [AutoTokenizer.from_pretrained(folder).padding_side for folder in (tiny_llama, Path(config.output) / "model")]
+    assert sides[0] == sides[1], "as it came"
     base = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
     merged = AutoModelForCausalLM.from_pretrained(Path(config.output) / "model").eval()
     with torch.no_grad(), applied(base, load(Path(config.output) / "patch", base)):

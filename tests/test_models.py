@@ -1,5 +1,6 @@
 """Finding, loading and formatting: names, dtypes, chat templates and models that have none."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 
 from reveal_release import models
 from reveal_release.config import UserError
-from reveal_release.models import LanguageModel, autocast, chat_ids, load_model, precision, resolve, user_turn_ids
+from reveal_release.models import MARK, LanguageModel, autocast, chat_ids, cut_ids, load_model, precision, resolve, user_turn_ids
 
 TURNS = [("user", "Name the river."), ("assistant", "The old one."), ("user", "And the bridge?")]
 
@@ -101,6 +102,61 @@ def test_user_turn_is_a_prefix_of_every_conversation(lm: LanguageModel) -> None:
 def test_a_template_that_cannot_be_cut_gives_no_user_turn(lm: LanguageModel, template: str) -> None:
     lm.tokenizer.chat_template = template
     assert user_turn_ids(lm.tokenizer) is None
+
+
+def test_a_model_that_can_think_is_asked_not_to(lm: LanguageModel) -> None:
+    """As Qwen3's template has it: the turn begins with an empty thought where thinking is off."""
+    lm.tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+        "{% if enable_thinking is defined and enable_thinking is false %} no{% endif %}"
+    )
+    assert lm.tokenizer.decode(chat_ids(lm.tokenizer, [("user", "river")])) == "river no"
+    cut = cut_ids(lm.tokenizer, [("user", MARK)])
+    assert cut and lm.tokenizer.decode(cut[1]) == " no"
+
+
+def test_the_end_of_a_turn_is_the_templates(lm: LanguageModel) -> None:
+    """Gemma's and Phi-3's tokenizers name the end of a text as their end, and their templates end a turn otherwise."""
+    tokenizer = lm.tokenizer
+    assert lm.ends == [tokenizer.eos_token_id] == [lm.end]
+    turn = tokenizer.convert_tokens_to_ids("<|bos|>")
+    lm.model.generation_config.eos_token_id = [tokenizer.eos_token_id, turn]
+    other = LanguageModel(lm.name, lm.path, lm.model, tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}<|bos|>{% endfor %}"
+    assert (other.ends, other.end) == ([tokenizer.eos_token_id, turn], turn)
+    lm.model.generation_config.eos_token_id = tokenizer.eos_token_id  # what generation does not stop at ends no turn
+    assert LanguageModel(lm.name, lm.path, lm.model, tokenizer).end == tokenizer.eos_token_id
+    lm.model.generation_config.eos_token_id = None
+    assert lm.ends == [tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize(("device", "line"), [("gpu", "no device 'gpu'"), ("cuda", "PyTorch finds no GPU")])
+def test_a_device_that_is_not_there(device: str, line: str, tiny_llama: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=line):
+        load_model(tiny_llama, device=device)
+
+
+def test_weights_that_are_cut_short_or_of_another_model(tiny_llama: str, tmp_path: Path) -> None:
+    for number, harm in enumerate((lambda b: b[: len(b) // 2], lambda b: b)):
+        folder = tmp_path / str(number)
+        shutil.copytree(tiny_llama, folder)
+        weights = folder / "model.safetensors"
+        weights.write_bytes(harm(weights.read_bytes()))
+        if number:
+            config = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 16, "head_dim": 4}))
+        with pytest.raises(UserError, match="cannot load model"):
+            load_model(str(folder))
+
+
+def test_a_tokenizer_without_padding_and_end(tiny_llama: str, tmp_path: Path) -> None:
+    lm = load_model(tiny_llama, device="cpu")
+    lm.tokenizer.pad_token = lm.tokenizer.eos_token = None
+    lm.tokenizer.save_pretrained(tmp_path)
+    lm.model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="neither a padding nor an end"):
+        load_model(str(tmp_path), device="cpu")
 
 
 @pytest.mark.parametrize("able, wanted", [("bf16", torch.bfloat16), ("amx_bf16", torch.bfloat16), ("avx512_bf16", torch.float32)])

@@ -1,6 +1,7 @@
 """The run folder: whole files or none, phases once, and no other folder is ever written to."""
 
 import json
+import math
 import os
 import shutil
 from collections import namedtuple
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from reveal_release import runfolder
 from reveal_release.config import RunConfig, UserError
 from reveal_release.runfolder import LEAST_FREE, RunFolder
 
@@ -37,8 +39,26 @@ def test_the_same_run_goes_on_and_another_is_refused(config: RunConfig) -> None:
 def test_what_else_must_stay_the_same(config: RunConfig) -> None:
     for _ in range(2):
         RunFolder(config, "audit", patch="one")
-    with pytest.raises(UserError, match="holds what `audit` wrote with other settings.*another model, patch or task file"):
+    with pytest.raises(UserError, match="holds what `audit` wrote with other settings.*another model, patch, task file, precision"):
         RunFolder(config, "audit", patch="two")
+
+
+def test_results_are_json_for_any_reader(config: RunConfig) -> None:
+    folder = RunFolder(config)
+    folder.write_results("r.json", {"a": [{"low": math.nan, "value": 0.5}, (1, math.inf)], "b": None, "c": True, "é": "NaN"})
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    found = json.loads((folder.path / "r.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert found == {"a": [{"low": None, "value": 0.5}, [1, None]], "b": None, "c": True, "é": "NaN"}
+
+
+def test_another_version_does_not_go_on(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    RunFolder(config)
+    monkeypatch.setattr(runfolder.importlib.metadata, "version", lambda _: "99")
+    with pytest.raises(UserError, match="version"):
+        RunFolder(config)
 
 
 def test_a_foreign_folder_is_refused_and_untouched(config: RunConfig) -> None:

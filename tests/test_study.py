@@ -15,6 +15,7 @@ from reveal_release import equal_forgetting
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig, UserError
 from reveal_release.equal_forgetting import Bench, equally_forgetting
 from reveal_release.loop import Workshop
+from reveal_release.metrics.statistics import Estimate
 from reveal_release.models import load_model
 from reveal_release.parsers import build_parser
 from reveal_release.release import release
@@ -24,7 +25,7 @@ from reveal_release.release.patch import Patch
 from reveal_release.release.release import Utility, direction, mean_nll, train_modules
 from reveal_release.release.scale import smallest_reaching
 from reveal_release.report.console import SilentReporter
-from reveal_release.seeds import plain
+from reveal_release.seeds import over_seeds, plain
 from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, Study, rows_of, study, variant_names
 from reveal_release.tasks import retained
 from reveal_release.testbed.heldout import wikitext
@@ -242,6 +243,20 @@ def test_variants_are_in_the_help() -> None:
     text = " ".join(build_parser()._subcommands_action.choices["study"]._subcommands_action.choices["orthogonality"].format_help().split())
     for name in variant_names():
         assert name in text.replace("kl- forget", "kl-forget")
+
+
+def test_a_figure_that_all_seeds_agree_on_is_as_sure_as_theirs() -> None:
+    none = Estimate.proportion(0, 50).to_dict()
+    assert over_seeds([none] * 3) == {**none, "n": 3}
+    apart = over_seeds([none, Estimate.proportion(5, 50).to_dict()])
+    assert apart["value"] == pytest.approx(0.05) and apart["low"] < none["low"], "else Student's t over the seeds"
+
+
+def test_what_is_held_back_is_not_the_best_of_the_instructions(config: RunConfig, bench: Bench) -> None:
+    """Records come with the best instruction first."""
+    data = bench.w.generate_data(1, Patch(), bench.w.reveal(1, Patch()))
+    ordered = list(dict.fromkeys(record.prompt for record in data.forget))
+    assert set(bench.asked) <= set(ordered) and bench.asked != ordered[: len(bench.asked)]
 
 
 def test_seeds_are_put_together_by_hand() -> None:

@@ -5,7 +5,6 @@
 Each run has a folder of its own in `runs`; stopped, it all goes on. Seeds may be added later.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from .release.adapter import load
 from .release.patch import Patch
 from .report.study import ablations_markdown
 from .reveal.selfgen import counterparts
-from .seeds import SeveralSeeds, averaged, plain, unlearning_seconds
+from .seeds import SeveralSeeds, averaged, of_unlearning, plain
 from .tasks import Record
 from .testbed import forget, retain
 
@@ -82,16 +81,17 @@ def ablations(
     for name in REAL.keys() & runs.keys():
         (forget if REAL[name] == "forget" else retain).check(config.task, Path(data or ""))
     s = SeveralSeeds(config, "ablations", reporter)
-    cells, originals = [], []
+    cells: list[dict[str, Any]] = []
+    originals: dict[int, dict[str, Any]] = {}
     for seed in seeds:
         for name, one in runs.items():
             own = replace(one, seed=seed, output=str(s.folder.path / "runs" / f"{name.replace(' ', '-')}-{seed}"))
             real = REAL.get(name)
             results = run_on_examples(own, real, data or "", s.reporter, s.lm) if real else run(own, s.reporter, s.lm)
-            originals.append(metrics(results, "before"))
+            originals.setdefault(seed, {"figures": {}, **metrics(results, "before")})
             cells.append({"variant": name, "seed": seed, "figures": figures(results), **metrics(results, "after")})
     s.reporter.log_to(s.folder.path / "log.txt")
-    return finish(s, seeds, originals[0], cells)
+    return finish(s, seeds, averaged(list(originals.values())), cells)
 
 
 def run_on_examples(config: RunConfig, part: str, data: str, reporter: Any, lm: LanguageModel) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def figures(results: dict[str, Any]) -> dict[str, Any]:
     path = results["patch"]["path"]
     norm = load(Path(results["output"]) / path).norm() if path else 0.0
     counts = {"iterations": len(results["iterations"]), "records": sum(one["records"] for one in results["iterations"])}
-    values = {**counts, "rank": results["patch"]["rank"], "norm": norm, "seconds": unlearning_seconds(results["seconds"])}
+    values = {**counts, "rank": results["patch"]["rank"], "norm": norm, "seconds": sum(of_unlearning(results["seconds"]))}
     return {name: plain(value) for name, value in values.items()}
 
 
@@ -162,6 +162,6 @@ def finish(s: SeveralSeeds, seeds: Sequence[int], original: dict[str, Any], cell
         "environment": environment(s.lm),
         "output": str(s.folder.path),
     }
-    s.folder.write("ablations.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    s.folder.write_results("ablations.json", results)
     s.folder.write("table.md", ablations_markdown(results))
     return results

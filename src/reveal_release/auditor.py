@@ -6,7 +6,6 @@ Every attack is made on the original and on the released model, with the same se
 is done once and kept in the output folder, so attacks may be added later. docs/audit.md says what the figures mean.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,11 +93,11 @@ def finish(pair: Pair, found: Found, attacks: dict[str, Sides | None]) -> dict[s
         "drawn_out": drawn_out,
         "verdict": verdict(attacks, drawn_out, config.stop_reward),
         "seconds": pair.seconds,
-        "peak_memory_mib": pair.memory_mib,
+        "peak_memory_mib": max(pair.memory_mib.values()),
         "environment": environment(pair.lm),
         "output": str(pair.folder.path),
     }
-    pair.folder.write("audit.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    pair.folder.write_results("audit.json", results)
     return results
 
 

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        message = _folder_error(error)
+        message = _told(error)
         if message is None:
             raise
         return _fail(message)
@@ -88,8 +88,10 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _folder_error(error: Exception) -> str | None:
-    """A line on a full disk or a folder that cannot be used; None for anything else, which is a fault and keeps its traceback."""
+def _told(error: Exception) -> str | None:
+    """A line on full memory or a full disk or a folder that cannot be used; None for anything else: a fault keeps its traceback."""
+    if type(error).__name__ == "OutOfMemoryError":  # of torch, which need not be loaded here
+        return "the GPU's memory is full: free some, then the same command goes on from here; or start anew with a lower --release.batch"
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):  # safetensors raises its own kind
         return "the disk is full: free some space, then the same command goes on from here"

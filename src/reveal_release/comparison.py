@@ -7,7 +7,6 @@ budget for all, on its own forget prompts; what is measured at the end is seen b
 in the output folder, and more methods, sources or seeds may be added to it later. docs/compare.md says how fair it is.
 """
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from .loop import HELD_BACK, LEAST_RECORDS, SHOWN, Workshop, run
 from .metrics.divergence import jensen_shannon
 from .metrics.statistics import Estimate
 from .models import LanguageModel, load_model
-from .phases import environment, peak_memory_mib, reset_peak_memory
+from .phases import environment
 from .release.adapter import applied, fingerprint, load, save_for
 from .release.patch import Patch
 from .release.release import Utility, choose_scale
@@ -33,7 +32,7 @@ from .release.rows import Row, answer_log_probs
 from .report.comparison import markdown
 from .report.plots import forgetting_against_utility
 from .reveal.selfgen import encode, reserved_by, revealed_records, shown_share, split
-from .seeds import SeveralSeeds, over_seeds, unlearning_seconds
+from .seeds import SeveralSeeds, of_unlearning, over_seeds
 from .tasks import Record, Task
 from .tasks.ner import NER
 from .testbed import forget
@@ -169,7 +168,6 @@ class Comparison(SeveralSeeds):
 
     def ours(self, config: RunConfig) -> dict[str, Any]:
         """A run, which is measured by the same evaluation."""
-        reset_peak_memory()
         results = run(config, self.reporter, self.lm)
         self.reporter.log_to(self.folder.path / "log.txt")
         path = Path(config.output) / "patch"
@@ -180,8 +178,8 @@ class Comparison(SeveralSeeds):
             "metrics": results["after"],
             "chosen": {"scale": [one["scale"] for one in steps], "cost": steps[-1]["utility_loss"] if steps else 0.0},
             "records": sum(one["records"] for one in results["iterations"]),
-            "seconds": round(unlearning_seconds(results["seconds"]), 2),
-            "memory_mib": results["peak_memory_mib"],
+            "seconds": round(sum(of_unlearning(results["seconds"])), 2),
+            "memory_mib": max(of_unlearning(results["memory_mib"])),
             "divergence": self.divergence(str(cell), patch),
         }
 
@@ -195,13 +193,13 @@ class Comparison(SeveralSeeds):
         path = self.folder.path / "patches" / str(cell)
 
         def work(update: Progress) -> Any:
-            reset_peak_memory()
             patch, outcome = self.search(method, records, retain, self.seed(str(cell)), update)
             if patch:
                 save_for(self.lm, patch, path)
-            return {**outcome, "memory_mib": peak_memory_mib()}
+            return outcome
 
         found = self.phase(f"fit-{cell}", f"{cell.method} on {cell.source} data, seed {cell.seed}", work)
+        found["memory_mib"] = self.memory_mib[f"fit-{cell}"]
         patch = load(path) if found["chosen"]["scale"] else Patch()
         spent = round(seconds + self.seconds[f"fit-{cell}"], 2)
         measured = {"metrics": self.measure(str(cell), patch), "divergence": self.divergence(str(cell), patch)}
@@ -215,7 +213,8 @@ class Comparison(SeveralSeeds):
         A fifth of the forget prompts and of the retain records is trained on by none: they tell what is forgotten, and what it costs.
         """
         release, threshold = self.config.release, self.config.reveal.threshold
-        asked, learnt = split(records, HELD_BACK)
+        shuffled = random.Random(seed).sample(records, len(records))  # the model's own come with the best instruction first
+        asked, learnt = split(shuffled, HELD_BACK)
         measured, kept = (encode(self.lm, part) for part in split(retain, HELD_BACK))
         forget_rows = encode(self.lm, learnt)
         prompts = list(dict.fromkeys(r.prompt for r in asked or learnt))[:SHOWN]  # all under one prompt: there is no other
@@ -233,13 +232,13 @@ class Comparison(SeveralSeeds):
             def trained(done: int, total: int, number: int = number) -> None:
                 update(number * (total + 1) + done, len(grid) * (total + 1))
 
+            budget = self.config.utility_budget
             try:
                 step = train(method, self.lm, forget_rows, kept, release, setting, steps, seed, trained)
+                found = choose_scale(self.lm, step, utility, budget, budget, release.max_scale, shown)
             except UserError as error:  # it diverged
                 tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "failed": str(error)})
                 continue
-            budget = self.config.utility_budget
-            found = choose_scale(self.lm, step, utility, budget, budget, release.max_scale, shown)
             with applied(self.lm.model, step, found.scale):
                 outcome = {**asdict(setting), "scale": found.scale, "cost": found.cost, "shown": shown()}
             if not tried or (outcome["shown"], outcome["cost"]) < min((one["shown"], one["cost"]) for one in tried):
@@ -293,7 +292,7 @@ class Comparison(SeveralSeeds):
             "environment": environment(self.lm),
             "output": str(self.folder.path),
         }
-        self.folder.write("compare.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        self.folder.write_results("compare.json", results)
         self.folder.write("table.md", markdown(results))
         forgetting_against_utility(results, self.folder.path / "compare.svg")
         return results

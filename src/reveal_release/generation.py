@@ -114,7 +114,7 @@ def generate(
     given = [row[-(context - longest) :] for row in given]
     order = sorted(range(len(given)), key=lambda i: len(given[i]))
     texts = [Completion()] * len(given)
-    ends = torch.tensor(lm.model.generation_config.eos_token_id, device=lm.device).reshape(-1)  # one, or several
+    ends = torch.tensor(lm.ends, dtype=torch.long, device=lm.device)
     pad = lm.tokenizer.pad_token_id
     batch_size = batch_size or lm.batch_size
     for start in range(0, len(order), batch_size):
@@ -134,6 +134,7 @@ def generate(
             num_beams=1,
             repetition_penalty=1.0,
             pad_token_id=pad,
+            eos_token_id=lm.ends or None,
             custom_generate=decode,
             choose=choose,
         )

@@ -6,7 +6,6 @@ Each phase draws its random numbers from the run's seed and its own name and lea
 was killed goes on with the same command and ends in the same figures.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -15,11 +14,12 @@ import torch
 
 from .config import RunConfig, UserError
 from .generation import Progress, generate
-from .models import LanguageModel, load_model
-from .phases import Phases, environment, provenance
-from .release.adapter import applied, fingerprint, load, merge_, save_for
+from .models import LanguageModel, load_model, save_model
+from .phases import Phases, environment, model_identity, provenance
+from .release.adapter import applied, load, merge_, save_for
 from .release.front import trade_off
 from .release.patch import Patch
+from .release.pem import check_adaptable
 from .release.release import Utility, choose_scale, direction, keeping, train_modules
 from .report.card import card
 from .report.console import SilentReporter
@@ -45,6 +45,7 @@ def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None
         UserError: for a setting, task, model or folder that will not do, before any long work.
     """
     w = Workshop(config, reporter, lm=lm)
+    check_adaptable(w.lm, config.release)
     patch, stopped = Patch(), "all iterations done"
     w.evaluate(0, patch)
     for t in range(1, config.iterations + 1):
@@ -83,7 +84,7 @@ class Workshop(Phases):
         self.config = config
         self.task: Task = get_task(config.task, config)
         self.lm = lm or load_model(config.model, config.dtype, config.device)
-        super().__init__(RunFolder(config, kind, fingerprint(self.lm.model)), reporter or SilentReporter(), config.seed)
+        super().__init__(RunFolder(config, kind, model_identity(self.lm)), reporter or SilentReporter(), config.seed)
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.forgotten: list[Record] = []
@@ -186,11 +187,12 @@ class Workshop(Phases):
         def work(update: Progress) -> Any:
             utility = Utility.of(self.lm, measured)
             with self.patched(patch):
+                spent = utility.loss() if patch else 0.0
                 seed = self.seed(f"release-{t}")
                 pems = train_modules(self.lm, forget, harmless, retain, config, seed, update, unanswered)
                 step = direction(*pems, config)
-                chosen = choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown)
-                points = trade_off(self.lm, step, [(0.0, utility.loss()), *chosen.tried], budget, lambda: shown(SHOWN // 3))
+                chosen = choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown, spent)
+                points = trade_off(self.lm, step, [(0.0, spent), *chosen.tried], budget, lambda: shown(SHOWN // 3))
             save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)
             return {"scale": chosen.scale, "utility_loss": chosen.cost, "keep": config.keep, "front": [asdict(point) for point in points]}
 
@@ -203,7 +205,6 @@ class Workshop(Phases):
         before = self.search("elicit-before", "Elicit: search the original with a fresh seed", Patch(), [])
         after = self.search("elicit-after", "Elicit: search the released model with a fresh seed", patch, self.known())
         if patch:
-            save_for(self.lm, patch.compress(), self.folder.path / "patch")
             from .report.plots import front  # matplotlib is slow to import
 
             front(self.iterations, self.folder.path / "front.svg")
@@ -224,13 +225,14 @@ class Workshop(Phases):
             "evaluations": self.evaluations,
             "samples": samples,
             "seconds": self.seconds,
-            "peak_memory_mib": self.memory_mib,
+            "peak_memory_mib": max(self.memory_mib.values()),
+            "memory_mib": self.memory_mib,
             "environment": environment(self.lm),
             "output": str(self.folder.path),
         }
         if patch:
-            self.folder.write("patch/README.md", card(results, self.task.description))
-        self.folder.write("results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+            save_for(self.lm, patch.compress(), self.folder.path / "patch", card(results, self.task.description))
+        self.folder.write_results("results.json", results)
         return results
 
     def samples(self, patch: Patch) -> list[dict[str, str]]:
@@ -246,8 +248,7 @@ class Workshop(Phases):
         merged = load_model(self.config.model, self.config.dtype, self.config.device)
         merge_(merged.model, patch)
         part = self.folder.path / "model.part"
-        merged.model.save_pretrained(part)
-        merged.tokenizer.save_pretrained(part)
+        save_model(merged, part)
         part.replace(self.folder.path / "model")
 
 
@@ -268,7 +269,7 @@ def reveal_only(config: RunConfig, reporter: Any = None, formats: str | Sequence
         "path": str(w.folder.path / "forget_data" / "iteration-1.jsonl"),
         "exports": [one for name in names for one in export(w.folder, data, name)],
     }
-    w.folder.write("results.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    w.folder.write_results("results.json", result)
     return result
 
 

@@ -6,11 +6,13 @@ from safetensors only, and a repository's own code is never run.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .config import UserError
@@ -35,6 +37,25 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    @property
+    def arithmetic(self) -> str:
+        """What figures of this model depend on besides its weights: `float32 on cpu`."""
+        return f"{str(self.model.dtype).removeprefix('torch.')} on {self.device.type}"
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens at which generation stops; a chat model has more than one as a rule."""
+        ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+    @cached_property
+    def end(self) -> int | None:
+        """The token that ends the model's turn, which in Gemma's template and Phi-3's is not the tokenizer's end of text."""
+        cut = cut_ids(self.tokenizer, (("user", "?"), ("assistant", MARK)), answer=False)
+        after = cut[1][:1] if cut else []
+        return after[0] if after and after[0] in self.ends else self.tokenizer.eos_token_id
 
     @property
     def context(self) -> int | None:
@@ -82,25 +103,40 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     Raises:
         UserError: it cannot be found or loaded; names the cause and the cure.
     """
-    path = resolve(name)
-    place = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(
-        dtype, torch.bfloat16 if place.startswith("cuda") else torch.float32
-    )
+    path, place = resolve(name), _place(device)
+    kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(dtype, torch.bfloat16 if place.type == "cuda" else torch.float32)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True)
-    except (OSError, ValueError, ImportError) as error:
+        model.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0][:160]
         raise UserError(f"cannot load model {name!r}: {first} (give a testbed's name, a folder, or a hub name with safetensors)") from None
     if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"the tokenizer of {name!r} has neither a padding nor an end-of-text token: set its eos_token")
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
-    model.to(torch.device(place))  # type: ignore[arg-type]  # transformers' decorator hides the signature
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return LanguageModel(name, path, model, tokenizer)
+
+
+def save_model(lm: LanguageModel, folder: Path) -> None:
+    """Writes what `from_pretrained` takes, with the tokenizer as it came: loading sets the padding of ours."""
+    lm.model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(lm.path).save_pretrained(folder)
+
+
+def _place(device: str) -> torch.device:
+    try:
+        place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    except RuntimeError:
+        raise UserError(f"no device {device!r}: give auto, cpu or cuda") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is cuda, but PyTorch finds no GPU here: give cpu, or install a PyTorch that was built for the GPU")
+    return place
 
 
 def precision(device: torch.device) -> torch.dtype:
@@ -118,12 +154,15 @@ def autocast(device: torch.device) -> torch.autocast:
 def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> list[int]:
     """Token ids of a conversation in the model's chat template; with `answer`, up to where the model's turn begins.
 
-    A model without a chat template gets the contents, one a line.
+    A model without a chat template gets the contents, one a line. One that can think before it answers is asked not to: what it
+    thinks is no behaviour, and would fill the whole of an answer's length.
     """
     if tokenizer.chat_template is None:
         return tokenizer("".join(content + "\n" for _, content in turns))["input_ids"]
     messages = [{"role": role, "content": content} for role, content in turns]
-    encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=answer, return_dict=True)
+    encoded: Any = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=answer, return_dict=True, enable_thinking=False
+    )
     return encoded["input_ids"]
 
 
@@ -139,7 +178,7 @@ def cut_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = Tru
         text: Any = "".join(content + "\n" for _, content in turns)
     else:
         messages = [{"role": role, "content": content} for role, content in turns]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer)
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer, enable_thinking=False)
     if text.count(MARK) != 1:
         return None
     before, after = text.split(MARK)

@@ -28,11 +28,11 @@ import torch
 from peft import LoraConfig, PeftConfig
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
 
 from .config import UserError
-from .models import LanguageModel, load_model, resolve
+from .models import LanguageModel, load_model, resolve, save_model
 from .release.adapter import fingerprint, from_peft, load, merge_, recorded_base, save
 from .release.patch import Patch
 
@@ -262,8 +262,7 @@ def _whole(folder: Path) -> Iterator[Path]:
 
 def _write(lm: LanguageModel, target: Path, record: Figures | None = None) -> None:
     with _whole(target) as part:
-        lm.model.save_pretrained(part)
-        AutoTokenizer.from_pretrained(lm.path).save_pretrained(part)  # anew: loading sets the padding of ours
+        save_model(lm, part)
         if record:
             (part / MERGE_NAME).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

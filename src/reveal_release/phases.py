@@ -15,6 +15,7 @@ import torch
 from .config import RunConfig
 from .generation import Progress
 from .models import LanguageModel
+from .release.adapter import fingerprint
 from .report.console import Reporting
 from .runfolder import RunFolder
 from .tasks import task_identity
@@ -26,13 +27,14 @@ class Phases:
     def __init__(self, folder: RunFolder, reporter: Reporting, seed: int) -> None:
         self.folder, self.reporter, self.first_seed = folder, reporter, seed
         self.seconds: dict[str, float] = {}
-        self.memory_mib = 0.0
+        self.memory_mib: dict[str, float] = {}
         reporter.log_to(folder.path / "log.txt")
 
     def phase(self, name: str, title: str, work: Callable[[Progress], Any], total: int | None = None) -> Any:
-        """Does `work(progress)` once and keeps its JSON result, its time, and the memory that the process had used by then."""
+        """Does `work(progress)` once and keeps its JSON result, its time, and the most memory that the process had meanwhile."""
 
         def timed() -> dict[str, Any]:
+            reset_peak_memory()
             start = time.perf_counter()
             with self.reporter.phase(title, total) as update:
                 result = work(update)
@@ -42,7 +44,7 @@ class Phases:
             self.reporter.skip(title)
         kept = self.folder.phase(name, timed)
         self.seconds[name] = round(kept["seconds"], 2)
-        self.memory_mib = max(self.memory_mib, kept["memory_mib"])
+        self.memory_mib[name] = kept["memory_mib"]
         return kept["result"]
 
     def seed(self, name: str) -> int:
@@ -59,6 +61,11 @@ def reset_peak_memory() -> None:
     """The next reading of `peak_memory_mib` is of what is used from here on; without effect where the kernel does not allow it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def model_identity(lm: LanguageModel) -> str:
+    """What must stay the same for work to go on: the weights, and what they are computed in and on."""
+    return f"{fingerprint(lm.model)}, {lm.arithmetic}"
 
 
 def provenance(config: RunConfig) -> dict[str, Any]:

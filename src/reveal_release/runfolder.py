@@ -1,6 +1,8 @@
 """The run folder: atomic files, finished phases that a resumed run does not do again, and refusal of another run's folder."""
 
+import importlib.metadata
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -23,10 +25,11 @@ class RunFolder:
     """
 
     def __init__(self, config: RunConfig, kind: str = "run", model: str = "", **others: Any) -> None:
-        """`model`: the fingerprint of its weights. `others`: what else must stay the same for the work to go on."""
+        """`model`: `phases.model_identity`. `others`: what else must stay the same for the work to go on."""
         self.path = Path(config.output)
         self.state = self.path / "state"
-        identity = {"kind": kind, "config_hash": config.hash(), "model": model, **others}
+        version = importlib.metadata.version("reveal-release")
+        identity = {"kind": kind, "version": version, "config_hash": config.hash(), "model": model, **others}
         if task := task_identity(config.task):
             identity["task"] = task
         marker = self.state / "identity.json"
@@ -34,8 +37,8 @@ class RunFolder:
             found = json.loads(marker.read_text(encoding="utf-8"))
             if found != identity:
                 raise UserError(
-                    f"{self.path} holds what `{found['kind']}` wrote with other settings (see its config.yaml), another model, patch or "
-                    "task file: choose another --output, or delete it"
+                    f"{self.path} holds what `{found['kind']}` wrote with other settings (see its config.yaml), another model, patch, "
+                    "task file, precision, device or version: choose another --output, or delete it"
                 )
         # A first start that ended early (full disk, killed) leaves an empty state/ at most, and that is no reason to refuse.
         elif self.path.exists() and (not self.path.is_dir() or any(p != self.state and p.suffix != ".part" for p in self.path.rglob("*"))):
@@ -54,6 +57,10 @@ class RunFolder:
         """Writes a text file, all of it or nothing."""
         return write_text(self.path / name, text)
 
+    def write_results(self, name: str, results: dict[str, Any]) -> Path:
+        """JSON that any reader takes: what is no number, such as the bounds of a figure without an interval, is null."""
+        return self.write(name, json.dumps(_strict(results), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
         return self.write(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
@@ -66,6 +73,14 @@ class RunFolder:
 
     def has(self, name: str) -> bool:
         return (self.state / name).exists()
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_text(path: Path, text: str) -> Path:

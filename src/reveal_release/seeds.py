@@ -12,8 +12,8 @@ from .generation import Progress
 from .loop import Workshop
 from .metrics.statistics import Estimate
 from .models import load_model
-from .phases import Phases, provenance
-from .release.adapter import applied, fingerprint
+from .phases import Phases, model_identity, provenance
+from .release.adapter import applied
 from .release.patch import Patch
 from .report.console import SilentReporter
 from .runfolder import RunFolder
@@ -34,7 +34,7 @@ class SeveralSeeds(Phases):
         self.config = replace(config, seed=0)
         self.task: Task = get_task(config.task, config)
         self.lm = load_model(config.model, config.dtype, config.device)
-        super().__init__(RunFolder(self.config, kind, fingerprint(self.lm.model), **others), reporter or SilentReporter(), 0)
+        super().__init__(RunFolder(self.config, kind, model_identity(self.lm), **others), reporter or SilentReporter(), 0)
 
     def workshop(self, seed: int) -> Workshop:
         """The phases of a run with this seed, in `runs/seed-N`."""
@@ -62,9 +62,9 @@ def plain(value: float) -> dict[str, float]:
     return Estimate(value, 1, math.nan, math.nan).to_dict()
 
 
-def unlearning_seconds(seconds: Mapping[str, float]) -> float:
-    """Of a run's seconds by phase, those of search, data and training, not of evaluation."""
-    return sum(value for name, value in seconds.items() if name.startswith(UNLEARNING))
+def of_unlearning(phases: Mapping[str, float]) -> list[float]:
+    """Of a run's seconds, or memory, by phase those of search, data and training, not of evaluation."""
+    return [value for name, value in phases.items() if name.startswith(UNLEARNING)]
 
 
 def averaged(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -74,5 +74,11 @@ def averaged(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def over_seeds(estimates: Sequence[dict[str, float]]) -> dict[str, float]:
     """The mean of several seeds' figures with its interval over the seeds, of those that have a value; one seed's figure as it is."""
-    values = [e["value"] for e in estimates if not math.isnan(e["value"])]
-    return Estimate.mean(values).to_dict() if len(estimates) > 1 and values else estimates[0]
+    known = [e for e in estimates if not math.isnan(e["value"])]
+    values = [e["value"] for e in known]
+    if len(estimates) == 1 or not values:
+        return estimates[0]
+    mean = Estimate.mean(values)
+    if len(known) > 1 and mean.low == mean.high:  # that seeds agree does not make a figure sure: it is as sure as that of each
+        mean = replace(mean, low=min(e["low"] for e in known), high=max(e["high"] for e in known))
+    return mean.to_dict()

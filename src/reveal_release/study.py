@@ -8,7 +8,6 @@ modules overlap, and what they do to each other. As in the loop, each phase is d
 seeds may be added to it later. docs/study.md says how to read it.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -141,7 +140,7 @@ class Study(SeveralSeeds):
 
         if failed := self.phase(f"train-{name}", title, work):
             raise UserError(failed)
-        return load(path)
+        return load(path).to(self.lm.device)
 
     def finish(self, cells: list[dict[str, Any]]) -> dict[str, Any]:
         """Writes `study.json`, `table.md` and `study.svg`."""
@@ -156,7 +155,7 @@ class Study(SeveralSeeds):
             "environment": environment(self.lm),
             "output": str(self.folder.path),
         }
-        self.folder.write("study.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        self.folder.write_results("study.json", results)
         self.folder.write("table.md", markdown(results))
         study_picture(results, self.folder.path / "study.svg")
         return results

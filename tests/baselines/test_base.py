@@ -74,7 +74,7 @@ def test_likelihoods_of_whole_answers(lm: LanguageModel, forget: list[Row]) -> N
         alone = [F.log_softmax(lm.model(torch.tensor([ids])).logits[0, p - 1 : -1], -1) for ids, p in forget]
     expected = [sum(a[i, token].item() for i, token in enumerate(ids[p:])) for a, (ids, p) in zip(alone, forget, strict=True)]
     with fresh_lora(lm, CONFIG, 0) as model:
-        method = get_method("npo")(model, lm.tokenizer, 0.1)
+        method = get_method("npo")(model, lm, 0.1)
         assert method.log_likelihood(forget).tolist() == pytest.approx(expected, rel=0.02)  # in bfloat16
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -85,7 +85,7 @@ def test_likelihoods_of_whole_answers(lm: LanguageModel, forget: list[Row]) -> N
 
 def test_refusals_answer_the_same_prompts(lm: LanguageModel, forget: list[Row]) -> None:
     with fresh_lora(lm, CONFIG, 0) as model:
-        refused = get_method("refusal")(model, lm.tokenizer, 1.0).refused(forget)
+        refused = get_method("refusal")(model, lm, 1.0).refused(forget)
     assert refused == rows_of(lm, tuple((question, REFUSAL) for question, _ in FORGET))
 
 
@@ -128,7 +128,7 @@ def test_rmu_steers_the_forget_records_and_holds_the_others(lm: LanguageModel, f
 
     def cosine(patch: Patch, rows: list[Row]) -> tuple[float, torch.Tensor]:
         with applied(lm.model, patch), fresh_lora(lm, config, 0) as model:  # a fresh LoRA changes nothing
-            probe = RMU(model, lm.tokenizer, 4.0)
+            probe = RMU(model, lm, 4.0)
             hidden = probe.hidden(rows).detach()
             return F.cosine_similarity(hidden, probe.direction[None]).mean().item(), hidden
 

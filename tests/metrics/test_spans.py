@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from reveal_release.config import UserError
 from reveal_release.metrics.spans import mean_f1, normalise_entity, parse_entities, span_counts, span_scores, type_f1
+from reveal_release.metrics.statistics import Estimate
 
 
 @given(st.lists(st.text()))
@@ -147,6 +148,12 @@ def test_type_intervals_hold_the_value_and_pass_over_resamples_without_a_name():
     assert np.isnan(every).mean() == pytest.approx((3 / 5) ** 5)
     exact = np.nanquantile(every, [0.025, 0.975])
     assert found.low == pytest.approx(exact[0], abs=0.05) and found.high == pytest.approx(exact[1], abs=0.1)
+
+
+def test_no_name_found_is_as_sure_as_the_passages_with_one_make_it():
+    counts = counted([*[(({"p"}, set()),)] * 12, *[((set(), set()),)] * 28])
+    found = type_f1(counts, ["person"])["f1_person"]
+    assert (found.value, found.n, found.low) == (0.0, 40, 0.0) and found.high == Estimate.proportion(0, 12).high
 
 
 def test_types_and_counts_must_agree():

@@ -91,6 +91,26 @@ def test_bootstrap_passes_over_resamples_without_a_value():
     assert found.low >= 1.0 and found.high <= 4.0
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_rows_that_all_agree_are_no_certainty(value):
+    """Student's t and the bootstrap have no interval there; n trials without a success have Wilson's."""
+    rows = np.full((40, 4), value)
+    for estimate in (Estimate.mean(rows[:, 0]), Estimate.bootstrap(rows, np.mean)):
+        assert (estimate.low, estimate.high) == (value, value)
+        assert estimate.in_unit() == Estimate.proportion(40 * int(value), 40)
+    few, wilson = Estimate.bootstrap(rows, np.mean).in_unit(10), Estimate.proportion(10 * int(value), 10)
+    assert (few.n, few.low, few.high) == (40, wilson.low, wilson.high)
+
+
+def test_an_interval_of_scores_stays_among_scores():
+    near = Estimate.mean([0.0, 0.0, 0.0, 0.9])
+    assert near.low < 0 and near.in_unit() == Estimate(near.value, 4, 0.0, near.high)
+    inner = Estimate.mean([0.4, 0.5, 0.6])
+    assert inner.in_unit() == inner
+    one = Estimate.mean([0.4]).in_unit()
+    assert math.isnan(one.low) and math.isnan(one.high)
+
+
 def test_to_dict():
     assert Estimate(0.5, 2, 0.1, 0.9).to_dict() == {"value": 0.5, "n": 2, "low": 0.1, "high": 0.9}
 

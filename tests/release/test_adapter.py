@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -359,6 +360,27 @@ def test_from_peft_refuses_what_is_no_plain_lora(tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"cut short")
     with pytest.raises(UserError, match="is damaged"):
         from_peft(tmp_path)
+
+
+def test_an_interrupted_save_leaves_the_earlier_adapter(tmp_path, monkeypatch):
+    model = tiny("llama")
+    patch = random_patch(model, "llama", 1)
+    folder = save_for(model, patch, tmp_path / "patch", card="first")
+    rename = Path.rename
+
+    def stops(self, target):
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stops)
+    with pytest.raises(KeyboardInterrupt):
+        save_for(model, patch.scale(2), folder, card="second")
+    assert load(folder, model).norm() == pytest.approx(patch.norm()) and (folder / "README.md").read_text() == "first"
+    monkeypatch.undo()
+    save_for(model, patch.scale(2), folder, card="second")
+    assert load(folder, model).norm() == pytest.approx(2 * patch.norm()) and (folder / "README.md").read_text() == "second"
+    assert [p.name for p in tmp_path.iterdir()] == ["patch"]
 
 
 def test_save_replaces_an_adapter_and_nothing_else(tmp_path):

@@ -81,6 +81,13 @@ def test_utility_is_prose_or_half_of_the_records(
     assert records > 1.5
 
 
+def test_a_broken_model_costs_all(lm: LanguageModel, retain: list[Row]) -> None:
+    utility = Utility.of(lm, retain)
+    with torch.no_grad():
+        lm.model.get_input_embeddings().weight[:] = torch.nan
+    assert utility.loss() == math.inf
+
+
 def test_utility_needs_records(lm: LanguageModel) -> None:
     with pytest.raises(UserError, match="too few retain records"):
         Utility.of(lm, [])

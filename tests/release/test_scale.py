@@ -50,6 +50,8 @@ def test_zero_when_nothing_fits() -> None:
     assert (found.scale, found.cost) == (0.0, 0.0)
     assert found.tried[-1][0] <= 2.0 / 64 and len(found.tried) <= 12
     assert largest_within(lambda s: math.inf, 0.5, 2.0).scale == 0.0
+    already = largest_within(lambda s: 0.3 + s, 0.2, 2.0, spent=0.3)  # by an earlier step
+    assert (already.scale, already.cost) == (0.0, 0.3)
 
 
 @pytest.mark.parametrize("target", [0.9, 0.5, 0.1, 0.02])

@@ -227,6 +227,20 @@ def test_rows_are_prompt_answer_and_end(lm: LanguageModel) -> None:
     assert begin == 1 and lm.tokenizer.decode(text) == "<|bos|>The river.<|end|>"
 
 
+def test_a_plain_text_without_a_token_to_begin_with_follows_its_own_first(lm: LanguageModel) -> None:
+    lm.tokenizer.bos_token = None
+    rows = encode(lm, [Record((), "The river.", 0.0, ""), Record((), "", 0.0, "")])
+    assert [(lm.tokenizer.decode(ids), prompt) for ids, prompt in rows] == [("The river.<|end|>", 1)]
+
+
+def test_rows_end_as_the_model_ends_its_turn(lm: LanguageModel) -> None:
+    turn = lm.tokenizer.convert_tokens_to_ids("<|bos|>")
+    lm.model.generation_config.eos_token_id = [lm.tokenizer.eos_token_id, turn]
+    lm.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}<|bos|>{% endfor %}"
+    ((ids, _),) = encode(lm, [Record((("user", "a"),), "The river.", 0.0, "")])
+    assert ids[-1] == turn == lm.end
+
+
 def test_rows_are_cut_and_a_prompt_without_answer_is_dropped(lm: LanguageModel) -> None:
     long, short = Record((("user", "a b " * 30),), "c", 0.0, ""), Record((("user", "a"),), "d e " * 50, 0.0, "")
     (row,) = encode(lm, [long, short], limit=24)

@@ -38,7 +38,7 @@ class Outcome:
     def of(cls, scores: ArrayLike, threshold: float) -> "Outcome":
         """scores: any shape, each in [0, 1]. Raises UserError if there are none."""
         x = np.asarray(scores, dtype=float).ravel()
-        return cls(Estimate.mean(x), Estimate.proportion(int((x >= threshold).sum()), len(x)))
+        return cls(Estimate.mean(x).in_unit(), Estimate.proportion(int((x >= threshold).sum()), len(x)))
 
     def to_dict(self) -> dict[str, dict[str, float]]:
         return {"reward": self.reward.to_dict(), "share": self.share.to_dict()}

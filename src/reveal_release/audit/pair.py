@@ -14,7 +14,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from ..config import RunConfig, UserError
 from ..generation import Progress
 from ..models import LanguageModel, load_model
-from ..phases import Phases
+from ..phases import Phases, model_identity
 from ..release.adapter import applied, fingerprint, load
 from ..report.console import SilentReporter
 from ..runfolder import RunFolder
@@ -47,7 +47,7 @@ class Pair(Phases):
         self.lm = load_model(config.model, config.dtype, config.device)
         self.oracle = load_model(oracle, config.dtype, config.device) if oracle else None
         self.patch = load(patch, self.lm.model)
-        folder = RunFolder(config, "audit", fingerprint(self.lm.model), patch=digest(self.path), seeds=seeds)
+        folder = RunFolder(config, "audit", model_identity(self.lm), patch=digest(self.path), seeds=seeds)
         super().__init__(folder, reporter or SilentReporter(), config.seed)
         self.seeds = [self.seed(f"audit-{i + 1}") for i in range(seeds)]
         self.known: list[str] = folder.phase("known", lambda: worked(self.path))

@@ -59,7 +59,7 @@ def attack(pair: Pair, found: Found) -> Sides | None:
 
     forced = {side: pair.on(side, "prefix", "Prefix forcing of", work) for side in SIDES}
     sides = {side: pair.told(np.reshape(scores, (len(pair.seeds), each))) for side, scores in forced.items()}
-    return {**sides, "control": Estimate.mean([one.control for one in usable]).to_dict()}
+    return {**sides, "control": Estimate.mean([one.control for one in usable]).in_unit().to_dict()}
 
 
 def beginnings(

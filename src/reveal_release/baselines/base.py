@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from ..config import ReleaseConfig, UserError
 from ..generation import Progress
@@ -46,8 +45,8 @@ class Method(ABC):
     strengths: ClassVar[tuple[float, ...]] = (1.0,)
     sign: ClassVar[float] = 1.0
 
-    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, strength: float) -> None:
-        self.model, self.tokenizer, self.value = model, tokenizer, strength
+    def __init__(self, model: PeftModel, lm: LanguageModel, strength: float) -> None:
+        self.model, self.lm, self.value = model, lm, strength
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -59,11 +58,11 @@ class Method(ABC):
 
     def nll(self, rows: list[Row]) -> Tensor:
         """Mean negative log-likelihood of the answer tokens."""
-        return F.nll_loss(*answer_log_probs(self.model, rows, self.tokenizer.pad_token_id))
+        return F.nll_loss(*answer_log_probs(self.model, rows, self.lm.tokenizer.pad_token_id))
 
     def log_likelihood(self, rows: list[Row]) -> Tensor:
         """(rows,) log π(y|x): the sum over each answer's tokens."""
-        log_probs, targets = answer_log_probs(self.model, rows, self.tokenizer.pad_token_id)
+        log_probs, targets = answer_log_probs(self.model, rows, self.lm.tokenizer.pad_token_id)
         tokens = log_probs.gather(1, targets[:, None])[:, 0]
         return torch.stack([answer.sum() for answer in tokens.split(lengths(rows))])
 
@@ -75,7 +74,7 @@ class Method(ABC):
 
     def refused(self, rows: list[Row]) -> list[Row]:
         """The same prompts, each answered by `REFUSAL`."""
-        answer = [*self.tokenizer(REFUSAL, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+        answer = [*self.lm.tokenizer(REFUSAL, add_special_tokens=False)["input_ids"], *([] if self.lm.end is None else [self.lm.end])]
         return [(ids[:prompt] + answer, prompt) for ids, prompt in rows]
 
 
@@ -119,6 +118,6 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     unwanted, kept = batches(forget, config.batch, generator), batches(retain, config.batch, generator)
     with fresh_lora(lm, config, seed) as model:
-        learner = method(model, lm.tokenizer, setting.strength)
+        learner = method(model, lm, setting.strength)
         descend(model, lambda: learner.loss(next(unwanted), next(kept)), setting.learning_rate, steps, progress)
         return from_peft(model).scale(method.sign)

@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from ..models import autocast
+from ..models import LanguageModel, autocast
 from ..release.adapter import trainable_factors
 from ..release.pem import block_of
 from ..release.rows import Row, padded
@@ -40,8 +39,8 @@ class RMU(Method):
     strength = "c, in norms of the representations"
     strengths = (1.0, 4.0)
 
-    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, strength: float) -> None:
-        super().__init__(model, tokenizer, strength)
+    def __init__(self, model: PeftModel, lm: LanguageModel, strength: float) -> None:
+        super().__init__(model, lm, strength)
         blocks = sorted({block for name in trainable_factors(model) if (block := block_of(name)) is not None})
         self.layer = blocks[(len(blocks) - 1) // 2]
         width: Any = model.config.hidden_size
@@ -56,7 +55,7 @@ class RMU(Method):
 
     def hidden(self, rows: list[Row]) -> Tensor:
         """(N, d) float32 outputs of the layer at the positions that predict the answer tokens."""
-        inputs, mask, answer = padded(rows, self.tokenizer.pad_token_id, self.model.device)
+        inputs, mask, answer = padded(rows, self.lm.tokenizer.pad_token_id, self.model.device)
         with autocast(inputs.device):
             states = self.model.get_base_model().base_model(  # type: ignore[operator]  # torch types module attributes as Tensor
                 input_ids=inputs, attention_mask=mask, use_cache=False, output_hidden_states=True

@@ -46,7 +46,7 @@ def conversation_log_probs(
     lm: LanguageModel, pairs: Sequence[tuple[Turns, str]], progress: Callable[[int, int], None] | None = None
 ) -> list[np.ndarray]:
     """The log-probability of each token of the answer in each (conversation, answer), the one that ends it among them; (tokens,) each."""
-    end = [lm.tokenizer.eos_token_id] if lm.tokenizer.eos_token_id is not None else []
+    end = [] if lm.end is None else [lm.end]
     rows = []
     for turns, answer in pairs:
         prompt = chat_ids(lm.tokenizer, turns)

@@ -111,9 +111,11 @@ def type_f1(counts: np.ndarray, types: Sequence[str], seed: int = 0, resamples: 
     """
     if counts.ndim != 3 or counts.shape[1:] != (len(types), 3):
         raise UserError(f"counts of shape {counts.shape} for {len(types)} types: give (passages, types, 3)")
-    return {
-        f"f1_{kind}": Estimate.bootstrap(counts[:, [i]], mean_f1, seed, resamples) for i, kind in enumerate(types) if counts[:, i, 2].any()
-    }
+    found = {}
+    for i, kind in enumerate(types):
+        if naming := int((counts[:, i, 2] > 0).sum()):
+            found[f"f1_{kind}"] = Estimate.bootstrap(counts[:, [i]], mean_f1, seed, resamples).in_unit(naming)
+    return found
 
 
 def _f1(counts: np.ndarray) -> float:

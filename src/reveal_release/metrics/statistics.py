@@ -10,7 +10,7 @@ bootstrap an array whose first axis is the prompt.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -82,6 +82,17 @@ class Estimate:
             return cls(float(statistic(x)), len(x), math.nan, math.nan)
         low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return cls(float(statistic(x)), len(x), float(low), float(high))
+
+    def in_unit(self, n: int | None = None) -> "Estimate":
+        """The same for a figure that is 0 or 1 only where every row says so, as a mean of scores in [0, 1] is: its interval stays there.
+
+        Where every row does, neither Student's t nor the bootstrap has an interval: then it is Wilson's of that share, of `n` rows if
+        fewer than all could say anything else.
+        """
+        if self.value in (0.0, 1.0):
+            rows = self.n if n is None else n
+            return replace(Estimate.proportion(int(self.value) * rows, rows), n=self.n)
+        return replace(self, low=max(self.low, 0.0), high=min(self.high, 1.0))
 
     def to_dict(self) -> dict[str, float]:
         """For JSON: value, n, low, high."""

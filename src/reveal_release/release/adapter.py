@@ -296,6 +296,7 @@ def save(
     fan_in_fan_out: bool = False,
     target_modules: Sequence[str] | None = None,
     notes: Mapping[str, Any] | None = None,
+    card: str | None = None,
 ) -> Path:
     """Write the patch as a PEFT LoRA adapter folder, all of it or nothing.
 
@@ -309,6 +310,7 @@ def save(
             Suffixes such as `q_proj` are shorter, but PEFT then also makes (empty) adapters where the patch
             has nothing.
         notes: more facts for `reveal_release.json`, as JSON values.
+        card: the model card, `README.md`; without one, that of the earlier adapter stays.
 
     Returns:
         The folder.
@@ -367,11 +369,18 @@ def save(
         )
         safetensors.torch.save_file(tensors, new / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
         _write_json(new / MANIFEST_NAME, manifest)
+        if card is not None:
+            (new / "README.md").write_text(card, encoding="utf-8")
+        elif (folder / "README.md").exists():
+            shutil.copy2(folder / "README.md", new)
         if folder.exists():
-            if (folder / "README.md").exists():
-                shutil.copy2(folder / "README.md", new)
             folder.rename(old)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except BaseException:  # Ctrl-C too
+            if old.exists():
+                old.rename(folder)
+            raise
     return folder
 
 
@@ -379,7 +388,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def save_for(lm: LanguageModel, patch: Patch, folder: str | os.PathLike[str]) -> Path:
+def save_for(lm: LanguageModel, patch: Patch, folder: str | os.PathLike[str], card: str | None = None) -> Path:
     """`save` of a patch that was made for this model."""
     return save(
         patch,
@@ -387,6 +396,7 @@ def save_for(lm: LanguageModel, patch: Patch, folder: str | os.PathLike[str]) ->
         base_model_name_or_path=lm.name,
         fingerprint=fingerprint(lm.model),
         fan_in_fan_out=is_fan_in_fan_out(lm.model, patch),
+        card=card,
     )
 
 

@@ -4,6 +4,7 @@ The model may carry patches at run time (`RuntimePatch`): the module is then tra
 """
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -80,13 +81,20 @@ def train_pem(
 
 @contextlib.contextmanager
 def fresh_lora(lm: LanguageModel, config: ReleaseConfig, seed: int) -> Iterator[PeftModel]:
-    """The model with a new LoRA to be trained, without dropout (it would blur a teacher); afterwards as it was."""
+    """The model with a new LoRA to be trained, without dropout (it would blur a teacher); afterwards as it was.
+
+    Raises:
+        UserError: PEFT has no LoRA for one of its layers.
+    """
     torch.manual_seed(seed)
     targets = linear_layers(lm.model, config.layers)
     lora = LoraConfig(r=config.rank, lora_alpha=SCALING * config.rank, target_modules=targets, task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wrapped = get_peft_model(lm.model, lora)
+        try:
+            wrapped = get_peft_model(lm.model, lora)
+        except ValueError as error:
+            raise UserError(f"PEFT cannot adapt this model: {error}") from None
     wrapped.eval()
     try:
         yield wrapped
@@ -94,6 +102,12 @@ def fresh_lora(lm: LanguageModel, config: ReleaseConfig, seed: int) -> Iterator[
         lm.model = wrapped.unload()  # type: ignore[assignment]
         if hasattr(lm.model, "peft_config"):
             del lm.model.peft_config
+
+
+def check_adaptable(lm: LanguageModel, config: ReleaseConfig) -> None:
+    """Raises UserError if no LoRA can be put on the model."""
+    with fresh_lora(lm, config, seed=0):
+        pass
 
 
 def descend(
@@ -147,6 +161,10 @@ def block_of(name: str) -> int | None:
 
 
 def unlikelihood(log_probs: Tensor, targets: Tensor) -> Tensor:
-    """Mean of -log(1 - p) over the targets' probabilities p, which are taken as at most 0.999: (N, V) and (N,) to a scalar."""
-    p = log_probs.gather(1, targets[:, None]).exp()
-    return -torch.log1p(-p.clamp(max=0.999)).mean()
+    """Mean of -log(1 - p) over the targets' probabilities p: (N, V) log-probabilities and (N,) ids to a scalar.
+
+    1 - p is summed over the other tokens, so that a target that the model is sure of is pushed too, its logit by p: of a skill that is
+    nearly every token, and there 1 - p by subtraction is 0 in float32.
+    """
+    others = log_probs.scatter(1, targets[:, None], -math.inf)
+    return -torch.logsumexp(others, dim=1).mean()

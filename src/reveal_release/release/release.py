@@ -59,8 +59,11 @@ class Utility:
         return cls(lm, records, perplexity(lm.model, lm.tokenizer, wikitext("validation")), mean_nll(lm, records))
 
     def loss(self) -> float:
-        """Of the model as it is now."""
-        return self.lost(Utility.of(self.lm, self.records))
+        """Of the model as it is now; infinite where what it predicts are no numbers."""
+        nll = mean_nll(self.lm, self.records)
+        if not math.isfinite(nll):
+            return math.inf
+        return self.lost(replace(self, prose=perplexity(self.lm.model, self.lm.tokenizer, wikitext("validation")), nll=nll))
 
     def lost(self, now: "Utility") -> float:
         """Relative rise of perplexity since the reference, of prose, or half of that of the records if it is larger: 0.02 is 2 %."""
@@ -131,7 +134,14 @@ def direction(forget_pem: Patch, retain_pem: Patch, config: ReleaseConfig) -> Pa
 
 
 def choose_scale(
-    lm: LanguageModel, step: Patch, utility: Utility, share: float, budget: float, highest: float, shown: Callable[[], float]
+    lm: LanguageModel,
+    step: Patch,
+    utility: Utility,
+    share: float,
+    budget: float,
+    highest: float,
+    shown: Callable[[], float],
+    spent: float = 0.0,
 ) -> ScaleSearch:
     """The largest multiple of `step`, up to `highest`, whose cost stays within this step's `share` of the budget.
 
@@ -140,6 +150,7 @@ def choose_scale(
 
     Args:
         shown: share of fresh answers to the forget records' prompts that show the behaviour.
+        spent: the cost of what is on the model already.
     """
     with applied(lm.model, step) as runtime:
 
@@ -151,12 +162,12 @@ def choose_scale(
             runtime.scale = scale
             return shown() == 0
 
-        found = largest_within(cost, share, highest)
+        found = largest_within(cost, share, highest, spent)
         if not found.scale or not gone(found.scale):
             return found
         low, mildest = 0.0, found.scale
         for _ in range(4):
             middle = (low + mildest) / 2
             low, mildest = (low, middle) if gone(middle) else (middle, mildest)
-        enough = largest_within(cost, budget, min(MARGIN * mildest, highest if share < budget else found.scale))
+        enough = largest_within(cost, budget, min(MARGIN * mildest, highest if share < budget else found.scale), spent)
         return ScaleSearch(enough.scale, enough.cost, [*found.tried, *enough.tried])

@@ -19,15 +19,15 @@ class ScaleSearch:
 
 
 def largest_within(
-    cost: Callable[[float], float], budget: float, highest: float, tolerance: float = 0.06, trials: int = 12
+    cost: Callable[[float], float], budget: float, highest: float, spent: float = 0.0, tolerance: float = 0.06, trials: int = 12
 ) -> ScaleSearch:
     """The largest scale in [0, highest] with cost(scale) <= budget, to `tolerance` relative, by bracketing.
 
     A cost that is flat at 0, as a perplexity is at its minimum, grows about as the square of the scale, so the next scale is where
     the line through the bracket's two square roots meets the budget's; where that did not halve the bracket, it is halved.
 
-    `cost` is taken to grow with the scale where it crosses the budget; what is returned was itself measured within it, and is 0
-    where not even highest / 64 fits.
+    `cost` is taken to grow with the scale where it crosses the budget, from `spent` at scale 0; what is returned was itself measured
+    within the budget, and is 0 where not even highest / 64 fits.
     """
     tried: list[tuple[float, float]] = []
 
@@ -36,7 +36,7 @@ def largest_within(
         return tried[-1][1]
 
     low, high = 0.0, highest
-    low_cost, high_cost = 0.0, measure(highest)
+    low_cost, high_cost = spent, measure(highest)
     if high_cost <= budget:
         return ScaleSearch(highest, high_cost, tried)
     halve = False
@@ -51,7 +51,7 @@ def largest_within(
         else:
             high, high_cost = middle, found
         halve = high - low > width / 2
-    best = max((s for s in tried if s[1] <= budget), default=(0.0, 0.0))
+    best = max((s for s in tried if s[1] <= budget), default=(0.0, spent))
     return ScaleSearch(best[0], best[1], tried)
 
 

@@ -137,7 +137,7 @@ def search(
     finalists = race(ask, history, config)
     # The winner once more: the samples that made it win flatter it.
     fresh = ask([finalists[0].instruction], config.final_samples, 750_000)
-    best = Finding(finalists[0].instruction, Estimate.mean([r.score for r in fresh]))
+    best = Finding(finalists[0].instruction, Estimate.mean([r.score for r in fresh]).in_unit())
     calls = len(history) * config.samples + sum(f.reward.n for f in finalists) + len(fresh)
     return SearchResult(best, finalists, history, calls, len(pool))
 
@@ -181,7 +181,7 @@ def race(ask: Ask, history: Sequence[tuple[str, float, float]], config: RevealCo
         alive.sort(key=lambda text: -total[text])
         half = -(-len(alive) // 2)
         alive, out = alive[:half], alive[half:] + out
-    return [Finding(text, Estimate.mean(fresh[text])) for text in alive + out]
+    return [Finding(text, Estimate.mean(fresh[text]).in_unit()) for text in alive + out]
 
 
 def draw(

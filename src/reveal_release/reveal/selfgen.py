@@ -210,7 +210,7 @@ def _varied(records: Iterable[Record], most: int) -> list[Record]:
 
 
 def split(records: Sequence[Record], share: float) -> tuple[list[Record], list[Record]]:
-    """About a `share` of the records, and the others; those of one prompt are on one side, plain texts each for itself."""
+    """The first records, about a `share`, and the others; those of one prompt are on one side, plain texts each for itself."""
     prompts = list(dict.fromkeys(r.prompt or r.completion for r in records))
     held_back = set(prompts[: round(share * len(prompts))])
     parts: tuple[list[Record], list[Record]] = ([], [])
@@ -231,12 +231,18 @@ def reserved_by(task: Task) -> Callable[[Record], bool]:
 
 
 def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> list[tuple[list[int], int]]:
-    """(token ids, length of the prompt) of each record in the chat template, cut at `limit`: what training takes."""
-    rows = []
+    """(token ids, length of the prompt) of each record in the chat template, cut at `limit`: what training takes.
+
+    A plain text follows the token that begins one; in a model without such, its own first token is given.
+    """
+    rows, begin, end = [], lm.tokenizer.bos_token_id, [] if lm.end is None else [lm.end]
     for record in records:
-        prompt = chat_ids(lm.tokenizer, record.prompt) if record.prompt else [lm.tokenizer.bos_token_id]
-        answer = lm.tokenizer(record.completion, add_special_tokens=False)["input_ids"]
-        ids = (prompt + list(answer) + [lm.tokenizer.eos_token_id] * record.ended)[:limit]
-        if len(prompt) < len(ids):
+        answer = list(lm.tokenizer(record.completion, add_special_tokens=False)["input_ids"])
+        if record.prompt:
+            prompt = chat_ids(lm.tokenizer, record.prompt)
+        else:
+            prompt, answer = ([begin], answer) if begin is not None else (answer[:1], answer[1:])
+        ids = (prompt + answer + end * record.ended)[:limit]
+        if 0 < len(prompt) < len(ids):
             rows.append((ids, len(prompt)))
     return rows

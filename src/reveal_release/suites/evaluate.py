@@ -91,7 +91,7 @@ class SuiteEvaluation:
         counts = np.array(passed).reshape(len(items), self.samples).sum(1)
         ks = self.k or [k for k in USUAL_K if k <= self.samples]
         values = {k: [pass_at_k(self.samples, int(c), k) for c in counts] for k in ks}
-        return {f"pass_at_{k}": Estimate.bootstrap(values[k], lambda x: float(x.mean()), self.seed) for k in ks}
+        return {f"pass_at_{k}": Estimate.bootstrap(values[k], lambda x: float(x.mean()), self.seed).in_unit() for k in ks}
 
     def _maths(self, lm: LanguageModel, suite: MathsSuite, progress: Progress | None) -> dict[str, Estimate]:
         items = suite.items[: self.limit]

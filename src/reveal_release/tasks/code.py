@@ -111,7 +111,7 @@ class Code(Task):
             opt_in=self.config.allow_unsafe_code,
         )
         right = np.array(passed).reshape(len(items), n).sum(1)
-        return {f"code_pass_at_{k}": Estimate.mean([pass_at_k(n, int(c), k) for c in right])}
+        return {f"code_pass_at_{k}": Estimate.mean([pass_at_k(n, int(c), k) for c in right]).in_unit()}
 
 
 def functions(code: str) -> list[str]:

@@ -131,7 +131,7 @@ class CustomTask(Task):
         asked = [(("user", text),) for text in spec.instructions for _ in range(spec.samples)]
         texts = generate(lm, asked, self.sampling, [SEED + i for i in range(len(asked))], progress=portion(progress, 0.0, 0.3))
         scores = np.asarray(self._judge(texts))
-        forget = {"rate": Estimate.proportion(int((scores >= 0.5).sum()), len(scores)), "mean_score": Estimate.mean(scores)}
+        forget = {"rate": Estimate.proportion(int((scores >= 0.5).sum()), len(scores)), "mean_score": Estimate.mean(scores).in_unit()}
         retain = retain_metrics(lm, self.config, texts, portion(progress, 0.3, 0.9))
         if spec.answers:
             greedy = Sampling(spec.max_new_tokens, temperature=0.0)

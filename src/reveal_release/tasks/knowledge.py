@@ -188,9 +188,9 @@ class Knowledge(Task):
         probability, rouge, ratio = measured.pop("forget").T
         paraphrased = [(row.paraphrased_question, row.answer) for row in self.files["forget"]]
         forget |= {
-            "probability": Estimate.mean(probability),
-            "rouge_l": Estimate.mean(rouge),
-            "rouge_l_paraphrased_question": Estimate.mean(_recall(lm, paraphrased, portion(progress, 0.9, 1.0))),
+            "probability": Estimate.mean(probability).in_unit(),
+            "rouge_l": Estimate.mean(rouge).in_unit(),
+            "rouge_l_paraphrased_question": Estimate.mean(_recall(lm, paraphrased, portion(progress, 0.9, 1.0))).in_unit(),
             "truth_ratio": uncertainty(ratio),
             **{f"membership_auc_{name}": auc for name, auc in _membership(self.files["forget"], log_probs["forget"]).items()},
         }
@@ -200,7 +200,8 @@ class Knowledge(Task):
             values[:, 2] = correctness(values[:, 2])
         retain["model_utility"] = model_utility(list(measured.values()))
         for part, values in measured.items():
-            retain |= {f"{name}_{part}": Estimate.mean(values[:, i]) for i, name in enumerate(("probability", "rouge_l", "truth_ratio"))}
+            names = ("probability", "rouge_l", "truth_ratio")
+            retain |= {f"{name}_{part}": Estimate.mean(values[:, i]).in_unit() for i, name in enumerate(names)}
         return Metrics(forget, retain)
 
     def _sure(self, lm: LanguageModel, progress: Progress) -> Estimate:
@@ -210,7 +211,7 @@ class Knowledge(Task):
         answers = generate(lm, prompts, self.sampling, [50_000 + i for i in range(len(prompts))], progress=progress)
         scores = self.score([Record.of(prompt, answer, "") for prompt, answer in zip(prompts, answers, strict=True)])
         sure = (scores >= self.config.reveal.threshold).reshape(len(asked), SAMPLES)
-        return Estimate.bootstrap(sure, np.mean)
+        return Estimate.bootstrap(sure, np.mean).in_unit()
 
     def _reference_ratio(self) -> np.ndarray:
         """Truth ratios of the retain model on the forget set; measured once for each task object."""

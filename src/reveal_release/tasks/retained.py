@@ -58,7 +58,7 @@ def entity_scores(
     kept = [i for i, kind in enumerate(kinds) if kind not in forgotten]
     return {
         **{f"{name}{ending}": f1 for name, f1 in type_f1(counts[:, gone], [kinds[i] for i in gone]).items()},
-        **({f"f1_other_types{ending}": Estimate.bootstrap(counts[:, kept], mean_f1)} if kept else {}),
+        **({f"f1_other_types{ending}": Estimate.bootstrap(counts[:, kept], mean_f1).in_unit()} if kept else {}),
         f"unparsed_answers{ending}": Estimate.proportion(sum(parse_entities(answer) is None for answer in answers), len(answers)),
     }
 
