@@ -44,11 +44,6 @@ class Perplexity:
         """exp(total nll / total bytes). Without a BOS token it is a little low: each text's first token is free."""
         return _bootstrap((self.nll, self.bytes), lambda x: float(np.exp(_rate(x))))
 
-    @cached_property
-    def bits_per_byte(self) -> Estimate:
-        """The binary logarithm of `per_byte`."""
-        return _bootstrap((self.nll, self.bytes), lambda x: _rate(x) / float(np.log(2)))
-
 
 def _bootstrap(columns: tuple[np.ndarray, ...], statistic: Callable[[np.ndarray], float]) -> Estimate:
     """Over texts with at least one scored token; the last column must not be all zeros."""

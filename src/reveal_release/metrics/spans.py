@@ -1,8 +1,7 @@
 """Entity extraction scored the way UniversalNER does: a JSON list of names against the gold list of a question.
 
-    scores = span_scores(gold=[["Ada Lovelace"], []], answers=['["ada lovelace"]', "[]"])
-    scores.f1, scores.precision, scores.recall, scores.unparsed
-    type_f1(counts, ["person", "art"])["f1_person"]     # counts: of each passage's question for each type
+    counts = span_counts(gold=[["Ada Lovelace"], []], answers=['["ada lovelace"]', "[]"])     # a row a question
+    type_f1(counts.reshape(1, 2, 3), ["person", "art"])["f1_person"]                           # (passages, types, 3)
 
 Names match exactly after normalisation; a name counts once a question; counts are summed over all questions before
 dividing (micro average). Source: Zhou et al., 2023, "UniversalNER", arXiv:2308.03279, and its evaluation script.
@@ -13,8 +12,7 @@ Not promised: credit for a partial match, or for the place where a name occurs.
 import json
 import re
 import string
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,16 +21,6 @@ from reveal_release.metrics.statistics import Estimate
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-@dataclass(frozen=True)
-class SpanScores:
-    """Shares in [0, 1]; n is the number of questions. `unparsed`: answers that are no JSON list of strings."""
-
-    f1: Estimate
-    precision: Estimate
-    recall: Estimate
-    unparsed: Estimate
 
 
 def parse_entities(answer: str) -> list[str] | None:
@@ -59,31 +47,14 @@ def normalise_entity(name: str) -> str:
     return bare or " ".join(lower.split())
 
 
-def span_scores(gold: Sequence[Sequence[str]], answers: Sequence[str], seed: int = 0, resamples: int = 1000) -> SpanScores:
-    """Micro F1, precision and recall over n questions, with bootstrap intervals over the questions.
+def span_counts(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> np.ndarray:
+    """(n, 3): true positives, names given and gold names of each question.
 
-    gold: for each question the right names, possibly none. answers: for each question what the model wrote.
-    An answer that does not parse is wrong: all its gold names are missed, and it adds one false positive (so that
-    a broken answer to a question without names is not a right one). Precision is 0 where nothing was named.
-
-    The interval takes questions as independent; questions about the same passage are so only roughly.
-    Raises UserError if the lengths differ or there is no gold name at all.
+    An answer that does not parse is wrong: all its gold names are missed, and it adds one wrong name, so that a broken answer to a
+    question without names is not a right one. Raises UserError if the lengths differ.
     """
     if len(gold) != len(answers):
         raise UserError(f"{len(gold)} gold lists and {len(answers)} answers: give one answer for each question")
-    counts = span_counts(gold, answers)
-    unparsed = sum(parse_entities(answer) is None for answer in answers)
-    if not counts[:, 2].any():
-        raise UserError(f"no gold name in {len(gold)} questions: F1 needs at least one question that has an answer")
-
-    def estimate(statistic: Callable[[np.ndarray], float]) -> Estimate:
-        return Estimate.bootstrap(counts, statistic, seed, resamples)
-
-    return SpanScores(estimate(_f1), estimate(_precision), estimate(_recall), Estimate.proportion(unparsed, len(gold)))
-
-
-def span_counts(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> np.ndarray:
-    """(n, 3): true positives, names given and gold names of each question; an answer that does not parse gave one wrong name."""
     counts = np.zeros((len(gold), 3))
     for row, names, answer in zip(counts, gold, answers, strict=True):
         right = {normalise_entity(name) for name in names}
@@ -121,13 +92,3 @@ def type_f1(counts: np.ndarray, types: Sequence[str], seed: int = 0, resamples: 
 def _f1(counts: np.ndarray) -> float:
     right, named, gold = counts.sum(axis=0)
     return float(2 * right / (named + gold)) if named + gold else np.nan  # NaN: the bootstrap passes it over
-
-
-def _precision(counts: np.ndarray) -> float:
-    right, named, _ = counts.sum(axis=0)
-    return float(right / named) if named else 0.0
-
-
-def _recall(counts: np.ndarray) -> float:
-    right, _, gold = counts.sum(axis=0)
-    return float(right / gold) if gold else np.nan

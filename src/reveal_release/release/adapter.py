@@ -28,7 +28,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -294,7 +294,6 @@ def save(
     base_model_name_or_path: str,
     fingerprint: str,
     fan_in_fan_out: bool = False,
-    target_modules: Sequence[str] | None = None,
     notes: Mapping[str, Any] | None = None,
     card: str | None = None,
 ) -> Path:
@@ -306,9 +305,6 @@ def save(
         base_model_name_or_path: the base, as PEFT records it.
         fingerprint: `fingerprint(base)`, of the untouched base.
         fan_in_fan_out: `is_fan_in_fan_out(base, patch)`; True for GPT-2's Conv1D.
-        target_modules: what the configuration shall say; by default the full name of every patched module.
-            Suffixes such as `q_proj` are shorter, but PEFT then also makes (empty) adapters where the patch
-            has nothing.
         notes: more facts for `reveal_release.json`, as JSON values.
         card: the model card, `README.md`; without one, that of the earlier adapter stays.
 
@@ -316,8 +312,7 @@ def save(
         The folder.
 
     Raises:
-        UserError: if the patch is empty, `target_modules` misses one of its modules, or the folder holds
-            other files.
+        UserError: if the patch is empty, or the folder holds other files.
     """
     if not patch:
         raise UserError("there is no module in the patch, so there is nothing to save")
@@ -328,13 +323,7 @@ def save(
             raise UserError(
                 f"{folder} is not an adapter's alone ({min(foreign)} is there); choose a new folder"
             )
-    targets = sorted(patch) if target_modules is None else sorted(target_modules)
-    missed = [name for name in patch if not any(name == t or name.endswith(f".{t}") for t in targets)]
-    if missed:
-        raise UserError(
-            f"target_modules does not cover the patched module {missed[0]}; add it or leave them out"
-        )
-
+    targets = sorted(patch)  # full names: for suffixes such as `q_proj` PEFT makes (empty) adapters where the patch has nothing
     rank = max(patch.rank, 1)  # PEFT knows no rank 0
     tensors = {}
     for name, m in patch.pad(rank).items():
