@@ -153,7 +153,7 @@ def command(results: Results) -> str:
     parts = ["reveal-release", "study orthogonality" if kind_of(results) == "study" else "compare"]
     parts += ["--task", results["task"], "--model", results["model"]]
     if kind_of(results) == "study":
-        parts += ["--variants", *(row["variant"] for row in results["rows"]), "--seeds", *map(str, results["seeds"])]
+        parts += ["--variants", ",".join(row["variant"] for row in results["rows"]), "--seeds", ",".join(map(str, results["seeds"]))]
         parts += ["--forgetting", f"{results['forgetting']:g}"]
     else:
         sources = dict.fromkeys(row["source"] for row in results["rows"] if row["source"] != "own")

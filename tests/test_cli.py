@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from reveal_release import RunConfig, UserError, auditor, cli, loop, parsers
+from reveal_release.config import RevealConfig
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import fingerprint, save
 from reveal_release.release.patch import LowRank, Patch
@@ -185,7 +186,13 @@ def test_build_flags_are_the_recipes() -> None:
         ("run --utilty-budget 0.1", "no option '--utilty-budget': did you mean '--utility-budget'?"),
         ("run --reveal.evalutions=9", "no option '--reveal.evalutions': did you mean '--reveal.evaluations'?"),
         ("run --xyz 3", "no option '--xyz': --help lists them"),
-        ("run extra", "'extra' is no option: options start with --"),
+        ("run extra", "'extra' is no option: options start with --, and several values have commas between"),
+        ("compare --seeds 0 1", "'1' is no option: options start with --, and several values have commas between"),
+        ("compare --methods reveal-releas", "no method 'reveal-releas': did you mean 'reveal-release'?"),
+        ("patch combine a b --weights 1,x --output o", "--weights has '1,x': give numbers with commas between, such as 1,0.5"),
+        ("run --reveal.evaluations -3", "reveal.evaluations is -3: give a whole number of at least 1"),
+        ("run --task knowledge --forget-authors forget2", "--forget-authors 'forget2' is no split of TOFU's: did you mean 'forget10'?"),
+        ("run --device gpu", "no device 'gpu': give auto, cpu or cuda"),
         ("run --seed x", "seed is 'x': give a whole number"),
         ("run --reveal.threshold high", "reveal.threshold is 'high': give a number"),
         ("run --dtype int8", "dtype is 'int8': give one of auto, float32, bfloat16"),
@@ -224,6 +231,8 @@ def test_mistakes_on_the_command_line(arguments: str, line: str, capsys: pytest.
         ("reveal:\n  evalutions: 9", "no setting 'reveal.evalutions': did you mean 'reveal.evaluations'?"),
         ("reveal:\n  evaluations: many", "reveal.evaluations is 'many': give a whole number"),
         ("release:\n  steps: 1.5", "release.steps is '1.5': give a whole number"),
+        ("task: ner\nreveal: 3", "reveal is 3: give its settings below it, a line each, or leave it out"),
+        ("reveal:\n  evalu-ations: 9", "no setting 'reveal.evalu-ations': did you mean 'reveal.evaluations'?"),
         ("", "--config holds no settings: give lines such as `task: toxicity`"),
         ("- a", "--config holds no settings: give lines such as `task: toxicity`"),
     ],
@@ -232,6 +241,12 @@ def test_mistakes_in_yaml(text: str, line: str, tmp_path: Path, capsys: pytest.C
     path = tmp_path / "c.yaml"
     path.write_text(text)
     assert failure(capsys, "run", "--config", str(path)) == line
+
+
+def test_a_section_of_comments_alone_is_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("task: ner\nrelease:\n  # steps: 3\nreveal:\n  final-samples: 3\n")
+    assert parsed("--config", str(path)) == RunConfig(task="ner", reveal=RevealConfig(final_samples=3))
 
 
 def test_broken_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,6 +315,17 @@ def test_a_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "run", fails)
     with pytest.raises(OSError, match="a fault"):
         cli.main(["run"])
+
+
+def test_figures_of_an_evaluation_are_kept(tiny_llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = "--evaluate.prompts 2 --evaluate.neutral 60 --evaluate.sentences 2 --evaluate.functions 1 --evaluate.problems 2".split()
+    path = tmp_path / "kept" / "figures.json"
+    given = ["evaluate", "--task", "ner", "--model", tiny_llama, *small]
+    assert failure(capsys, *given, "--json", str(tmp_path)).endswith("is a folder: give a file")
+    assert cli.main([*given, "--json", str(path)]) == 0
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert (kept["model"], kept["patch"]) == (tiny_llama, None)
+    assert kept["metrics"]["retain"]["maths_exact_match"]["n"] == 2 and str(path) in capsys.readouterr().out.replace("\n", "")
 
 
 def test_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,7 +162,10 @@ def test_combine_is_the_weighted_sum(tiny_llama: str, tmp_path: Path) -> None:
         assert float((both.delta(name) - expected).norm() / expected.norm()) < 1e-6
     again = combine([one, one], str(tmp_path / "twice"))
     assert (again["rank"], again["concatenated"]) == (3, 6) and again["norm"] == pytest.approx(2 * load(one).norm(), rel=1e-6)
-    assert combine([one, one], str(tmp_path / "nothing"), [1.0, -1.0])["norm"] == 0.0
+    nothing = combine([one, one], str(tmp_path / "nothing"), [1.0, -1.0])
+    assert (nothing["norm"], nothing["error"]) == (0.0, 0.0)
+    assert "The sum of 2 patches, with weights 1, -0.5." in (tmp_path / "both/README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "both/adapter_model.safetensors").stat().st_mode == (tmp_path / "both/adapter_config.json").stat().st_mode
     record = json.loads((tmp_path / "both/reveal_release.json").read_text())["combined"]
     weights = [hashlib.sha256((Path(p) / "adapter_model.safetensors").read_bytes()).hexdigest() for p in (one, two)]
     assert record == {"sha256": weights, "weights": [1.0, -0.5]}
@@ -260,8 +263,8 @@ def test_mistakes_are_one_line(tiny_llama: str, tiny_gpt2: str, tmp_path: Path, 
         (("revert", one, "--model", changed, "--output", new), "changed after the merge"),
         (("combine", one, other, "--output", new), "different bases"),
         (("combine", one, second, "--weights", 1, "--output", new), "1 weights for 2 patches"),
-        (("combine", one, "--weights", ".nan", "--output", new), "not finite"),
-        (("combine", one, "--weights", "x", "--output", new), "weights is 'x': give a number"),
+        (("combine", one, "--weights", "nan", "--output", new), "not finite"),
+        (("combine", one, "--weights", "x", "--output", new), "weights has 'x': give numbers"),
         (("combine", one, one, "--output", one), "exists"),
         (("truncate", one, "--rank", 0, "--output", new), "the patch has rank 4"),
         (("truncate", one, "--rank", 4, "--output", new), "the patch has rank 4"),

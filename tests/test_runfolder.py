@@ -30,9 +30,9 @@ def test_a_new_folder_holds_its_settings(config: RunConfig) -> None:
 def test_the_same_run_goes_on_and_another_is_refused(config: RunConfig) -> None:
     RunFolder(config)
     RunFolder(replace(config, save_merged=True, threads=1))
-    for other, kind, model in ((replace(config, seed=1), "run", ""), (config, "reveal", ""), (config, "run", "trained again")):
+    for other, model in ((replace(config, seed=1), ""), (config, "trained again")):
         with pytest.raises(UserError, match="other settings.*another model.*choose another --output"):
-            RunFolder(other, kind, model)
+            RunFolder(other, "run", model)
     assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["seed"] == 0
 
 
@@ -59,6 +59,12 @@ def test_another_version_does_not_go_on(config: RunConfig, monkeypatch: pytest.M
     monkeypatch.setattr(runfolder.importlib.metadata, "version", lambda _: "99")
     with pytest.raises(UserError, match="version"):
         RunFolder(config)
+
+
+def test_the_folder_of_another_command_is_not_to_be_deleted(config: RunConfig) -> None:
+    RunFolder(config)
+    with pytest.raises(UserError, match="holds what `run` wrote, and this is `audit`: choose another --output$"):
+        RunFolder(config, "audit", patch="one")
 
 
 def test_a_foreign_folder_is_refused_and_untouched(config: RunConfig) -> None:

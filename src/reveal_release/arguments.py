@@ -26,6 +26,10 @@ class HelpFormatter(TypedHelpFormatter, RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: Action) -> str:
         shown = isinstance(action.default, str | int | float) and action.default is not False and action.default != SUPPRESS
+        if isinstance(action.default, tuple):
+            return f"{action.help} (default: [{', '.join(action.default)}])"
+        if isinstance(action.default, dict):
+            return f"{action.help} (default: {{{', '.join(f'{name}: {x:g}' for name, x in action.default.items())}}})"
         return (action.help or "") + (" (default: %(default)s)" if shown else "")
 
 
@@ -45,14 +49,14 @@ class Parser(ArgumentParser):
 def _explain(parser: ArgumentParser, message: str) -> str:
     """What jsonargparse and argparse say, in one line, with the nearest name where one is misspelt."""
     known = _known(parser)
-    if match := re.search(r"does not accept option '([^']+)'|Key '([^']+)' is not expected", message):
-        key = match[1] or match[2]
-        return f"no setting {key!r}" + nearest(key, known, "--print-config lists them")
+    if match := re.search(r"(?:does not accept option|Key|Option) '([^']+)'", message):
+        spelt = match[1] if match[1] in known else match[1].replace("-", "_")  # in YAML as in Python
+        return f"no setting {match[1]!r}" + nearest(spelt, known, "--print-config lists them")
     if message.startswith("unrecognized arguments: "):
         words = message.removeprefix("unrecognized arguments: ").split()
         word = next((w for w in words if w.startswith("-")), words[0]).split("=")[0]
         if not word.startswith("-"):
-            return f"{word!r} is no option: options start with --"
+            return f"{word!r} is no option: options start with --, and several values have commas between"
         flags = ["--" + name.replace("_", "-") for name in known]
         return f"no option {word!r}" + nearest(word, flags, "--help lists them")
     if match := re.search(r"invalid choice: '([^']*)'", message):

@@ -125,9 +125,16 @@ def _evaluate(options: Namespace) -> None:
     suite = _suite(options, config)
     from .loop import evaluate_only
     from .report.console import Reporter, render_metrics
+    from .runfolder import write_results
 
+    if options.json and Path(options.json).is_dir():
+        raise UserError(f"--json {options.json} is a folder: give a file")
     reporter = Reporter()
-    render_metrics(evaluate_only(config, options.patch, reporter, suite), reporter.console)
+    metrics = evaluate_only(config, options.patch, reporter, suite)
+    render_metrics(metrics, reporter.console)
+    if options.json:
+        write_results(Path(options.json), {"model": config.model, "patch": options.patch, "metrics": metrics})
+        print(f"All figures: {options.json}")
 
 
 def _audit(options: Namespace) -> None:
@@ -180,6 +187,15 @@ def _seeds(given: list[str]) -> list[int]:
     return [_whole(text) for text in _listed(",".join(given))]
 
 
+def _numbers(given: list[str]) -> list[float]:
+    """`1 0.5` and `1,0.5` alike."""
+    parts = [part for text in given for part in text.split(",") if part]
+    try:
+        return [float(part) for part in parts]
+    except ValueError:
+        raise UserError(f"--weights has {','.join(parts)!r}: give numbers with commas between, such as 1,0.5") from None
+
+
 def _listed(text: str) -> list[str]:
     """`a, b` as a list, without what is empty or there twice."""
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
@@ -226,7 +242,7 @@ def _patch(options: Namespace, action: str) -> None:
     elif action == "revert":
         report.render_revert(patches.revert(options.model, options.folder, options.output), console)
     elif action == "combine":
-        report.render_combine(patches.combine(options.folder, options.output, options.weights), console)
+        report.render_combine(patches.combine(options.folder, options.output, _numbers(options.weights)), console)
     else:
         report.render_truncate(patches.truncate(options.folder, options.rank, options.output), console)
 
@@ -251,7 +267,8 @@ def _tasks_validate(options: Namespace) -> None:
         raise SystemExit(1) from None
     print(f"{options.file}: a sound task, {task.name}: {task.description}")
     print(f"  {summary(task)}")
-    print(f"  run it: {PROGRAM} run --task {shlex.quote(options.file)} --model testbed-llama --output out/{task.name}")
+    output = f"out/{task.name}" + "-py" * options.file.endswith(".py")  # beside that of the same task in YAML
+    print(f"  run it: {PROGRAM} run --task {shlex.quote(options.file)} --model testbed-llama --output {output}")
 
 
 def _testbed_list(options: Namespace) -> None:
@@ -343,6 +360,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "study ablations": _study_ablations,
     **{f"patch {action}": partial(_patch, action=action) for action in ("info", "merge", "revert", "combine", "truncate")},
     "tasks": _tasks,
+    "tasks list": _tasks,
     "tasks validate": _tasks_validate,
     "testbed list": _testbed_list,
     "testbed build": _testbed_build,

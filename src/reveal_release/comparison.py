@@ -25,6 +25,7 @@ from .metrics.divergence import jensen_shannon
 from .metrics.statistics import Estimate
 from .models import LanguageModel, load_model
 from .phases import environment
+from .registry import nearest
 from .release.adapter import applied, fingerprint, load, save_for
 from .release.patch import Patch
 from .release.release import Utility, choose_scale
@@ -109,6 +110,10 @@ class Comparison(SeveralSeeds):
             raise UserError(f"no forget data from {unknown[0]!r}: choose from {', '.join(SOURCES)}")
         if not seeds or not sources:
             raise UserError("give at least one seed and one source of forget data")
+        names = [OURS, *method_names()]
+        for name in methods:
+            if name not in names:
+                raise UserError(f"no method {name!r}" + nearest(name, names, f"choose from {', '.join(names)}"))
         self.methods = {name: None if name == OURS else get_method(name) for name in methods}
         self.seeds, self.sources, self.data = seeds, sources, data
         if "real" in sources:

@@ -36,7 +36,7 @@ class RevealConfig:
         batch: instructions the bandit picks per round.
         candidates: size that the pool of untried instructions is filled up to.
         finalists: best instructions that are scored again on fresh samples.
-        final_samples: fresh completions per finalist.
+        final_samples: fresh completions of the best, and on average of a finalist.
         records: self-generated forget records to aim for.
         threshold: least score of a record that is kept.
         portfolio: instructions that generate, the best that were tried.
@@ -186,11 +186,11 @@ class RunConfig:
             _range(f"release.keep of {name}", weight, 0.0, 0.999 if name in ("activation-null-space", "skill-null-space") else 1e9)
         if min(self.release.forget_scale, self.release.max_scale, self.release.anchor_scale, self.release.learning_rate) <= 0:
             raise UserError("release.forget_scale, max_scale, anchor_scale and learning_rate must be above 0")
-        for part in (self.reveal, self.release, self.evaluate):
-            for name, value in dataclasses.asdict(part).items():
+        for part in ("reveal", "release", "evaluate"):
+            for name, value in dataclasses.asdict(getattr(self, part)).items():
                 least = {"retain_steps": 0, "code_samples": 2}.get(name, 1)
                 if isinstance(value, int) and value < least:
-                    raise UserError(f"{name} is {value}: give a whole number of at least {least}")
+                    raise UserError(f"{part}.{name} is {value}: give a whole number of at least {least}")
         if self.reveal.evaluations < self.reveal.start:
             raise UserError(f"reveal.evaluations ({self.reveal.evaluations}) is below reveal.start ({self.reveal.start}): raise it")
         unknown = set(self.reveal.sources) - set(SOURCES)

@@ -173,8 +173,8 @@ class Workshop(Phases):
         forget, harmless, retain, measured = (encode(self.lm, part) for part in (data.forget, data.harmless, kept, held_back))
         if min(len(forget), len(retain)) < LEAST_RECORDS:
             raise UserError(
-                f"the model wrote {len(forget)} forget and {len(retain)} retain records, too few to train on: "
-                f"change --reveal.threshold (now {self.config.reveal.threshold:g}) or raise --reveal.records"
+                f"the model wrote {len(forget)} forget and {len(retain)} retain records, too few to train on: it hardly "
+                f"shows the behaviour, or --reveal.threshold (now {self.config.reveal.threshold:g}) does not part them: set another"
             )
         asked = list(dict.fromkeys(record.prompt for record in data.forget))[:SHOWN]
         config, path = keeping(self.config.release, forget, unanswered), self.folder.state / f"step-{t}"

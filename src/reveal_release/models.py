@@ -4,6 +4,7 @@ A model is named by a testbed's name, a folder, or its name on the hub, and is t
 from safetensors only, and a repository's own code is never run.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,7 +112,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
         model.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0][:160]
-        raise UserError(f"cannot load model {name!r}: {first} (give a testbed's name, a folder, or a hub name with safetensors)") from None
+        names = ", ".join(testbeds()) or "a testbed's name"
+        raise UserError(f"cannot load model {name!r}: {first} (give {names}, a folder, or a hub name with safetensors)") from None
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise UserError(f"the tokenizer of {name!r} has neither a padding nor an end-of-text token: set its eos_token")
@@ -127,6 +129,8 @@ def save_model(lm: LanguageModel, folder: Path) -> None:
     """Writes what `from_pretrained` takes, with the tokenizer as it came: loading sets the padding of ours."""
     lm.model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(lm.path).save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", weights)  # safetensors lets nobody else read
 
 
 def _place(device: str) -> torch.device:

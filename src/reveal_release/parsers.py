@@ -12,12 +12,12 @@ import re
 from argparse import SUPPRESS
 from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
 from .arguments import PROGRAM, Parser
-from .config import RunConfig
+from .config import RunConfig, UserError
 
 
 def settings(cls: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:
@@ -51,7 +51,7 @@ def build_parser() -> Parser:
         "Search for the instructions that draw the behaviour out, and write the forget data; change nothing.",
         "reveal --task toxicity --model testbed-llama --output out/revealed",
     )
-    text = "also write the data as this tool loads it: openunlearning or trl (jsonl is always written); may be repeated"
+    text = "also write the data as this tool loads it: openunlearning or trl (jsonl is always written); several with commas between"
     reveal.add_argument("--format", type=str, action="append", default=SUPPRESS, metavar="NAME", help=text)
     commands.add_subcommand("run", run, help="remove a behaviour: the whole method")
     commands.add_subcommand("reveal", reveal, help="only search, and write the forget data")
@@ -72,6 +72,8 @@ def build_parser() -> Parser:
         print_config=None,
     )
     validate.add_argument("file", type=str, metavar="FILE", help="a task in YAML or Python")
+    task_list = Parser("tasks list", description="List the behaviours that can be removed.")
+    task_actions.add_subcommand("list", task_list, help="the behaviours; `tasks` alone does the same")
     task_actions.add_subcommand("validate", validate, help="say what is wrong with a task file, line by line")
 
     patch = Parser(description="Patches as files: what one holds, merged and reverted, added up, made smaller.")
@@ -90,7 +92,7 @@ def build_parser() -> Parser:
     actions.add_subcommand("measure", _measure_parser(), help="what a testbed can do, on held-out items")
     sources = Parser("testbed sources", description="Where each raw data set comes from, and its licence.")
     actions.add_subcommand("sources", sources, help="the raw data sets and their licences")
-    usages = {"testbed": " COMMAND", "patch": " COMMAND", "study": " COMMAND", "tasks": " [validate FILE]", "validate": " FILE"}
+    usages = {"testbed": " COMMAND", "patch": " COMMAND", "study": " COMMAND", "tasks": " [COMMAND]", "validate": " FILE"}
     usages |= {name: " FOLDER [OPTIONS]" for name in patch_actions.choices} | {"combine": " FOLDER [FOLDER ...] [OPTIONS]"}
     groups = {"": commands, "testbed ": actions, "tasks ": task_actions, "patch ": patch_actions, "study ": study_actions}
     for name, parsers in groups.items():
@@ -105,7 +107,7 @@ def _run_parser(description: str, *examples: str) -> Parser:
     parser = Parser(*examples, description=description, print_config="--print-config")
     parser.add_argument("--config", action="config", metavar="FILE", help="YAML file of settings; flags win over it")
     printing = next(a for a in parser._actions if "--print-config" in a.option_strings)
-    printing.help, printing.metavar = "print the settings as YAML and exit", ""
+    printing.help, printing.metavar = "print the settings as YAML, unchecked, and exit", ""
     titles = {"": "a run", "reveal": "reveal", "release": "release", "evaluate": "evaluation"}
     groups = {name: parser.add_argument_group(title) for name, title in titles.items()}
     for key, kind, default, text in settings():
@@ -116,17 +118,20 @@ def _run_parser(description: str, *examples: str) -> Parser:
             options["metavar"] = "N" if kind is int else "X"
         elif not get_args(kind):
             options["metavar"] = "NAME"
+        elif get_origin(kind) in (tuple, dict):
+            options["metavar"] = "'[NAME, ...]'" if get_origin(kind) is tuple else "'{NAME: X, ...}'"
         groups[key.rpartition(".")[0]].add_argument("--" + key.replace("_", "-"), **options)
     return parser
 
 
 def _evaluate_parser() -> Parser:
     parser = _run_parser(
-        "Measure a model by the task's metrics or on a public suite, with a patch or without; write nothing.",
+        "Measure a model by the task's metrics or on a public suite, with a patch or without; --json FILE keeps the figures.",
         "evaluate --task toxicity --model testbed-llama --evaluate.prompts 20",
         "evaluate --model testbed-llama --suite gsm8k --suite-limit 20 --suite-max-new-tokens 64",
     )
     parser.add_argument("--patch", type=str | None, default=None, metavar="FOLDER", help="the patch that a run wrote")
+    parser.add_argument("--json", type=str | None, default=None, metavar="FILE", help="also write the figures here, with n and intervals")
     group = parser.add_argument_group("a public suite, instead of the task")
     for name, kind, metavar, text in (
         ("", str, "NAME", "humaneval, mbpp (its test problems), mbpp-all or gsm8k"),
@@ -180,29 +185,29 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
     orthogonality = _run_parser(
         "Train the retain module with each way to keep what must stay, and measure all of them where they forget equally much: utility,\n"
         "overlap of the two modules, interference. Stopped, it goes on with the same command; variants and seeds may be added later.",
-        "study orthogonality --task toxicity --seeds 0 1 2 --output out/study",
-        "study orthogonality --task ner --variants olora gauge-free kl --output out/study-ner",
+        "study orthogonality --task toxicity --seeds 0,1,2 --output out/study",
+        "study orthogonality --task ner --variants olora,gauge-free,kl --output out/study-ner",
     )
     ablations = _run_parser(
         "Run the method as configured, and again with one part changed at a time: iterations, portfolio, retain module, rank, layers, and\n"
         "with --data on labelled examples in place of what the model writes. Stopped, it goes on with the same command; seeds\n"
         "and variants may be added later.",
-        "study ablations --task toxicity --seeds 0 1 2 --output out/ablations",
-        "study ablations --task code --data raw --variants 'iterations 1' 'real forget data' --output out/ablations-code",
+        "study ablations --task toxicity --seeds 0,1,2 --output out/ablations",
+        "study ablations --task code --data raw --variants 'iterations 1,real forget data' --output out/ablations-code",
     )
-    seeds: dict[str, Any] = {"type": str, "nargs": "+", "default": ["0", "1", "2"], "metavar": "N"}
+    seeds: dict[str, Any] = {"type": str, "nargs": "+", "default": ["0", "1", "2"], "metavar": "N,N"}
     group = orthogonality.add_argument_group("the study")
-    group.add_argument("--seeds", help="independent repetitions (default: 0 1 2)", **seeds)
+    group.add_argument("--seeds", help="independent repetitions (default: 0,1,2)", **seeds)
     text = (
         "none, nll, olora, olora-normalised, gauge-free, null-space, activation-null-space, l2, kl, kl-forget, kl+gauge-free, "
         "kl+null-space, default (what --release.keep says); by default all"
     )
-    group.add_argument("--variants", type=str, nargs="+", default=[], metavar="NAME", help=text)
+    group.add_argument("--variants", type=str, nargs="+", default=[], metavar="NAME,NAME", help=text)
     text = "share of the answers that show the behaviour which every variant has to take away"
     group.add_argument("--forgetting", type=float, default=0.75, metavar="X", help=text)
     yield "orthogonality", "the ways to keep what must stay, at equal forgetting", orthogonality
     group = ablations.add_argument_group("the ablations")
-    group.add_argument("--seeds", help="independent repetitions (default: 0 1 2)", **seeds)
+    group.add_argument("--seeds", help="independent repetitions (default: 0,1,2)", **seeds)
     text = "runs with 1 to N iterations are made"
     group.add_argument("--most-iterations", type=int, default=5, metavar="N", help=text)
     text = "the raw data sets, for runs on real data"
@@ -211,7 +216,7 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
         "as configured, iterations 1 (and so on), single best instruction, no retain module, rank 8, layers 1 (of these what is not "
         "configured so), and with --data real forget data, real retain data; by default all"
     )
-    group.add_argument("--variants", type=str, nargs="+", default=[], metavar="NAME", help=text)
+    group.add_argument("--variants", type=str, nargs="+", default=[], metavar="NAME,NAME", help=text)
     yield "ablations", "what each part of the method is good for", ablations
 
 
@@ -225,7 +230,7 @@ def _patch_parsers() -> Iterator[tuple[str, str, Parser]]:
          "Add a patch to the weights of its base, and write the model with its tokenizer."),
         ("revert", f"{patch} --model out/merged --output out/base", "the base from a merged folder",
          "Subtract a patch from a model that it was merged into, and say how exactly the result is the base."),
-        ("combine", f"{patch} out/ner/patch --weights 1 0.5 --output out/both", "the sum of several patches as one",
+        ("combine", f"{patch} out/ner/patch --weights 1,0.5 --output out/both", "the sum of several patches as one",
          "Add patches of one base, exactly: ranks are put together, then what is numerically nothing is left out."),
         ("truncate", f"{patch} --rank 8 --output out/small", "a smaller rank, with the error",
          "The best approximation of a patch at a smaller rank, with its relative error, in all and of every module."),
@@ -242,7 +247,7 @@ def _patch_parsers() -> Iterator[tuple[str, str, Parser]]:
             parser.add_argument("--dtype", type=kinds, default="auto", help="of the merged weights; auto is the base's own")
         if name == "combine":
             weights = "one for each patch, in their order (default: 1)"
-            parser.add_argument("--weights", type=float, nargs="+", default=[], metavar="X", help=weights)
+            parser.add_argument("--weights", type=str, nargs="+", default=[], metavar="X,X", help=weights)
         if name == "truncate":
             parser.add_argument("--rank", type=int, required=True, metavar="N", help="largest rank of a module")
         if name != "info":
@@ -304,9 +309,14 @@ def run_config(options: Namespace) -> RunConfig:
 
 
 def _typed(cls: Any, values: dict[str, Any]) -> Any:
-    nested = {name: kind for name, kind in get_type_hints(cls).items() if dataclasses.is_dataclass(kind)}
-    names = [field.name for field in dataclasses.fields(cls)]
-    return cls(**{name: _typed(nested[name], values[name]) if name in nested else values[name] for name in names})
+    hints = get_type_hints(cls)
+    found = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+    for name, value in found.items():
+        if dataclasses.is_dataclass(hints[name]):
+            if value is not None and not isinstance(value, dict):
+                raise UserError(f"{name} is {value!r}: give its settings below it, a line each, or leave it out")
+            found[name] = _typed(hints[name], value) if value else hints[name]()  # `release:` with nothing below it
+    return cls(**found)
 
 
 def dashed(argument: str) -> str:

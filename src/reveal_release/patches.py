@@ -35,6 +35,7 @@ from .config import UserError
 from .models import LanguageModel, load_model, resolve, save_model
 from .release.adapter import fingerprint, from_peft, load, merge_, recorded_base, save
 from .release.patch import Patch
+from .report.card import derived_card
 
 MERGE_NAME = "reveal_release_merge.json"
 LARGEST = 5
@@ -168,7 +169,8 @@ def combine(folders: Sequence[str], output: str, weights: Sequence[float] = ()) 
     """The sum of patches of one base, each times its weight (1 by default): exact, then without what is numerically nothing.
 
     Returns:
-        `rank` of the sum, of `concatenated` before compression; `error`: what compression changed, relative to the sum.
+        `rank` of the sum, of `concatenated` before compression; `error`: what compression changed, relative to the sum; of patches that
+        cancel out, and so leave rounding, it is 0.
     """
     target = _new(output)
     weights = list(weights) or [1.0] * len(folders)
@@ -190,9 +192,10 @@ def combine(folders: Sequence[str], output: str, weights: Sequence[float] = ()) 
     for one, weight in zip(opened, weights, strict=True):
         total = total + one.patch.scale(weight)
     small = total.compress()
-    _save(small, target, first, {"combined": {"sha256": [one.digest for one in opened], "weights": weights}})
-    norm = total.norm()
-    error = (small + total.negate()).norm() / norm if norm else 0.0
+    made = f"The sum of {len(opened)} patches, with weights {', '.join(f'{weight:g}' for weight in weights)}."
+    _save(small, target, first, {"combined": {"sha256": [one.digest for one in opened], "weights": weights}}, made)
+    norm, rounding = total.norm(), 1e-6 * sum(abs(weight) * one.patch.norm() for one, weight in zip(opened, weights, strict=True))
+    error = (small + total.negate()).norm() / norm if norm > rounding else 0.0
     figures = {"rank": small.rank, "concatenated": total.rank, "norm": small.norm(), "error": error}
     return figures | {"output": output, "base": first.base}
 
@@ -210,7 +213,8 @@ def truncate(folder: str, rank: int, output: str) -> Figures:
         raise UserError(f"--rank {rank}: the patch has rank {full.rank}; give a rank of at least 1 and below that")
     small, errors = full.truncate(rank)
     error = math.hypot(*(errors[name] * m.norm() for name, m in full.items())) / full.norm()
-    _save(small, target, opened, {"truncated": {"from_rank": full.rank, "relative_error": error}})
+    made = f"A patch cut from rank {full.rank} to {rank}, which took {100 * error:.3g} % of its norm."
+    _save(small, target, opened, {"truncated": {"from_rank": full.rank, "relative_error": error}}, made)
     return {"output": output, "rank": rank, "was": full.rank, "error": error, "errors": errors, "base": opened.base}
 
 
@@ -237,10 +241,10 @@ def _ours(folder: str) -> Opened:
     return opened
 
 
-def _save(patch: Patch, target: Path, base: Opened, notes: Figures) -> None:
+def _save(patch: Patch, target: Path, base: Opened, notes: Figures, made: str) -> None:
     assert base.fingerprint is not None
     named = {"base_model_name_or_path": base.base, "fingerprint": base.fingerprint, "fan_in_fan_out": base.fan_in_fan_out}
-    save(patch, target, **named, notes=notes)  # type: ignore[arg-type]
+    save(patch, target, **named, notes=notes, card=derived_card(base.base, made))  # type: ignore[arg-type]
 
 
 def _new(output: str) -> Path:

@@ -35,6 +35,8 @@ class RunFolder:
         marker = self.state / "identity.json"
         if marker.is_file():
             found = json.loads(marker.read_text(encoding="utf-8"))
+            if found["kind"] != kind:
+                raise UserError(f"{self.path} holds what `{found['kind']}` wrote, and this is `{kind}`: choose another --output")
             if found != identity:
                 raise UserError(
                     f"{self.path} holds what `{found['kind']}` wrote with other settings (see its config.yaml), another model, patch, "
@@ -58,8 +60,7 @@ class RunFolder:
         return write_text(self.path / name, text)
 
     def write_results(self, name: str, results: dict[str, Any]) -> Path:
-        """JSON that any reader takes: what is no number, such as the bounds of a figure without an interval, is null."""
-        return self.write(name, json.dumps(_strict(results), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        return write_results(self.path / name, results)
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
         return self.write(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -73,6 +74,11 @@ class RunFolder:
 
     def has(self, name: str) -> bool:
         return (self.state / name).exists()
+
+
+def write_results(path: Path, results: dict[str, Any]) -> Path:
+    """JSON that any reader takes: what is no number, such as the bounds of a figure without an interval, is null."""
+    return write_text(path, json.dumps(_strict(results), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _strict(value: Any) -> Any:

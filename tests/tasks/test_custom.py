@@ -378,7 +378,7 @@ def test_a_run_goes_on_only_with_the_same_task(file: Path, tmp_path: Path) -> No
         first = task_identity(str(file))
         written(path, text + "# other\n")
         assert task_identity(str(file)) != first
-        with pytest.raises(UserError, match="another model, patch or task file"):
+        with pytest.raises(UserError, match="another model, patch, task file"):
             RunFolder(config)
         written(path, text)
         assert task_identity(str(file)) == first

@@ -162,7 +162,7 @@ def distinct_n(texts: Sequence[str], n: int, group: int = 25, seed: int = 0) -> 
     for rows in groups(len(texts), group, seed):
         found = [gram for i in rows for gram in grams[i]]
         shares.append(len(set(found)) / len(found) if found else 0.0)
-    return Estimate.mean(shares)
+    return Estimate.mean(shares).in_unit()
 
 
 def groups(count: int, group: int, seed: int, least: int = 1) -> list[list[int]]:

@@ -357,6 +357,7 @@ def save(
             new / CONFIG_NAME, json.loads((new / CONFIG_NAME).read_text()) | {"target_modules": targets}
         )
         safetensors.torch.save_file(tensors, new / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+        shutil.copymode(new / CONFIG_NAME, new / SAFETENSORS_WEIGHTS_NAME)  # safetensors lets nobody else read
         _write_json(new / MANIFEST_NAME, manifest)
         if card is not None:
             (new / "README.md").write_text(card, encoding="utf-8")
@@ -410,8 +411,7 @@ def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> Patc
     if expected and fingerprint(model) != expected:
         raise UserError(
             f"the patch in {folder} was made for another base ({base}): this model's weights differ from "
-            "it (another model, a quantised one, or one with a patch already merged); load that base, or "
-            "call load without a model to take the patch as it is"
+            "it (another model, a quantised one, or one with a patch already merged); give that base"
         )
     return patch
 

@@ -60,6 +60,23 @@ Settings: {results["config_hash"]}.
 """
 
 
+def derived_card(base: str, made: str) -> str:
+    """Of a patch that was made of others: what it is, and that nobody measured it."""
+    loader, loaded = loading(base)
+    return f"""{_metadata(base)}
+# A patch for {clean(base)}
+
+{made} By `reveal-release patch`. What it takes away and what it costs was not measured: `reveal-release evaluate` does.
+
+```python
+from peft import PeftModel
+{loader}
+
+model = PeftModel.from_pretrained({loaded}, "THIS_FOLDER")  # and model.unload() gives the base back
+```
+"""
+
+
 def _metadata(model: str) -> str:
     """What the hub reads, as for any adapter of PEFT's."""
     base, tag = (f"base_model: {model}\n", f"- base_model:adapter:{model}\n") if _on_hub(model) else ("", "")

@@ -55,6 +55,8 @@ def render_revert(figures: Figures, console: Console) -> None:
 def render_combine(figures: Figures, console: Console) -> None:
     _line(console, f"The sum: {figures['output']}, norm {figures['norm']:.4g}", "bold")
     _line(console, f"  rank {figures['rank']} of {figures['concatenated']} put together; relative error {figures['error']:.1e}")
+    if not figures["rank"]:
+        _line(console, "  they cancel out: nothing is left of them", "yellow")
     _next(console, "info", figures["output"], "--model", figures["base"])
 
 

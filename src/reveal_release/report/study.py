@@ -98,10 +98,13 @@ def render_study(results: Results, console: Console) -> None:
             *(f"{found[name]['value']:.3f}" for name in ("subspace_cosine", "retain_change")),
             f"{found['seconds']['value']:.0f} s",
         )
-    console.print(table)
+    if rows:
+        console.print(table)
     for row in results["rows"]:
         for text in row["missing"]:
             _line(console, f"{row['variant']}, {clean(text)}", "dim")
+    if not rows:
+        _line(console, "No variant forgets so much: lower --forgetting, or raise --release.steps or --release.max-scale", "yellow")
     files = [output / name for name in ("table.md", "study.json", "study.svg")]
     _line(console, f"All figures: {files[0]}, {files[1]}; drawn: {files[2]}", "dim")
     if whole := [row for row in rows if not row["missing"]]:

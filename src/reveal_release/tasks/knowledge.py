@@ -35,6 +35,7 @@ from ..metrics.tofu import (
     uncertainty,
 )
 from ..models import LanguageModel, Turns, load_model
+from ..registry import nearest
 from ..suites import tofu
 from ..suites.tofu import Question
 from ..testbed.heldout import wikitext
@@ -228,6 +229,9 @@ def authors(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(" ".join(name.split()) for name in text.split(",") if name.strip()))
     if not names or any(len(name) < 3 for name in names):
         raise UserError(f"--forget-authors {text!r}: give names, with commas between, or one of {', '.join(tofu.SPLITS)}")
+    for name in names:
+        if re.fullmatch(r"(forget|retain)\d+", name):  # no author's name
+            raise UserError(f"--forget-authors {name!r} is no split of TOFU's" + nearest(name, tofu.SPLITS, "give names"))
     return names
 
 
