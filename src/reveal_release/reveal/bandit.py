@@ -12,7 +12,8 @@ al. 2021, arXiv 2010.00827). V is P x P for P parameters, so it is never built: 
 
     sigma(x)^2 = g.g - k^T (ridge * diag(1/n) + K)^-1 k,  K_ij = g(x_i).g(x_j),  k_i = g(x_i).g(x),
 
-and for one hidden layer an inner product of two gradients needs no gradient either (see `reward_net.mlp_kernel`).
+and for one hidden layer an inner product of two gradients needs no gradient either: with pre = W1 x + b1, s = w2 * 1[pre > 0] and
+h = relu(pre), the gradients are dm/dW1 = s x^T, dm/db1 = s, dm/dw2 = h, dm/db2 = 1, so g.g' = (s.s') (x.x' + 1) + h.h' + 1.
 
 Usage::
 

@@ -1,4 +1,4 @@
-"""The network that predicts an arm's reward: its gradients' inner products in closed form, its training by hand.
+"""The network that predicts an arm's reward, and its training by hand.
 
 A bandit over N arms retrains after every few evaluations and then needs the activations of the whole pool. `SpanNet` makes that cheap:
 training moves the first layer only within the span of the T evaluated arms, so beside two products of a new arm with the pool nothing
@@ -11,7 +11,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 
 class RewardNet(nn.Module):
@@ -31,15 +30,6 @@ class RewardNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x @ self.w1.T + self.b1) @ self.w2 + self.b2
-
-
-def units(net: RewardNet, x: Tensor) -> tuple[Tensor, Tensor]:
-    """s = w2 * 1[pre > 0] and h = relu(pre) for x (n, d); each (n, m) in float64."""
-    return _activations(net, x @ net.w1.detach().T + net.b1.detach())
-
-
-def _activations(net: RewardNet, pre: Tensor) -> tuple[Tensor, Tensor]:
-    return ((pre > 0) * net.w2.detach()).double(), torch.relu(pre).double()
 
 
 @torch.no_grad()
@@ -68,53 +58,6 @@ def fit_gradient_(net: RewardNet, x: Tensor, y: Tensor, weights: Tensor, start: 
         p.grad = gradients[name].add_(moved, alpha=2 * decay)
         loss += decay * moved.square().sum()
     return loss.item()
-
-
-def mlp_kernel(net: RewardNet, a: Tensor, b: Tensor) -> Tensor:
-    """Inner products of the parameter gradients of a one-hidden-layer network, in closed form.
-
-    With pre = W1 x + b1, s = w2 * 1[pre > 0] and h = relu(pre), the gradients are dm/dW1 = s x^T, dm/db1 = s,
-    dm/dw2 = h, dm/db2 = 1, so g.g' = (s.s') (x.x' + 1) + h.h' + 1.
-
-    Args:
-        net: the network.
-        a: inputs, (n, d).
-        b: inputs, (k, d).
-
-    Returns:
-        (n, k), float64.
-    """
-    (sa, ha), (sb, hb) = units(net, a), units(net, b)
-    return (sa @ sb.T) * ((a @ b.T).double() + 1) + ha @ hb.T + 1
-
-
-def gradient_kernel(net: nn.Module, a: Tensor, b: Tensor, chunk: int = 64) -> Tensor:
-    """The same inner products for any network that maps (n, d) to (n,), through `torch.func`.
-
-    Per-example gradients of `chunk` rows of `a` and of `b` are alive at a time: 2 * chunk * P floats.
-
-    Args:
-        net: a module without batch statistics or dropout.
-        a: inputs, (n, d).
-        b: inputs, (k, d).
-        chunk: rows per block.
-
-    Returns:
-        (n, k), in the dtype of the parameters.
-    """
-    params = {name: p.detach() for name, p in net.named_parameters()}
-
-    def output(params: dict[str, Tensor], x: Tensor) -> Tensor:
-        return functional_call(net, params, (x[None],)).squeeze()
-
-    gradients = vmap(grad(output), in_dims=(None, 0))
-
-    def block(rows: Tensor, columns: Tensor) -> Tensor:
-        left, right = gradients(params, rows), gradients(params, columns)
-        pairs = [(left[p].reshape(len(rows), -1), right[p].reshape(len(columns), -1)) for p in left]
-        return torch.stack([u @ v.T for u, v in pairs]).sum(0)
-
-    return torch.cat([torch.cat([block(r, c) for c in b.split(chunk)], dim=1) for r in a.split(chunk)])
 
 
 class SpanNet:
@@ -159,9 +102,10 @@ class SpanNet:
         self._arms = len(arms)
 
     def units(self) -> tuple[Tensor, Tensor]:
-        """As `units` for the whole pool."""
+        """s = w2 * 1[pre > 0] and h = relu(pre) of every arm, with pre = W1 x + b1; each (N, m) in float64."""
         moved = self.small.w1.detach() - self._origin
-        return _activations(self.small, torch.addmm(self._pool, self.coordinates, moved.T) + self.small.b1.detach())
+        pre = torch.addmm(self._pool, self.coordinates, moved.T) + self.small.b1.detach()
+        return ((pre > 0) * self.small.w2.detach()).double(), torch.relu(pre).double()
 
     def whole(self) -> RewardNet:
         """The network with its full W1."""
