@@ -249,7 +249,8 @@ def test_a_figure_that_all_seeds_agree_on_is_as_sure_as_theirs() -> None:
     none = Estimate.proportion(0, 50).to_dict()
     assert over_seeds([none] * 3) == {**none, "n": 3}
     apart = over_seeds([none, Estimate.proportion(5, 50).to_dict()])
-    assert apart["value"] == pytest.approx(0.05) and apart["low"] < none["low"], "else Student's t over the seeds"
+    assert apart["value"] == pytest.approx(0.05) and (apart["low"], apart["high"]) == (0.0, pytest.approx(0.05 + 12.7062 * 0.05, rel=1e-4))
+    assert over_seeds([plain(0.0), plain(0.1)])["low"] < 0, "what has no interval may be no share"
 
 
 def test_what_is_held_back_is_not_the_best_of_the_instructions(config: RunConfig, bench: Bench) -> None:

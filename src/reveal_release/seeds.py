@@ -81,4 +81,6 @@ def over_seeds(estimates: Sequence[dict[str, float]]) -> dict[str, float]:
     mean = Estimate.mean(values)
     if len(known) > 1 and mean.low == mean.high:  # that seeds agree does not make a figure sure: it is as sure as that of each
         mean = replace(mean, low=min(e["low"] for e in known), high=max(e["high"] for e in known))
+    if all(0 <= e["low"] <= e["high"] <= 1 for e in known):  # a share, which Student's t over few seeds does not know
+        mean = replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0))
     return mean.to_dict()
