@@ -193,7 +193,7 @@ def test_seeds_are_put_together_by_hand() -> None:
         return {"value": value, "n": 100, "low": value - 0.1, "high": value + 0.1}
 
     def cell(method: str, seed: int, value: float | None) -> dict[str, Any]:
-        metrics = None if value is None else {"forget": {"a": estimate(value)}, "retain": {"b": estimate(2 * value)}}
+        metrics = None if value is None else {"forget": {"a": estimate(value)}, "retain": {"b": estimate(20 * value)}}
         shared = {"records": 10 * seed, "seconds": 2.0 * seed, "memory_mib": 100.0, "chosen": {"scale": value}, "divergence": None}
         far = None if metrics is None else distance(metrics, {"forget": {"a": estimate(0.1)}, "retain": {"b": estimate(0.0)}})
         return {"method": method, "source": "self", "seed": seed, "metrics": metrics, "distance": far, **shared}
@@ -202,8 +202,9 @@ def test_seeds_are_put_together_by_hand() -> None:
     assert (one["method"], one["seeds"], one["records"], one["seconds"]) == ("x", 2, [10, 20, 30], 3.0)
     assert one["forget"]["a"]["value"] == pytest.approx(0.3) and one["forget"]["a"]["n"] == 2
     half = 12.7062 * 0.1  # Student's t of one degree of freedom; the standard error of 0.2 and 0.4 is 0.1
-    assert one["forget"]["a"]["high"] == pytest.approx(0.3 + half, rel=1e-4)
-    assert one["distance"] == {"forget": {"a": pytest.approx(0.2)}, "retain": {"b": pytest.approx(0.6)}}
+    assert (one["forget"]["a"]["low"], one["forget"]["a"]["high"]) == (0.0, 1.0), "shares have no more room"
+    assert one["retain"]["b"]["high"] == pytest.approx(6 + 20 * half, rel=1e-4)
+    assert one["distance"] == {"forget": {"a": pytest.approx(0.2)}, "retain": {"b": pytest.approx(6.0)}}
     assert one["chosen"] == [{"scale": 0.2}, {"scale": 0.4}] and one["divergence"] is None
     assert two["forget"]["a"] == estimate(0.3) == over_seeds([estimate(0.3)])
     nothing = {"value": math.nan, "n": 5, "low": math.nan, "high": math.nan}
