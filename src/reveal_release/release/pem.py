@@ -24,6 +24,8 @@ from .rows import Row, answer_log_probs, batches
 
 SCALING = 2
 """alpha / r of every module: ΔW = SCALING · B A."""
+SURE = 0.999
+"""What unlikelihood lets be: a token of a greater probability is mostly the form of an answer, as the brackets of a list are."""
 
 
 def train_pem(
@@ -159,15 +161,11 @@ def block_of(name: str) -> int | None:
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
-SURE = 0.999
-
-
 def unlikelihood(log_probs: Tensor, targets: Tensor) -> Tensor:
     """Mean of -log(1 - p) over the targets' probabilities p: (N, V) log-probabilities and (N,) ids to a scalar.
 
-    A target's logit is pushed by its p, but not where p is above `SURE`: what a model is sure of in an answer is mostly its form, such
-    as the brackets of a list, which other answers have as well. (With these pushed too, what persons' names cost on the testbed spends
-    the budget before they are gone.)
+    A target's logit is pushed by its p, but not where that is above `SURE`. (With such pushed too, persons on the testbed cost the
+    budget before they are gone.)
     """
     p = log_probs.gather(1, targets[:, None]).exp()
     return -torch.log1p(-p.clamp(max=SURE)).mean()
