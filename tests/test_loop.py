@@ -133,7 +133,7 @@ def test_a_finished_run_is_not_done_again(whole: tuple[RunConfig, dict[str, Any]
 def test_another_configuration_is_refused(whole: tuple[RunConfig, dict[str, Any]]) -> None:
     with pytest.raises(UserError, match="other settings"):
         run(replace(whole[0], seed=1))
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match="holds what `run` wrote, and this is `reveal`"):
         reveal_only(whole[0])
 
 
@@ -266,9 +266,9 @@ def test_the_budget_is_spread_over_the_iterations(
     for phase in ("reveal", "forget"):
         shutil.copy(tmp_path / f"out/state/{phase}-1.json", tmp_path / f"out/state/{phase}-2.json")
 
-    def noted(lm: Any, step: Any, utility: Any, share: float, budget: float, highest: float, shown: Any) -> Any:
+    def noted(lm: Any, step: Any, utility: Any, share: float, budget: float, highest: float, shown: Any, spent: float) -> Any:
         budgets.append((share, budget))
-        found = release.choose_scale(lm, step, utility, share, budget, highest, shown)
+        found = release.choose_scale(lm, step, utility, share, budget, highest, shown, spent)
         return found if found.scale else replace(found, scale=1e-3)  # on to the next iteration, whatever this one costs
 
     monkeypatch.setattr(loop, "choose_scale", noted)

@@ -299,7 +299,7 @@ def test_load_refuses_another_base(tmp_path):
     model = tiny("llama")
     patch = random_patch(model, "llama", 1)
     save_for(model, patch, tmp_path / "patch")
-    with pytest.raises(UserError, match="made for another base .tiny.*load that base"):
+    with pytest.raises(UserError, match="made for another base .tiny.*give that base"):
         load(tmp_path / "patch", tiny("llama", seed=1))
     with pytest.raises(UserError, match="does not have; use the base model"):
         load(tmp_path / "patch", tiny("gpt2"))
