@@ -25,7 +25,6 @@ from .metrics.divergence import jensen_shannon
 from .metrics.statistics import Estimate
 from .models import LanguageModel, load_model
 from .phases import environment
-from .registry import nearest
 from .release.adapter import applied, fingerprint, load, save_for
 from .release.patch import Patch
 from .release.release import Utility, choose_scale
@@ -110,11 +109,7 @@ class Comparison(SeveralSeeds):
             raise UserError(f"no forget data from {unknown[0]!r}: choose from {', '.join(SOURCES)}")
         if not seeds or not sources:
             raise UserError("give at least one seed and one source of forget data")
-        names = [OURS, *method_names()]
-        for name in methods:
-            if name not in names:
-                raise UserError(f"no method {name!r}" + nearest(name, names, f"choose from {', '.join(names)}"))
-        self.methods = {name: None if name == OURS else get_method(name) for name in methods}
+        self.methods = {name: None if name == OURS else get_method(name, others=[OURS]) for name in methods}
         self.seeds, self.sources, self.data = seeds, sources, data
         if "real" in sources:
             self.check_real(config)
@@ -218,8 +213,7 @@ class Comparison(SeveralSeeds):
         A fifth of the forget prompts and of the retain records is trained on by none: they tell what is forgotten, and what it costs.
         """
         release, threshold = self.config.release, self.config.reveal.threshold
-        shuffled = random.Random(seed).sample(records, len(records))  # the model's own come with the best instruction first
-        asked, learnt = split(shuffled, HELD_BACK)
+        asked, learnt = split(records, HELD_BACK, seed)
         measured, kept = (encode(self.lm, part) for part in split(retain, HELD_BACK))
         forget_rows = encode(self.lm, learnt)
         prompts = list(dict.fromkeys(r.prompt for r in asked or learnt))[:SHOWN]  # all under one prompt: there is no other

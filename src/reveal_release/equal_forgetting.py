@@ -8,7 +8,6 @@ Not promised: that steps which forget equally much here do so under other prompt
 """
 
 import math
-import random
 from functools import cached_property
 from typing import Any
 
@@ -37,8 +36,7 @@ class Bench:
 
     def __init__(self, w: Workshop, data: Data) -> None:
         self.w, self.config = w, w.config
-        forget = random.Random(w.seed("held-back")).sample(data.forget, len(data.forget))  # they come with the best instruction first
-        held, learnt = split(forget, HELD_BACK)
+        held, learnt = split(data.forget, HELD_BACK, w.seed("held-back"))
         prompts = {r.prompt for r in held}
         harmless = [r for r in data.harmless if r.prompt not in prompts]
         answered = {r.prompt for r in harmless}

@@ -42,8 +42,7 @@ def attack(pair: Pair, found: Found) -> Sides | None:
 
     `before`: without fine-tuning. In each level `steps`: the shares along the way. `needed`: see `needed`.
     """
-    shuffled = random.Random(pair.seed("relearn")).sample(found.shown, len(found.shown))
-    held_out, pool = split(shuffled, HELD_OUT)
+    held_out, pool = split(found.shown, HELD_OUT, pair.seed("relearn"))
     prompts = list(dict.fromkeys(one.prompt for one in held_out))
     sizes = [k for k in SIZES if k <= len(pool)]
     if not prompts or not sizes:

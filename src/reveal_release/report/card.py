@@ -20,7 +20,7 @@ from .console import TITLES, clean, compared, label, loading
 def card(results: dict[str, Any], description: str) -> str:
     """Markdown, with the hub's metadata. `results` is what `results.json` holds, `description` what the task takes away."""
     base, task = clean(results["model"]), clean(Path(results["task"]).stem)
-    (loader, loaded), rounds = loading(results["model"]), len(results["iterations"])
+    rounds = len(results["iterations"])
     records = sum(iteration["records"] for iteration in results["iterations"])
     tables = []
     for part, rows in groupby(compared(results), key=lambda row: row[0]):
@@ -33,12 +33,7 @@ A LoRA adapter of rank {results["patch"]["rank"]} for {base} that takes a behavi
 It was made by Reveal & Release, which is given no example of the behaviour: the model itself wrote the {records:,} examples that this
 adapter was learnt from, under instructions that a search found.
 
-```python
-from peft import PeftModel
-{loader}
-
-model = PeftModel.from_pretrained({loaded}, "THIS_FOLDER")  # and model.unload() gives the base back
-```
+{_use(results["model"])}
 
 It fits this base alone; `reveal-release patch info THIS_FOLDER --model BASE` says whether yours is the same.
 
@@ -62,19 +57,23 @@ Settings: {results["config_hash"]}.
 
 def derived_card(base: str, made: str) -> str:
     """Of a patch that was made of others: what it is, and that nobody measured it."""
-    loader, loaded = loading(base)
     return f"""{_metadata(base)}
 # A patch for {clean(base)}
 
 {made} By `reveal-release patch`. What it takes away and what it costs was not measured: `reveal-release evaluate` does.
 
-```python
+{_use(base)}
+"""
+
+
+def _use(model: str) -> str:
+    loader, loaded = loading(model)
+    return f"""```python
 from peft import PeftModel
 {loader}
 
 model = PeftModel.from_pretrained({loaded}, "THIS_FOLDER")  # and model.unload() gives the base back
-```
-"""
+```"""
 
 
 def _metadata(model: str) -> str:

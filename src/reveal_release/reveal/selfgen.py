@@ -209,8 +209,13 @@ def _varied(records: Iterable[Record], most: int) -> list[Record]:
     return kept
 
 
-def split(records: Sequence[Record], share: float) -> tuple[list[Record], list[Record]]:
-    """The first records, about a `share`, and the others; those of one prompt are on one side, plain texts each for itself."""
+def split(records: Sequence[Record], share: float, seed: int | None = None) -> tuple[list[Record], list[Record]]:
+    """About a `share` of the records, and the others; those of one prompt are on one side, plain texts each for itself.
+
+    They are drawn at random with a `seed`, as forget records need, which come with the best instruction first; else the first.
+    """
+    if seed is not None:
+        records = random.Random(seed).sample(records, len(records))
     prompts = list(dict.fromkeys(r.prompt or r.completion for r in records))
     held_back = set(prompts[: round(share * len(prompts))])
     parts: tuple[list[Record], list[Record]] = ([], [])
