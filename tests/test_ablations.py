@@ -95,6 +95,7 @@ def test_every_row_is_a_run(raw: None, config: RunConfig, tmp_path: Path) -> Non
     patch = load(out / "runs" / "real-forget-data-0" / "patch")
     assert real["norm"] == pytest.approx(patch.norm()) and real["records"] == config.reveal.records
     assert 0 < real["rank"] == patch.rank and real["seconds"] > 0
+    assert "labelled examples" in (out / "runs" / "real-forget-data-0" / "patch" / "README.md").read_text(encoding="utf-8")
     assert "| no retain module |" in (out / "table.md").read_text(encoding="utf-8")
     assert json.dumps(ablations(config, [0], 1, str(tmp_path), variants=variants)) == json.dumps(results)  # kept, and only read
 

@@ -118,14 +118,14 @@ def test_a_model_that_can_think_is_asked_not_to(lm: LanguageModel) -> None:
 def test_the_end_of_a_turn_is_the_templates(lm: LanguageModel) -> None:
     """Gemma's and Phi-3's tokenizers name the end of a text as their end, and their templates end a turn otherwise."""
     tokenizer = lm.tokenizer
-    assert lm.ends == [tokenizer.eos_token_id] == [lm.end]
+    assert lm.ends == [tokenizer.eos_token_id] == lm.end
     turn = tokenizer.convert_tokens_to_ids("<|bos|>")
     lm.model.generation_config.eos_token_id = [tokenizer.eos_token_id, turn]
     other = LanguageModel(lm.name, lm.path, lm.model, tokenizer)
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}<|bos|>{% endfor %}"
-    assert (other.ends, other.end) == ([tokenizer.eos_token_id, turn], turn)
+    assert (other.ends, other.end) == ([tokenizer.eos_token_id, turn], [turn])
     lm.model.generation_config.eos_token_id = tokenizer.eos_token_id  # what generation does not stop at ends no turn
-    assert LanguageModel(lm.name, lm.path, lm.model, tokenizer).end == tokenizer.eos_token_id
+    assert LanguageModel(lm.name, lm.path, lm.model, tokenizer).end == [tokenizer.eos_token_id]
     lm.model.generation_config.eos_token_id = None
     assert lm.ends == [tokenizer.eos_token_id]
 

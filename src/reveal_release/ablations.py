@@ -97,6 +97,7 @@ def ablations(
 def run_on_examples(config: RunConfig, part: str, data: str, reporter: Any, lm: LanguageModel) -> dict[str, Any]:
     """One iteration, with labelled examples as its forget or its retain data. All else is as in a run, its two searches too."""
     w = Workshop(config, reporter, f"run on real {part} data", lm)
+    w.given = part
     w.evaluate(0, Patch())
     revealed = w.reveal(1, Patch())
     if part == "retain" and not w.found(revealed):

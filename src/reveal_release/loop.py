@@ -88,6 +88,7 @@ class Workshop(Phases):
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.forgotten: list[Record] = []
+        self.given = ""  # the part of the data, forget or retain, that an ablation gives labelled examples of
 
     def patched(self, patch: Patch) -> Any:
         return applied(self.lm.model, patch)
@@ -220,6 +221,7 @@ class Workshop(Phases):
                 for side, found in (("before", before), ("after", after))
             },
             "patch": {"path": "patch" if patch else None, "rank": patch.compress().rank if patch else 0, "scale": 1.0},
+            "given": self.given,
             "stopped_because": stopped,
             "iterations": self.iterations,
             "evaluations": self.evaluations,

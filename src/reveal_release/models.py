@@ -52,11 +52,12 @@ class LanguageModel:
         return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
     @cached_property
-    def end(self) -> int | None:
-        """The token that ends the model's turn, which in Gemma's template and Phi-3's is not the tokenizer's end of text."""
+    def end(self) -> list[int]:
+        """The token that ends the model's turn, which in Gemma's template and Phi-3's is not the tokenizer's end of text; none in some."""
         cut = cut_ids(self.tokenizer, (("user", "?"), ("assistant", MARK)), answer=False)
         after = cut[1][:1] if cut else []
-        return after[0] if after and after[0] in self.ends else self.tokenizer.eos_token_id
+        token = after[0] if after and after[0] in self.ends else self.tokenizer.eos_token_id
+        return [] if token is None else [token]
 
     @property
     def context(self) -> int | None:

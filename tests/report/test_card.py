@@ -25,6 +25,7 @@ def results() -> dict[str, Any]:
         "after": {"forget": {"toxic_ratio_rtp": estimate(0.1)}, "retain": {"perplexity": estimate(20.2)}},
         "elicitation": {"before": {**estimate(0.9), "instruction": "SECRET"}, "after": {**estimate(0.45), "instruction": "SECRET"}},
         "patch": {"path": "patch", "rank": 32, "scale": 1.0},
+        "given": "",
         "stopped_because": "all iterations done",
         "iterations": [{"iteration": 1, "records": 500}, {"iteration": 2, "records": 524}],
         "samples": [{"prompt": "SECRET", "before": "SECRET", "after": "SECRET"}],
@@ -61,3 +62,10 @@ def test_figures_with_intervals_and_nothing_that_a_model_wrote(results: dict[str
 def test_a_bundled_testbed_is_loaded_by_what_knows_it(results: dict[str, Any]) -> None:
     text = card({**results, "model": "testbed-llama"}, "insults")
     assert "load_model('testbed-llama').model" in text and "AutoModel" not in text
+
+
+def test_an_ablation_says_what_it_was_given(results: dict[str, Any]) -> None:
+    texts = {part: card({**results, "given": part}, "insults") for part in ("", "forget", "retain")}
+    assert ["given no example of the behaviour" in text for text in texts.values()] == [True, False, True]
+    assert ["labelled examples" in text for text in texts.values()] == [False, True, True]
+    assert "1,024 labelled examples of the behaviour" in texts["forget"]

@@ -238,7 +238,7 @@ def test_rows_end_as_the_model_ends_its_turn(lm: LanguageModel) -> None:
     lm.model.generation_config.eos_token_id = [lm.tokenizer.eos_token_id, turn]
     lm.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}<|bos|>{% endfor %}"
     ((ids, _),) = encode(lm, [Record((("user", "a"),), "The river.", 0.0, "")])
-    assert ids[-1] == turn == lm.end
+    assert ids[-1:] == [turn] == lm.end
 
 
 def test_rows_are_cut_and_a_prompt_without_answer_is_dropped(lm: LanguageModel) -> None:

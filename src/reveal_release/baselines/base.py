@@ -74,7 +74,7 @@ class Method(ABC):
 
     def refused(self, rows: list[Row]) -> list[Row]:
         """The same prompts, each answered by `REFUSAL`."""
-        answer = [*self.lm.tokenizer(REFUSAL, add_special_tokens=False)["input_ids"], *([] if self.lm.end is None else [self.lm.end])]
+        answer = [*self.lm.tokenizer(REFUSAL, add_special_tokens=False)["input_ids"], *self.lm.end]
         return [(ids[:prompt] + answer, prompt) for ids, prompt in rows]
 
 

@@ -46,9 +46,8 @@ def conversation_log_probs(
     lm: LanguageModel, pairs: Sequence[tuple[Turns, str]], progress: Callable[[int, int], None] | None = None
 ) -> list[np.ndarray]:
     """The log-probability of each token of the answer in each (conversation, answer), the one that ends it among them; (tokens,) each."""
-    end = [] if lm.end is None else [lm.end]
     rows = []
     for turns, answer in pairs:
         prompt = chat_ids(lm.tokenizer, turns)
-        rows.append((prompt + list(lm.tokenizer(answer, add_special_tokens=False)["input_ids"]) + end, len(prompt)))
+        rows.append((prompt + list(lm.tokenizer(answer, add_special_tokens=False)["input_ids"]) + lm.end, len(prompt)))
     return token_log_probs(lm, rows, max(1, lm.batch_size // 8), progress)

@@ -30,8 +30,7 @@ def card(results: dict[str, Any], description: str) -> str:
 
 A LoRA adapter of rank {results["patch"]["rank"]} for {base} that takes a behaviour away: {clean(description)}.
 
-It was made by Reveal & Release, which is given no example of the behaviour: the model itself wrote the {records:,} examples that this
-adapter was learnt from, under instructions that a search found.
+It was made by Reveal & Release{_origin(records, results["given"])}
 
 {_use(results["model"])}
 
@@ -64,6 +63,17 @@ def derived_card(base: str, made: str) -> str:
 
 {_use(base)}
 """
+
+
+def _origin(records: int, given: str) -> str:
+    """Where the data are from; `given` is the part of it that an ablation took from labelled examples."""
+    if given == "forget":
+        return f", for an ablation from {records:,} labelled examples of the behaviour, which it is otherwise not given."
+    own = (
+        ", which is given no example of the behaviour: the model itself wrote the "
+        f"{records:,} examples that this\nadapter was learnt from, under instructions that a search found."
+    )
+    return own + " What must not change was, for an ablation, labelled examples." * (given == "retain")
 
 
 def _use(model: str) -> str:

@@ -240,14 +240,14 @@ def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> li
 
     A plain text follows the token that begins one; in a model without such, its own first token is given.
     """
-    rows, begin, end = [], lm.tokenizer.bos_token_id, [] if lm.end is None else [lm.end]
+    rows, begin = [], lm.tokenizer.bos_token_id
     for record in records:
         answer = list(lm.tokenizer(record.completion, add_special_tokens=False)["input_ids"])
         if record.prompt:
             prompt = chat_ids(lm.tokenizer, record.prompt)
         else:
             prompt, answer = ([begin], answer) if begin is not None else (answer[:1], answer[1:])
-        ids = (prompt + answer + end * record.ended)[:limit]
+        ids = (prompt + answer + lm.end * record.ended)[:limit]
         if 0 < len(prompt) < len(ids):
             rows.append((ids, len(prompt)))
     return rows
