@@ -16,7 +16,8 @@ SOURCES = ("seeds", "rewrite", "user_turn", "induction", "soft_prompt", "endpoin
 """The proposal sources that there are; reveal/proposals.py says what each does."""
 
 KEEP = (
-    "kl", "kl-forget", "nll", "l2", "olora", "olora-normalised", "gauge-free", "null-space", "activation-null-space", "skill-null-space",
+    "kl", "kl-forget", "ending", "nll", "l2", "olora", "olora-normalised", "gauge-free", "null-space", "activation-null-space",
+    "skill-null-space",
 )  # fmt: skip
 """The ways to keep what must stay that there are; release/keep/ has one file each."""
 
@@ -73,12 +74,13 @@ class ReleaseConfig:
         retain_steps: steps of the retain module; 0 trains none.
         retain_records: self-generated records to aim for of what must not change.
         keep: ways to keep what must stay, each with its weight: kl (divergence from the starting model on those records), kl-forget
-            (the same while the forget module is trained), nll (next-token loss on those records), olora, olora-normalised,
-            gauge-free (penalties on what the two modules share), l2 (of the change), null-space (the retain module reads nothing that
-            the forget module reads; any weight), activation-null-space (the share, below 1, of those records' input energy whose
-            directions no module reads), skill-null-space (the same, where most forget records have prompts that drew out nothing
-            else). They combine; none is {}.
-        anchor_scale: largest multiple of the step at which kl and kl-forget hold; each batch is held at another one, up to it.
+            (the same while the forget module is trained), ending (divergence of the chance that a harmless answer ends at each of its
+            tokens, so that the model does not fall silent), nll (next-token loss on those records), olora, olora-normalised, gauge-free
+            (penalties on what the two modules share), l2 (of the change), null-space (the retain module reads nothing that the forget
+            module reads; any weight), activation-null-space (the share, below 1, of those records' input energy whose directions no
+            module reads), skill-null-space (the same, where most forget records have prompts that drew out nothing else). They combine;
+            none is {}.
+        anchor_scale: largest multiple of the step at which kl, kl-forget and ending hold; each batch is held at another one, up to it.
         forget_scale: lambda at which the retain module is trained; the search moves along the line through it.
         max_scale: largest multiple of that step the search may take.
     """
@@ -90,7 +92,7 @@ class ReleaseConfig:
     learning_rate: float = 7e-4
     retain_steps: int = 80
     retain_records: int = 480
-    keep: dict[str, float] = field(default_factory=lambda: {"kl": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
+    keep: dict[str, float] = field(default_factory=lambda: {"kl": 8.0, "ending": 128.0, "olora": 1e-4, "skill-null-space": 0.5})
     anchor_scale: float = 4.0
     forget_scale: float = 0.3
     max_scale: float = 12.0

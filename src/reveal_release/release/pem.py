@@ -63,7 +63,7 @@ def train_pem(
     with fresh_lora(lm, config, seed) as model:
         pad = lm.tokenizer.pad_token_id
         factors = trainable_factors(model)
-        training = Training(model, factors, SCALING, frozen or {}, anchors, teacher, config, generator, pad)
+        training = Training(model, factors, SCALING, frozen or {}, rows, anchors, teacher, config, generator, pad, lm.ends)
         learnt, avoided = (batches(part, config.batch, generator) if part else None for part in (rows, unlearnt))
         kept = keepers(config.keep, role, training)
 

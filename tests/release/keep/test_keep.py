@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import applied, from_peft, merge_, trainable_factors
 from reveal_release.release.keep import KEEPERS, Role, Training, activations, keepers
 from reveal_release.release.keep.activations import leading
+from reveal_release.release.keep.ending import Ending
 from reveal_release.release.patch import Patch
 from reveal_release.release.pem import linear_layers, train_pem, unlikelihood
 from reveal_release.release.rows import Row, answer_log_probs, batches
@@ -75,7 +77,8 @@ def training(lm: LanguageModel) -> Iterator[Training]:
         factors = trainable_factors(model)
         for f in factors.values():
             torch.nn.init.normal_(f.B, std=0.1)
-        yield Training(model, factors, 2.0, frozen, anchors, teacher, config, torch.Generator().manual_seed(0), 1)  # type: ignore[arg-type]
+        generator, ends = torch.Generator().manual_seed(0), [lm.tokenizer.eos_token_id, 5]
+        yield Training(model, factors, 2.0, frozen, rows(lm, LEARNT), anchors, teacher, config, generator, 1, ends)  # type: ignore[arg-type]
 
 
 ROLES: tuple[tuple[Role, str], ...] = (("retain", "kl"), ("forget", "kl-forget"))
@@ -96,6 +99,44 @@ def test_kl_is_from_the_starting_model_at_the_scale_of_the_step(training: Traini
     assert found == pytest.approx(2.0 * (p.exp() * (p - q)).sum(1).mean().item(), rel=0.05)
     scalings = {v for m in training.model.modules() if isinstance(m, LoraLayer) for v in m.scaling.values()}
     assert training.teacher.scale == 0.7 and scalings == {2.0}
+
+
+def test_ending_is_of_the_chance_alone_that_a_learnt_answer_ends(training: Training, tiny_llama: str) -> None:
+    """Against models with the dense changes in their weights; half a batch, and nothing where nothing is learnt or nothing ends."""
+    [keeper] = keepers({"ending": 3.0}, "retain", training)
+    assert keepers({"ending": 3.0}, "forget", training) == []
+    same = torch.Generator().manual_seed(0)
+    row = next(batches(training.learnt, len(ANCHORS) // 2, same))
+    scale = 1.5 * (1 - torch.rand((), generator=same).item())
+    found = keeper.loss().item()
+    start, moved = (load_model(tiny_llama, "float32", "cpu").model for _ in range(2))
+    merge_(moved, from_peft(training.model), scale)
+    merge_(moved, train(load_model(tiny_llama, "float32", "cpu"), {}, 12, role="forget"), 0.7 * scale)
+    with torch.no_grad():
+        p, q = (answer_log_probs(m, row, 1)[0].double().exp()[:, list(training.ends)].sum(1) for m in (start, moved))
+    expected = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean().item()
+    assert found == pytest.approx(3.0 * expected, rel=0.05) and expected > 0
+    for without in (replace(training, learnt=[]), replace(training, ends=[])):
+        assert keepers({"ending": 3.0}, "retain", without)[0].loss() is None
+
+
+@given(st.lists(st.floats(-8, 8), min_size=3, max_size=9), st.lists(st.floats(-8, 8), min_size=9, max_size=9))
+def test_ending_is_nothing_between_models_that_end_alike(first: list[float], others: list[float]) -> None:
+    """Whatever else they say: the rest of the distribution is mixed up, and the chance of the end is kept."""
+    size = len(first)
+    one = torch.tensor([first], dtype=torch.float64).log_softmax(-1)
+    rest = torch.tensor([others[: size - 1]], dtype=torch.float64).log_softmax(-1) + torch.log1p(-one[:, :1].exp())
+    ending = Ending(1.0, SimpleNamespace(learnt=[], anchors=[], ends=[0], config=CONFIG, generator=None))  # type: ignore[arg-type]
+    assert ending.distance(torch.cat([one[:, :1], rest], 1), one).item() == pytest.approx(0.0, abs=1e-9)
+    assert ending.distance(one.roll(1, 1), one).item() >= -1e-9
+
+
+def test_a_certain_end_has_a_finite_distance() -> None:
+    ending = Ending(1.0, SimpleNamespace(learnt=[], anchors=[], ends=[0], config=CONFIG, generator=None))  # type: ignore[arg-type]
+    sure = torch.tensor([[100.0, 0.0, 0.0]]).log_softmax(-1).requires_grad_()
+    value = ending.distance(sure, torch.tensor([[0.2, 0.5, 0.3]]).log())
+    value.backward()
+    assert 5 < value.item() < 20 and sure.grad.isfinite().all()
 
 
 def test_nll_is_of_the_anchors_answers_under_the_model_in_training(training: Training, tiny_llama: str) -> None:
@@ -119,9 +160,13 @@ def test_l2_is_the_squared_norm_of_the_dense_change(training: Training) -> None:
     assert keeper.loss().item() == pytest.approx(0.3 * sum(patch.delta(name).square().sum().item() for name in patch), rel=1e-5)
 
 
-def test_ways_add_up(training: Training) -> None:
-    """Losses and their gradients: all together are the sum of each with weight 1, times its weight (kl's is a power of 2: bfloat16)."""
-    keep = {"kl": 4.0, "nll": 2.0, "olora": 0.1, "olora-normalised": 20.0, "gauge-free": 50.0, "l2": 0.5}
+@pytest.mark.parametrize("drawing", [{"kl": 4.0, "nll": 2.0}, {"ending": 8.0}])
+def test_ways_add_up(training: Training, drawing: dict[str, float]) -> None:
+    """Losses and their gradients: all together are the sum of each with weight 1, times its weight (a power of 2: bfloat16).
+
+    `drawing` draw random numbers, the same alone as together if they come first.
+    """
+    keep = {**drawing, "olora": 0.1, "olora-normalised": 20.0, "gauge-free": 50.0, "l2": 0.5}
     parameters = [p for f in training.factors.values() for p in f]
 
     def of(keep: dict[str, float]) -> Tensor:

@@ -25,26 +25,28 @@ class Training:
         model: with the module, a LoRA, on it; at ΔW = 0 when keepers are made.
         factors: the module's live parameters, by name of the base's module: ΔW = scaling · B A.
         frozen: the module that was trained before; empty for the first.
-        anchors: records of what must not change.
+        learnt: records that it learns. anchors: records of what must not change.
         teacher: the patch on the model that what must not change is taken without.
-        generator: of the order of the records. pad: id of the padding token.
+        generator: of the order of the records. pad: id of the padding token. ends: ids of those that end an answer.
     """
 
     model: PeftModel
     factors: Mapping[str, Factors]
     scaling: float
     frozen: Mapping[str, LowRank]
+    learnt: Sequence[Row]
     anchors: Sequence[Row]
     teacher: RuntimePatch | None
     config: ReleaseConfig
     generator: torch.Generator
     pad: int
+    ends: Sequence[int]
 
 
 class Keeper:
     """A way to keep what must stay, for one module in training: a term of its loss, or a constraint on what it reads.
 
-    `roles` are the modules that it is for. One that needs anchors, or a module trained before, does nothing where there are none.
+    `roles` are the modules that it is for. One that needs records, or a module trained before, does nothing where there are none.
     """
 
     roles: ClassVar[tuple[Role, ...]] = ("retain",)

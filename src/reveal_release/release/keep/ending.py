@@ -1,0 +1,32 @@
+"""Where answers end: that the model does not fall silent in place of the behaviour.
+
+A module that makes some continuations unlikely makes the end of the answer likelier, and the further the step goes the more so: what
+is broken in a model released from toxicity is mostly answers of a single word. The chance that the answer ends is therefore held,
+at each of its tokens, on the harmless answers that the retain module learns. What else is said there is left free.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..rows import Row
+from .line import AlongTheLine
+
+
+class Ending(AlongTheLine):
+    """Half a batch of learnt rows a step: the mean over their tokens of KL between the two Bernoulli distributions of ending there."""
+
+    def rows(self) -> tuple[Sequence[Row], int]:
+        t = self.training
+        return (t.learnt if t.ends else ()), max(1, t.config.batch // 2)
+
+    def distance(self, found: Tensor, wanted: Tensor) -> Tensor:
+        (end, on), (wanted_end, wanted_on) = (_ends_or_goes_on(x, self.training.ends) for x in (found, wanted))
+        return (wanted_end.exp() * (wanted_end - end) + wanted_on.exp() * (wanted_on - on)).mean()
+
+
+def _ends_or_goes_on(log_probs: Tensor, ends: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(N,) log-probabilities that the next token is one of `ends`, and that it is none: of (N, V)."""
+    end = log_probs[:, list(ends)].logsumexp(1).clamp(max=-1e-6)  # a probability of 1 has no finite logarithm of the rest
+    return end, torch.log(-torch.expm1(end))

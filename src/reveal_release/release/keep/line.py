@@ -1,0 +1,66 @@
+"""What holds the model's outputs where they were, all along the line that the search for the scale moves on.
+
+How far the step will go is not known in training. Held at one multiple only, the model strays quickly beyond it; so each batch is held
+at another multiple, drawn from all up to `anchor_scale`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
+
+from ..adapter import RuntimePatch
+from ..rows import Row, answer_log_probs, batches
+from .base import Keeper, Training
+
+
+class AlongTheLine(Keeper):
+    """A batch of rows a step: how far what is predicted at their answer tokens is from the starting model's predictions."""
+
+    def __init__(self, weight: float, training: Training) -> None:
+        super().__init__(weight, training)
+        rows, size = self.rows()
+        self._batches = batches(rows, size, training.generator) if rows else None
+        self._scale = training.config.anchor_scale
+
+    def rows(self) -> tuple[Sequence[Row], int]:
+        """Those to hold the model on, and how many of them a step."""
+        return self.training.anchors, self.training.config.batch
+
+    def distance(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """Of (N, V) log-probabilities from those of the starting model: a scalar."""
+        raise NotImplementedError
+
+    def loss(self) -> Tensor | None:
+        if self._batches is None:
+            return None
+        t, rows = self.training, next(self._batches)
+        with torch.no_grad(), _scaled(t.teacher, t.model, 0.0):
+            wanted, _ = answer_log_probs(t.model, rows, t.pad)
+        multiple = self._scale * (1 - torch.rand((), generator=t.generator).item())
+        with _scaled(t.teacher, t.model, multiple):
+            found, _ = answer_log_probs(t.model, rows, t.pad)
+        return self.weight * self.distance(found, wanted)
+
+
+@contextlib.contextmanager
+def _scaled(patch: RuntimePatch | None, model: PeftModel, factor: float) -> Iterator[None]:
+    """Both the patch and the module in training at `factor` times their scale; at 0 neither is there, bit for bit."""
+    layers = [module.scaling for module in model.modules() if isinstance(module, LoraLayer)]
+    before, scale = [dict(scaling) for scaling in layers], patch.scale if patch else 0.0
+    without = model.disable_adapter() if factor == 0 else contextlib.nullcontext()
+    try:
+        if patch:
+            patch.scale = factor * scale
+        for scaling in layers:
+            scaling.update({name: factor * value for name, value in scaling.items()})
+        with without:
+            yield
+    finally:
+        if patch:
+            patch.scale = scale
+        for scaling, old in zip(layers, before, strict=True):
+            scaling.update(old)
