@@ -105,7 +105,7 @@ def relearn(
             progress(done, total)
 
     batch = min(config.batch, len(records))
-    train_pem(lm, encode(lm, records), replace(config, batch=batch), steps=STEPS, seed=seed, progress=after)
+    train_pem(lm, encode(lm, records), replace(config, batch=batch, keep={}), steps=STEPS, seed=seed, progress=after)
     return scores
 
 
