@@ -116,7 +116,7 @@ def test_refusals_become_likely(name: str, lm: LanguageModel, forget: list[Row],
 
 def test_pem_negation_is_the_forget_module_of_the_release_negated(lm: LanguageModel, forget: list[Row], retain: list[Row]) -> None:
     """With as many records as a batch holds, both see the same batches."""
-    module = train_pem(lm, forget, CONFIG, steps=5, seed=1)
+    module = train_pem(lm, forget, CONFIG, steps=5, seed=1, role="forget")
     found = trained("pem-negation", lm, forget, retain, steps=5)
     for name in module:
         torch.testing.assert_close(found.delta(name), -module.delta(name), atol=1e-4, rtol=1e-2)
