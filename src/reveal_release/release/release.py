@@ -3,7 +3,7 @@
 W' = W + s (ΔW_retain − λ_f ΔW_forget). The paper trains both modules from W and adds them up. Here the retain module is trained on
 W − λ_f ΔW_forget, so that it repairs what the subtraction breaks. It learns, by next-token loss, the harmless answers that the model
 itself gave to the revealed instructions (so that something takes the behaviour's place), makes the answers unlikely to which there
-is no harmless one, and is held, by KL divergence, to the outputs of W on everything else and to its chance of ending an answer.
+is no harmless one, and is held, by KL divergence, to the outputs of W on everything else.
 """
 
 import math
