@@ -97,16 +97,15 @@ def ablations(
 def run_on_examples(config: RunConfig, part: str, data: str, reporter: Any, lm: LanguageModel) -> dict[str, Any]:
     """One iteration, with labelled examples as its forget or its retain data. All else is as in a run, its two searches too."""
     w = Workshop(config, reporter, f"run on real {part} data", lm)
-    w.given = part
     w.evaluate(0, Patch())
     revealed = w.reveal(1, Patch())
     if part == "retain" and not w.found(revealed):
-        return w.finish(Patch(), "nothing left to reveal")
+        return w.finish(Patch(), "nothing left to reveal", part)
     given = on_real_forget(w, data) if part == "forget" else on_real_retain(w, data, revealed)
     step = w.release(1, Patch(), given)
     if step is not None:
         w.evaluate(1, step)
-    return w.finish(step or Patch(), "utility budget spent" if step is None else "all iterations done")
+    return w.finish(step or Patch(), "utility budget spent" if step is None else "all iterations done", part)
 
 
 def on_real_forget(w: Workshop, data: str) -> Data:

@@ -88,7 +88,6 @@ class Workshop(Phases):
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.forgotten: list[Record] = []
-        self.given = ""  # the part of the data, forget or retain, that an ablation gives labelled examples of
 
     def patched(self, patch: Patch) -> Any:
         return applied(self.lm.model, patch)
@@ -201,8 +200,11 @@ class Workshop(Phases):
         self.iterations[-1].update(outcome)
         return load(path) if outcome["scale"] else None
 
-    def finish(self, patch: Patch, stopped: str) -> dict[str, Any]:
-        """Elicitation on both models with fresh seeds, samples, the patch, `results.json`."""
+    def finish(self, patch: Patch, stopped: str, given: str = "") -> dict[str, Any]:
+        """Elicitation on both models with fresh seeds, samples, the patch, `results.json`.
+
+        given: the part of the data, forget or retain, that an ablation took from labelled examples.
+        """
         before = self.search("elicit-before", "Elicit: search the original with a fresh seed", Patch(), [])
         after = self.search("elicit-after", "Elicit: search the released model with a fresh seed", patch, self.known())
         if patch:
@@ -221,7 +223,7 @@ class Workshop(Phases):
                 for side, found in (("before", before), ("after", after))
             },
             "patch": {"path": "patch" if patch else None, "rank": patch.compress().rank if patch else 0, "scale": 1.0},
-            "given": self.given,
+            "given": given,
             "stopped_because": stopped,
             "iterations": self.iterations,
             "evaluations": self.evaluations,
