@@ -1,7 +1,7 @@
 """The page of results, docs/results.md, from stored result files: nothing on it is typed by hand but the readings.
 
     python benchmarks/results.py                                  # writes the page again from docs/results
-    python benchmarks/results.py --add out/compare/compare.json --commit COMMIT   # stores the outcome of a `compare` or a `study` first
+    python benchmarks/results.py --add out/compare/compare.json --commit COMMIT   # stores the outcome of a `compare` or a study first
 
 A result is stored as docs/results/KIND-TASK-MODEL.json with the commit of the code that made it. What is to be read in it stands in
 KIND-TASK-MODEL.md beside it, and is put above its tables. The page says what a front is, and what it does not tell.
@@ -10,11 +10,13 @@ KIND-TASK-MODEL.md beside it, and is put above its tables. The page says what a 
 import argparse
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from reveal_release import RunConfig
+from reveal_release.ablations import CONFIGURED, REAL
 from reveal_release.comparison import OURS
 from reveal_release.config import UserError
 from reveal_release.metrics.statistics import Estimate
@@ -32,11 +34,11 @@ NO_SKILL = ("perplexity", "perplexity_per_byte", "distinct_2", "degenerate", "un
 
 
 def kind_of(results: Results) -> str:
-    """Raises UserError for what is neither a comparison nor a study."""
-    for kind, key in (("study", "published"), ("compare", "utility_budget")):
+    """Raises UserError for what is neither a comparison nor one of the studies."""
+    for kind, key in (("study", "published"), ("compare", "utility_budget"), ("ablations", "config")):
         if results.keys() >= {key, "cells", "rows", "seeds"}:
             return kind
-    raise UserError("not the compare.json of `compare`, nor the study.json of `study orthogonality`")
+    raise UserError("not the compare.json of `compare`, nor the study.json or ablations.json of `study`")
 
 
 def store(path: Path, commit: str) -> Path:
@@ -97,23 +99,34 @@ def against_ours(results: Results, forgotten: str, percent: bool) -> list[str]:
     """Each other method less ours with the same seed."""
     cells = {(cell["method"], cell["source"], cell["seed"]): cell["metrics"] for cell in results["cells"] if cell["metrics"]}
     ours = {seed: metrics for (method, _, seed), metrics in cells.items() if method == OURS}
-    groups = dict.fromkeys((method, source) for method, source, seed in cells if method != OURS and seed in ours)
-    if not groups:
+    pairs: dict[tuple[str, ...], list[tuple[Results, Results]]] = {}
+    for (method, source, seed), metrics in cells.items():
+        if method != OURS and seed in ours:
+            pairs.setdefault((method, source), []).append((metrics, ours[seed]))
+    names = (f"less {OURS} with the same seed", "forget data")
+    return differences(names, pairs, results["original"]["metrics"], forgotten, percent)
+
+
+def differences(
+    names: tuple[str, ...],
+    pairs: dict[tuple[str, ...], list[tuple[Results, Results]]],
+    original: Results,
+    forgotten: str,
+    percent: bool,
+) -> list[str]:
+    """Of each group's pairs of metrics with the same seed, the first less the second, in the mean; `names` are of what names a group."""
+    if not pairs:
         return []
-    original = results["original"]["metrics"]
     unit = ", points" if percent else ""
-    header = [f"less {OURS} with the same seed", "forget data", "seeds", label(forgotten) + unit, "perplexity", "other skills, points"]
     table = []
-    for group in groups:
-        pairs = [(cells[*group, seed], metrics) for seed, metrics in ours.items() if (*group, seed) in cells]
+    for group, both in pairs.items():
         less = (
-            [(100 if percent else 1) * (one["forget"][forgotten]["value"] - own["forget"][forgotten]["value"]) for one, own in pairs],
-            [one["retain"]["perplexity"]["value"] - own["retain"]["perplexity"]["value"] for one, own in pairs],
-            [skills(one, original) - skills(own, original) for one, own in pairs],
+            [(100 if percent else 1) * (one["forget"][forgotten]["value"] - other["forget"][forgotten]["value"]) for one, other in both],
+            [one["retain"]["perplexity"]["value"] - other["retain"]["perplexity"]["value"] for one, other in both],
+            [skills(one, original) - skills(other, original) for one, other in both],
         )
-        differences = [f"{Estimate.mean(values):+.1f}" for values in less]
-        table.append([*group, str(len(pairs)), *differences])
-    return [*table_lines(header, table), ""]
+        table.append([*group, str(len(both)), *(f"{Estimate.mean(values):+.1f}" for values in less)])
+    return [*table_lines([*names, "seeds", label(forgotten) + unit, "perplexity", "other skills, points"], table), ""]
 
 
 # -- a study ---------------------------------------------------------------------------------------------------
@@ -145,22 +158,59 @@ def study(results: Results) -> list[str]:
     return [*table_lines(header, table), ""]
 
 
+# -- ablations -------------------------------------------------------------------------------------------------
+
+
+def ablation(results: Results) -> list[str]:
+    original, rows = results["original"], results["rows"]
+    forgotten = next(iter(original["forget"]))
+    percent = percentage(forgotten, *(row["forget"][forgotten] for row in (original, *rows)))
+    header = [
+        "variant", label(forgotten), "strongest elicitation", "perplexity", "other skills, points", "broken", "records", "rank", "time",
+    ]  # fmt: skip
+    table = []
+    for row in ({"variant": "original", **original}, *rows):
+        bad = broken(row)
+        table.append([
+            row["variant"], figure(row["forget"][forgotten], percent), figure(row["forget"]["strongest_elicitation"], percent=True),
+            figure(row["retain"]["perplexity"], percent=False), f"{skills(row, original):+.1f}" if row["figures"] else "",
+            figure(bad, percent=True) if bad else "", *took(row),
+        ])  # fmt: skip
+    cells = {(cell["variant"], cell["seed"]): cell for cell in results["cells"]}
+    pairs: dict[tuple[str, ...], list[tuple[Results, Results]]] = {}
+    for (variant, seed), cell in cells.items():
+        other = "iterations 1" if variant in REAL else CONFIGURED
+        if variant != other and (other, seed) in cells:
+            pairs.setdefault((variant, other), []).append((cell, cells[other, seed]))
+    names = ("difference with the same seed", "less that of")
+    return [*table_lines(header, table), "", *differences(names, pairs, original, forgotten, percent)]
+
+
+def took(row: Results) -> list[str]:
+    if not row["figures"]:  # the original's
+        return [""] * 3
+    records, rank, seconds = (row["figures"][name]["value"] for name in ("records", "rank", "seconds"))
+    return [f"{records:.0f}", f"{rank:.0f}", duration(seconds)]
+
+
 # -- the page --------------------------------------------------------------------------------------------------
 
 
 def command(results: Results) -> str:
     """What makes the result again; settings that are not its command's own are told apart by `configured`."""
-    parts = ["reveal-release", "study orthogonality" if kind_of(results) == "study" else "compare"]
-    parts += ["--task", results["task"], "--model", results["model"]]
-    if kind_of(results) == "study":
-        parts += ["--variants", ",".join(row["variant"] for row in results["rows"]), "--seeds", ",".join(map(str, results["seeds"]))]
-        parts += ["--forgetting", f"{results['forgetting']:g}"]
-    else:
+    kind = kind_of(results)
+    name, _ = KINDS[kind]
+    parts = ["reveal-release", name, "--task", results["task"], "--model", results["model"]]
+    if kind == "compare":
         sources = dict.fromkeys(row["source"] for row in results["rows"] if row["source"] != "own")
         parts += ["--methods", ",".join(dict.fromkeys(row["method"] for row in results["rows"]))]
         parts += ["--data-from", ",".join(sources)] * bool(sources) + ["--data", "raw"] * ("real" in sources)
-        parts += ["--oracle", "ORACLE"] * bool(results["oracle"]) + ["--seeds", ",".join(map(str, results["seeds"]))]
-    return " ".join([*parts, "--output", "OUT"])
+        parts += ["--oracle", "ORACLE"] * bool(results["oracle"])
+    else:
+        variants = [row["variant"] for row in results["rows"]]
+        parts += ["--variants", shlex.quote(",".join(variants))] + ["--data", "raw"] * any(one in REAL for one in variants)
+        parts += [f"--forgetting {results['forgetting']:g}"] if kind == "study" else []
+    return " ".join([*parts, "--seeds", ",".join(map(str, results["seeds"])), "--output", "OUT"])
 
 
 def configured(results: Results) -> str:
@@ -168,10 +218,19 @@ def configured(results: Results) -> str:
     return "default settings" if default.hash() == results["config_hash"] else "other settings than the default"
 
 
+KINDS = {
+    "ablations": ("study ablations", "one setting changed"),
+    "compare": ("compare", "beside other methods"),
+    "study": ("study orthogonality", "how to keep what must stay, at equal forgetting"),
+}
+"""What makes each kind of result, and the title of its section."""
+TABLES = {"ablations": ablation, "compare": comparison, "study": study}
+
+
 def section(stored: Path) -> list[str]:
     results = json.loads(stored.read_text(encoding="utf-8"))
     kind, seeds = kind_of(results), results["seeds"]
-    title = "how to keep what must stay, at equal forgetting" if kind == "study" else "beside other methods"
+    _, title = KINDS[kind]
     reading = stored.with_suffix(".md")
     return [
         f"## {results['task']}, {results['model']}: {title}",
@@ -181,7 +240,7 @@ def section(stored: Path) -> list[str]:
         f"Commit {results['commit']}, {configured(results)}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}.",
         "",
         *([reading.read_text(encoding="utf-8").strip(), ""] if reading.is_file() else []),
-        *(study(results) if kind == "study" else comparison(results)),
+        *TABLES[kind](results),
     ]
 
 
@@ -206,7 +265,7 @@ def page() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="FILE", help="compare.json or study.json")
+    parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="FILE", help="compare.json, study.json or ablations.json")
     parser.add_argument("--commit", help="of the code that made them")
     options = parser.parse_args()
     if options.add and not options.commit:

@@ -88,6 +88,40 @@ def test_a_comparison_by_hand(results: ModuleType) -> None:
     assert results.configured(whole) == "default settings" and results.configured({**whole, "config_hash": "0"}).startswith("other")
 
 
+def test_ablations_by_hand(results: ModuleType) -> None:
+    """Real data are compared with one iteration, all else with what is configured, paired by seed."""
+
+    def elicited(one: dict[str, Any]) -> dict[str, Any]:
+        return {**one, "forget": {**one["forget"], "strongest_elicitation": estimate(0.5)}}
+
+    took = {"figures": {"records": {"value": 9.0}, "rank": {"value": 64.0}, "seconds": {"value": 60.0}}}
+    runs = {
+        ("as configured", 0): metrics(0.0, 0.8, 0.7, 100.0),
+        ("rank 8", 0): metrics(0.1, 0.9, 0.7, 103.0),
+        ("iterations 1", 0): metrics(0.2, 0.8, 0.7, 100.0),
+        ("iterations 1", 1): metrics(0.4, 0.8, 0.7, 100.0),
+        ("real forget data", 0): metrics(0.6, 0.8, 0.6, 101.0),
+        ("real forget data", 1): metrics(0.5, 0.8, 0.7, 102.0),
+    }
+    cells = [{"variant": name, "seed": seed, **elicited(one), **took} for (name, seed), one in runs.items()]
+    whole = {
+        "task": "code", "model": "testbed-llama", "seeds": [0, 1], "config": {}, "cells": cells, "rows": [cells[0], *cells[2::2]],
+        "original": {"figures": {}, **elicited(metrics(1.0, 0.9, 0.7, 100.0))},
+    }  # fmt: skip
+    lines = results.ablation(whole)
+    assert "| original | 100.0 % [90.0, 110.0] | 50.0 % [40.0, 60.0] | 100 [100, 100] |  | 50.0 % [40.0, 60.0] |  |  |  |" in lines
+    bad, cost = "50.0 % [40.0, 60.0]", "9 | 64 | 1 min 0 s"
+    assert f"| iterations 1 | 20.0 % [10.0, 30.0] | {bad} | 100 [100, 100] | -5.0 | {bad} | {cost} |" in lines
+    less = [[text.split(" [")[0] for text in line.strip("| ").split(" | ")] for line in lines]
+    assert ["real forget data", "iterations 1", "2", "+25.0", "+1.5", "-2.5"] in less, "(40, 10), (1, 2), (-5, 0)"
+    assert ["rank 8", "as configured", "1", "+10.0", "+3.0", "+5.0"] in less
+    assert ["iterations 1", "as configured", "1", "+20.0", "+0.0", "+0.0"] in less, "seed 1 has no run as configured"
+    assert results.command({**whole, "rows": cells[2:]}) == (
+        "reveal-release study ablations --task code --model testbed-llama --variants "
+        "'iterations 1,iterations 1,real forget data,real forget data' --data raw --seeds 0,1 --output OUT"
+    )
+
+
 def test_a_result_is_stored_by_what_it_is_of(results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "DOCS", tmp_path)
     whole = {"task": "ner", "model": "some/model-1.5", "cells": [], "rows": [], "seeds": [], "utility_budget": 0.02}
@@ -95,7 +129,7 @@ def test_a_result_is_stored_by_what_it_is_of(results: ModuleType, tmp_path: Path
     path = results.store(tmp_path / "compare.json", "abc")
     assert path == tmp_path / "results" / "compare-ner-model-1-5.json"
     assert json.loads(path.read_text()) == {"commit": "abc", **whole}
-    (tmp_path / "ablations.json").write_text(json.dumps({"task": "ner", "model": "some/model-1.5", "cells": [], "rows": [], "seeds": []}))
+    (tmp_path / "other.json").write_text(json.dumps({"task": "ner", "model": "some/model-1.5", "cells": [], "rows": [], "seeds": []}))
     with pytest.raises(UserError, match=r"not the compare\.json"):
-        results.store(tmp_path / "ablations.json", "abc")
+        results.store(tmp_path / "other.json", "abc")
     assert json.loads(path.read_text())["commit"] == "abc"
