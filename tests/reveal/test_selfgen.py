@@ -261,6 +261,16 @@ def test_split_keeps_the_records_of_a_prompt_together() -> None:
     assert len({r.prompt or r.completion for r in first}) == 5 and split(records, 0.0)[0] == []
 
 
+def test_a_prompt_with_many_records_is_held_back_no_oftener() -> None:
+    records = [Record((("user", str(min(i, 9))),), f"t{i}", 0.0, "") for i in range(100)]  # the last of ten prompts has 91 of 100
+    held = [split(records, 0.2, seed)[0] for seed in range(200)]
+    assert all(len({r.prompt for r in part}) == 2 for part in held)
+    often = [sum(any(r.prompt == (("user", str(i)),) for r in part) for part in held) for i in range(10)]
+    assert all(20 <= count <= 60 for count in often), "each prompt in 40 of 200, within 3.5 standard deviations"
+    first, rest = split(records, 0.2, 1)
+    assert sorted(r.completion for r in first + rest) == sorted(r.completion for r in records) and (first, rest) == split(records, 0.2, 1)
+
+
 def test_evaluation_prompts_are_in_no_record(lm: LanguageModel, task: Letters) -> None:
     """A problem that the model writes itself may be one of those that are held out."""
 

@@ -210,13 +210,15 @@ def _varied(records: Iterable[Record], most: int) -> list[Record]:
 
 
 def split(records: Sequence[Record], share: float, seed: int | None = None) -> tuple[list[Record], list[Record]]:
-    """About a `share` of the records, and the others; those of one prompt are on one side, plain texts each for itself.
+    """The records of a `share` of the prompts, and the others; plain texts are each a prompt of its own.
 
-    They are drawn at random with a `seed`, as forget records need, which come with the best instruction first; else the first.
+    With a `seed` prompts and records are in random order, as forget records need, which come with the best instruction first; every
+    prompt is as likely to be drawn as another, however many records it has. Without, they are the first.
     """
-    if seed is not None:
-        records = random.Random(seed).sample(records, len(records))
     prompts = list(dict.fromkeys(r.prompt or r.completion for r in records))
+    if seed is not None:
+        rng = random.Random(seed)
+        records, prompts = rng.sample(records, len(records)), rng.sample(prompts, len(prompts))
     held_back = set(prompts[: round(share * len(prompts))])
     parts: tuple[list[Record], list[Record]] = ([], [])
     for record in records:
