@@ -20,13 +20,13 @@ from pathlib import Path
 from reveal_release import RunConfig
 from reveal_release.comparison import real_records
 from reveal_release.config import RevealConfig
-from reveal_release.loop import Workshop
 from reveal_release.metrics.coverage import density_and_coverage, separability
 from reveal_release.metrics.diversity import self_bleu
 from reveal_release.metrics.fluency import distinct_n
 from reveal_release.release.patch import Patch
 from reveal_release.report.console import Reporter
 from reveal_release.tasks import Record, Task
+from reveal_release.workshop import Workshop
 
 GROUP = 25
 """Texts that distinct-2 and self-BLEU are computed over at a time; all, where a model wrote fewer."""

@@ -20,10 +20,10 @@ import numpy as np
 
 from reveal_release import RunConfig
 from reveal_release.config import RevealConfig
-from reveal_release.loop import Workshop
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.release.patch import Patch
 from reveal_release.report.console import Reporter
+from reveal_release.workshop import Workshop
 
 OTHERS = ("rewrite", "user_turn", "induction", "soft_prompt")
 ALL = ("seeds", *OTHERS)

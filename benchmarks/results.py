@@ -91,7 +91,7 @@ def comparison(results: Results) -> list[str]:
         else:
             table.append([method, source, "", *cells, "", ""])
     missing = [f"{row['method']} on {row['source']} data" for row in results["rows"] if not row["seeds"]]
-    note = [f"Too few forget records to train on: {', '.join(missing)}.", ""] if missing else []
+    note = [f"Not measured: {', '.join(missing)}.", ""] if missing else []
     return [*table_lines(header, table), "", *note, *against_ours(results, forgotten, percent)]
 
 

@@ -40,7 +40,6 @@ from torch import Tensor
 from reveal_release import RunConfig
 from reveal_release.config import RevealConfig
 from reveal_release.generation import Progress
-from reveal_release.loop import Workshop
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.release.patch import Patch
 from reveal_release.report.console import Reporter
@@ -49,6 +48,7 @@ from reveal_release.reveal.proposals import key, propose
 from reveal_release.reveal.rewards import RewardCache
 from reveal_release.reveal.search import context, draw, features, race
 from reveal_release.tasks import Record
+from reveal_release.workshop import Workshop
 
 SHARES = (0.25, 0.5, 1.0)
 """Of the default budget; the claim is about the second against the third."""

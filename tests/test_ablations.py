@@ -11,14 +11,16 @@ import pytest
 from reveal_release.ablations import CONFIGURED, REAL, ablations, changed, on_real_retain
 from reveal_release.comparison import real_records
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
-from reveal_release.loop import Data, Workshop
 from reveal_release.release import release
 from reveal_release.release.adapter import load
+from reveal_release.report.console import SilentReporter
+from reveal_release.seeds import SeveralSeeds
 from reveal_release.tasks import Record, get_task, retained
 from reveal_release.testbed import corpora
 from reveal_release.testbed.corpora import Corpora
 from reveal_release.testbed.entities import Passage, pools
 from reveal_release.testbed.heldout import wikitext
+from reveal_release.workshop import Data, Workshop
 
 REAL_FORGET, REAL_RETAIN = REAL
 
@@ -98,6 +100,28 @@ def test_every_row_is_a_run(raw: None, config: RunConfig, tmp_path: Path) -> Non
     assert "labelled examples" in (out / "runs" / "real-forget-data-0" / "patch" / "README.md").read_text(encoding="utf-8")
     assert "| no retain module |" in (out / "table.md").read_text(encoding="utf-8")
     assert json.dumps(ablations(config, [0], 1, str(tmp_path), variants=variants)) == json.dumps(results)  # kept, and only read
+
+
+def test_a_run_that_fails_is_told_and_left_out(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> Any:
+        raise UserError("the training diverged")
+
+    monkeypatch.setattr("reveal_release.ablations.run", failing)
+    notes: list[str] = []
+    reporter = SilentReporter()
+    reporter.note = notes.append  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"no run came to an end; the reasons are in .*log\.txt"):
+        ablations(replace(config, output=str(tmp_path / "out")), [0, 1], 1, reporter=reporter, variants=["no retain module"])
+    assert notes == [f"no retain module, seed {seed}, is left out: the training diverged" for seed in (0, 1)]
+
+
+def test_other_raw_data_are_refused(config: RunConfig, tmp_path: Path) -> None:
+    s = SeveralSeeds(replace(config, output=str(tmp_path / "out")), "test")
+    s.same_data("forget", "these")
+    s.same_data("retain", "those")
+    SeveralSeeds(replace(config, output=str(tmp_path / "out")), "test").same_data("forget", "these")
+    with pytest.raises(UserError, match="holds work on other raw data sets than these: choose another --output"):
+        s.same_data("forget", "those")
 
 
 def test_real_records_are_none_of_the_evaluation(config: RunConfig, tmp_path: Path) -> None:

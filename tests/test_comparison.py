@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from reveal_release.baselines.base import TRIALS
+from reveal_release.baselines.base import BEYOND, TRIALS, beyond
 from reveal_release.comparison import OURS, Cell, compare, distance, divergences, over_seeds, rows_of
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
 from reveal_release.metrics.divergence import jensen_shannon
@@ -91,7 +91,8 @@ def test_what_a_comparison_writes(config: RunConfig, whole: dict[str, Any]) -> N
 
 def test_settings_are_searched_alike_and_the_best_is_taken(config: RunConfig, whole: dict[str, Any]) -> None:
     for cell in whole["cells"][:2]:
-        assert len(cell["tried"]) == TRIALS and cell["chosen"] in cell["tried"]
+        assert TRIALS <= len(cell["tried"]) <= TRIALS + BEYOND and cell["chosen"] in cell["tried"]
+        assert len(cell["tried"]) == TRIALS + BEYOND or not beyond(cell["chosen"], cell["tried"])
         assert all(one["cost"] <= config.utility_budget for one in cell["tried"])
         assert cell["chosen"]["shown"] == min(one["shown"] for one in cell["tried"])
         patch = Path(config.output) / "patches" / f"npo-{cell['source']}-0"
@@ -140,10 +141,12 @@ def test_too_few_records_are_told_and_not_trained_on(config: RunConfig, tmp_path
     notes: list[str] = []
     reporter = SilentReporter()
     reporter.note = notes.append  # type: ignore[method-assign]
-    results = compare(high, ["npo"], [0], ["name"], reporter=reporter)
-    assert results["cells"][0]["metrics"] is None and results["rows"][0]["seeds"] == 0
-    assert notes == [f"npo-name-0: {results['cells'][0]['records']} forget records, too few to train on"]
-    assert "1 seeds: too few records" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    results = compare(high, ["npo", OURS], [0], ["name"], reporter=reporter)
+    assert all(cell["metrics"] is None for cell in results["cells"]) and [row["seeds"] for row in results["rows"]] == [0, 0]
+    assert notes[0].startswith("npo-name-0: ") and "too few to train on" in notes[0]
+    assert notes[1].startswith(f"{OURS}-own-0: the model wrote ") and "too few to train on" in notes[1], "the other methods are not lost"
+    table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert table.count("| seed 0: ") == 2
 
 
 def test_an_oracle_of_another_vocabulary_has_no_divergence(config: RunConfig, oracle: str, tmp_path: Path) -> None:
@@ -195,6 +198,7 @@ def test_seeds_are_put_together_by_hand() -> None:
     def cell(method: str, seed: int, value: float | None) -> dict[str, Any]:
         metrics = None if value is None else {"forget": {"a": estimate(value)}, "retain": {"b": estimate(20 * value)}}
         shared = {"records": 10 * seed, "seconds": 2.0 * seed, "memory_mib": 100.0, "chosen": {"scale": value}, "divergence": None}
+        shared["failed"] = "for want of data"
         far = None if metrics is None else distance(metrics, {"forget": {"a": estimate(0.1)}, "retain": {"b": estimate(0.0)}})
         return {"method": method, "source": "self", "seed": seed, "metrics": metrics, "distance": far, **shared}
 
@@ -205,6 +209,7 @@ def test_seeds_are_put_together_by_hand() -> None:
     assert (one["forget"]["a"]["low"], one["forget"]["a"]["high"]) == (0.0, 1.0), "shares have no more room"
     assert one["retain"]["b"]["high"] == pytest.approx(6 + 20 * half, rel=1e-4)
     assert one["distance"] == {"forget": {"a": pytest.approx(0.2)}, "retain": {"b": pytest.approx(6.0)}}
+    assert one["missing"] == ["seed 3: for want of data"] and two["missing"] == []
     assert one["chosen"] == [{"scale": 0.2}, {"scale": 0.4}] and one["divergence"] is None
     assert two["forget"]["a"] == estimate(0.3) == over_seeds([estimate(0.3)])
     nothing = {"value": math.nan, "n": 5, "low": math.nan, "high": math.nan}

@@ -47,6 +47,21 @@ def test_each_check_is_one_line_that_names_the_setting(config: RunConfig, words:
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (RunConfig(reveal=RevealConfig(records=7)), "records is 7: give a whole number of at least 8"),
+        (RunConfig(release=ReleaseConfig(retain_records=15)), "retain_records is 15: give a whole number of at least 16"),
+        (RunConfig(seed=-1), "seed is -1"),
+        (RunConfig(threads=-1), "threads is -1"),
+        (RunConfig(scorer="some/classifier", evaluate=EvaluateConfig(scorer="some/classifier")), "both 'some/classifier'"),
+    ],
+)
+def test_what_could_not_succeed_is_told_at_once(config: RunConfig, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        config.check()
+
+
 @pytest.mark.parametrize(("part", "name"), COUNTS)
 def test_counts_are_at_least_one(part: str, name: str) -> None:
     config = RunConfig(**{part: replace(getattr(RunConfig(), part), **{name: 0})})

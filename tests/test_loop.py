@@ -14,17 +14,19 @@ import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from reveal_release import loop
+from reveal_release import loop, sandbox, workshop
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
-from reveal_release.loop import Workshop, evaluate_only, reveal_only, run
+from reveal_release.evaluator import evaluate_only
+from reveal_release.loop import run
 from reveal_release.release import release
 from reveal_release.release.adapter import applied, load
 from reveal_release.report.card import card
 from reveal_release.report.console import SilentReporter
-from reveal_release.reveal.selfgen import revealed_records
+from reveal_release.revealer import reveal_only
 from reveal_release.tasks import retained
 from reveal_release.tasks.toxicity import Toxicity
 from reveal_release.testbed.heldout import wikitext
+from reveal_release.workshop import Workshop
 
 KEYS = {"version", "task", "model", "seed", "config_hash", "evaluations", "before", "after", "elicitation", "patch", "stopped_because",
         "seconds", "environment"}  # fmt: skip
@@ -213,9 +215,35 @@ FIRST = ("evaluate-0", "reveal-1", "forget-1", "retain", "elicit-before")
 
 def test_no_budget_stops_without_a_patch(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release.Utility, "loss", lambda self: 0.01)  # any step costs: by chance, one on a random model may not
-    results = run(copied(whole, tmp_path / "out", FIRST, utility_budget=0.0))
+    results = run(copied(whole, tmp_path / "out", FIRST, utility_budget=0.0, save_merged=True))
     assert results["stopped_because"] == "utility budget spent"
     assert results["iterations"][0]["scale"] == 0 and results["patch"]["path"] is None
+    assert (tmp_path / "out" / "front.svg").is_file() and not (tmp_path / "out" / "model").exists()
+
+
+def test_a_later_step_that_fails_leaves_what_was_reached(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverged(*args: Any) -> Any:
+        raise UserError("the training diverged")
+
+    monkeypatch.setattr(workshop, "train_modules", diverged)
+    config = copied(whole, tmp_path / "out", (*FIRST, "release-1", "evaluate-1"), iterations=2)
+    results = run(config)
+    assert results["stopped_because"] == "iteration 2 failed: the training diverged"
+    assert results["patch"]["path"] == "patch" and results["after"] == whole[1]["after"]
+    with pytest.raises(UserError, match="diverged"):
+        run(copied(whole, tmp_path / "first", FIRST, utility_budget=0.5))
+
+
+def test_a_machine_that_cannot_isolate_code_is_told_before_any_work(
+    tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "missing_protections", lambda: ["mount namespace"])
+    watcher = Killer(0, late=False)
+    with pytest.raises(UserError, match="Refusing to run code"):
+        run(tiny(tiny_llama, tmp_path / "out"), watcher)
+    assert watcher.names == []
 
 
 def test_too_little_left_in_a_later_iteration_ends_the_run_well(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path) -> None:
@@ -235,7 +263,8 @@ def test_a_search_that_finds_nothing_is_no_end_while_what_was_revealed_still_sho
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second search finds nothing, but what drew the behaviour out at first does so still: that is forgotten on."""
-    monkeypatch.setattr(loop, "LEAST_RECORDS", 3)
+    for module in (loop, workshop):
+        monkeypatch.setattr(module, "LEAST_RECORDS", 3)
     config = copied(whole, tmp_path / "out", (*FIRST, "release-1", "evaluate-1"), iterations=2)
     nothing = json.loads((tmp_path / "out/state/reveal-1.json").read_text(encoding="utf-8"))
     nothing["result"]["best"]["reward"]["value"] = config.stop_reward
@@ -261,38 +290,22 @@ def test_the_trade_off_of_each_step_is_told(whole: tuple[RunConfig, dict[str, An
 def test_the_budget_is_spread_over_the_iterations(
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What all steps so far may cost together: a half after the first of two, the whole after the second, or where all is gone."""
-    config, budgets = copied(whole, tmp_path / "out", FIRST, iterations=2, utility_budget=0.6), []
+    """What all steps so far may cost together: of what is left, each takes an equal part; the whole, where all is gone."""
+    config, budgets = copied(whole, tmp_path / "out", FIRST, iterations=3, utility_budget=0.6), []
     for phase in ("reveal", "forget"):
-        shutil.copy(tmp_path / f"out/state/{phase}-1.json", tmp_path / f"out/state/{phase}-2.json")
+        for t in (2, 3):
+            shutil.copy(tmp_path / f"out/state/{phase}-1.json", tmp_path / f"out/state/{phase}-{t}.json")
 
     def noted(lm: Any, step: Any, utility: Any, share: float, budget: float, highest: float, shown: Any, spent: float) -> Any:
-        budgets.append((share, budget))
+        budgets.append((share, budget, spent))
         found = release.choose_scale(lm, step, utility, share, budget, highest, shown, spent)
         return found if found.scale else replace(found, scale=1e-3)  # on to the next iteration, whatever this one costs
 
-    monkeypatch.setattr(loop, "choose_scale", noted)
+    monkeypatch.setattr(workshop, "choose_scale", noted)
     run(config)
-    assert budgets == [(pytest.approx(0.3), 0.6), (pytest.approx(0.6), 0.6)]
-
-
-def test_the_best_instructions_that_were_tried_write_the_data(tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By reward, of the finalists the one on more samples, times the share of distinct answers."""
-    used: list[list[str]] = []
-
-    def noted(lm: Any, task: Any, instructions: list[str], *rest: Any) -> Any:
-        used.append(instructions)
-        return revealed_records(lm, task, instructions, *rest)
-
-    monkeypatch.setattr(loop, "revealed_records", noted)
-    config = tiny(tiny_llama, tmp_path / "out")
-    reveal_only(replace(config, reveal=replace(config.reveal, portfolio=5)))
-    found = json.loads((tmp_path / "out/state/reveal-1.json").read_text(encoding="utf-8"))["result"]
-    again = {f["instruction"]: f["reward"]["value"] for f in found["finalists"]}
-    worth = {text: again.get(text, reward) * distinct for text, reward, distinct in found["history"]}
-    (portfolio,) = used
-    assert len(portfolio) == len(set(portfolio)) == 5
-    assert [worth[text] for text in portfolio] == sorted(worth.values(), reverse=True)[:5]
+    for (share, _, spent), left in zip(budgets, (3, 2, 1), strict=True):
+        assert share == pytest.approx(spent + (0.6 - spent) / left)
+    assert budgets[0] == (pytest.approx(0.2), 0.6, 0.0) and budgets[2][0] == pytest.approx(0.6)
 
 
 def test_too_few_forget_records_are_counted(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path) -> None:
@@ -321,38 +334,6 @@ def test_a_merged_model_is_the_patched_one(whole: tuple[RunConfig, dict[str, Any
     merged = AutoModelForCausalLM.from_pretrained(Path(config.output) / "model").eval()
     with torch.no_grad(), applied(base, load(Path(config.output) / "patch", base)):
         assert (merged(ids).logits - base(ids).logits).abs().max() < 1e-3
-
-
-def test_reveal_alone_writes_the_forget_set(tiny_llama: str, tmp_path: Path) -> None:
-    result = reveal_only(tiny(tiny_llama, tmp_path / "out"))
-    assert result["records"] == len(Path(result["path"]).read_text(encoding="utf-8").rstrip("\n").split("\n")) >= 8
-    assert result["best"]["instruction"] == result["instructions"][0]["instruction"]
-    assert result["exports"] == [] and not (tmp_path / "out/export").exists()
-
-
-def test_reveal_exports_its_records_and_later_without_new_work(tiny_llama: str, tmp_path: Path) -> None:
-    config = tiny(tiny_llama, tmp_path / "out")
-    reveal_only(config)
-    watcher = Killer(0, late=False)
-    result = reveal_only(config, watcher, ["trl", "openunlearning,jsonl"])
-    assert watcher.names == [] and [(one["format"], one["set"]) for one in result["exports"]] == [
-        ("trl", "forget"), ("trl", "retain"), ("openunlearning", "forget"), ("openunlearning", "retain")
-    ]  # fmt: skip
-    assert json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8")) == result
-    rows = {part: [json.loads(line) for line in (tmp_path / "out" / name).read_text(encoding="utf-8").split("\n") if line]
-            for part, name in (("forget", "forget_data/iteration-1.jsonl"), ("retain", "retain_data.jsonl"))}  # fmt: skip
-    for one in result["exports"]:
-        exported = [json.loads(line) for line in Path(one["path"]).read_text(encoding="utf-8").split("\n") if line]
-        assert len(exported) == one["records"] == len(rows[one["set"]]) - one["left_out"] > 0
-        if one["format"] == "trl":
-            answers = [row["completion"] for row in rows[one["set"]] if row["prompt"]]
-            assert [row["completion"][0]["content"] for row in exported] == answers
-
-
-def test_an_unknown_format_is_refused_before_anything_is_written(tiny_llama: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--format 'csv': choose from openunlearning, trl, jsonl"):
-        reveal_only(tiny(tiny_llama, tmp_path / "out"), formats=["csv"])
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

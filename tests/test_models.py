@@ -130,7 +130,7 @@ def test_the_end_of_a_turn_is_the_templates(lm: LanguageModel) -> None:
     assert lm.ends == [tokenizer.eos_token_id]
 
 
-@pytest.mark.parametrize(("device", "line"), [("gpu", "no device 'gpu'"), ("cuda", "PyTorch finds no GPU")])
+@pytest.mark.parametrize(("device", "line"), [("gpu", "no device 'gpu'"), ("meta", "no device 'meta'"), ("cuda", "PyTorch finds no GPU")])
 def test_a_device_that_is_not_there(device: str, line: str, tiny_llama: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=line):

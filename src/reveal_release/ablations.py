@@ -13,7 +13,7 @@ from typing import Any
 from .comparison import real_records
 from .config import RunConfig, UserError
 from .generation import Progress
-from .loop import Data, Workshop, run
+from .loop import run
 from .models import LanguageModel
 from .phases import environment
 from .release.adapter import load
@@ -23,6 +23,7 @@ from .reveal.selfgen import counterparts
 from .seeds import SeveralSeeds, averaged, of_unlearning, plain
 from .tasks import Record
 from .testbed import forget, retain
+from .workshop import Data, Workshop
 
 CONFIGURED = "as configured"
 REAL = {"real forget data": "forget", "real retain data": "retain"}
@@ -78,19 +79,27 @@ def ablations(
         raise forget.no_real_data(config.task)
     if data is not None and not Path(data).is_dir():
         raise UserError(f"no folder {data}: give that of the raw data sets as --data (`testbed sources` lists them)")
-    for name in REAL.keys() & runs.keys():
-        (forget if REAL[name] == "forget" else retain).check(config.task, Path(data or ""))
+    parts = {REAL[name]: forget if REAL[name] == "forget" else retain for name in REAL.keys() & runs.keys()}
+    marks = {part: examples.check(config.task, Path(data or "")) for part, examples in parts.items()}
     s = SeveralSeeds(config, "ablations", reporter)
+    for part, mark in marks.items():
+        s.same_data(part, mark)
     cells: list[dict[str, Any]] = []
     originals: dict[int, dict[str, Any]] = {}
     for seed in seeds:
         for name, one in runs.items():
             own = replace(one, seed=seed, output=str(s.folder.path / "runs" / f"{name.replace(' ', '-')}-{seed}"))
             real = REAL.get(name)
-            results = run_on_examples(own, real, data or "", s.reporter, s.lm) if real else run(own, s.reporter, s.lm)
+            try:
+                results = run_on_examples(own, real, data or "", s.reporter, s.lm) if real else run(own, s.reporter, s.lm)
+            except UserError as error:  # one row's seed: too few records, or a training that diverged
+                s.reporter.note(f"{name}, seed {seed}, is left out: {error}")
+                continue
             originals.setdefault(seed, {"figures": {}, **metrics(results, "before")})
             cells.append({"variant": name, "seed": seed, "figures": figures(results), **metrics(results, "after")})
     s.reporter.log_to(s.folder.path / "log.txt")
+    if not cells:
+        raise UserError(f"no run came to an end; the reasons are in {s.folder.path / 'log.txt'}")
     return finish(s, seeds, averaged(list(originals.values())), cells)
 
 

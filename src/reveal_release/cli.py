@@ -111,8 +111,8 @@ def _run(options: Namespace) -> None:
 
 def _reveal(options: Namespace) -> None:
     config = run_config(options)
-    from .loop import reveal_only
     from .report.console import Reporter, render_instructions
+    from .revealer import reveal_only
 
     reporter = Reporter()
     render_instructions(reveal_only(config, reporter, options.get("format") or ()), reporter.console)
@@ -123,7 +123,7 @@ def _evaluate(options: Namespace) -> None:
     if options.patch:
         _check_patch(options.patch)
     suite = _suite(options, config)
-    from .loop import evaluate_only
+    from .evaluator import evaluate_only
     from .report.console import Reporter, render_metrics
     from .runfolder import write_results
 

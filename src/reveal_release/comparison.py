@@ -17,13 +17,13 @@ from typing import Any
 import torch
 
 from .baselines import Method, get_method, method_names, settings, train
-from .baselines.base import lengths
+from .baselines.base import BEYOND, TRIALS, beyond, lengths
 from .config import RunConfig, UserError
 from .generation import Progress, generate
-from .loop import HELD_BACK, LEAST_RECORDS, SHOWN, Workshop, run
+from .loop import run
 from .metrics.divergence import jensen_shannon
 from .metrics.statistics import Estimate
-from .models import LanguageModel, load_model
+from .models import LanguageModel, Turns, load_model
 from .phases import environment
 from .release.adapter import applied, fingerprint, load, save_for
 from .release.patch import Patch
@@ -37,11 +37,14 @@ from .tasks import Record, Task
 from .tasks.ner import NER
 from .testbed import forget
 from .testbed.retain import examples as retained
+from .workshop import HELD_BACK, LEAST_RECORDS, SHOWN, Workshop
 
 OURS = "reveal-release"
 SOURCES = ("real", "self", "name")
 """Where forget data come from: labelled examples, our search and self-generation, the model asked for the behaviour by its name."""
 PROBES = 96
+Took = tuple[float, float]
+"""Seconds, and the most memory in MiB."""
 
 
 @dataclass(frozen=True)
@@ -111,21 +114,22 @@ class Comparison(SeveralSeeds):
             raise UserError("give at least one seed and one source of forget data")
         self.methods = {name: None if name == OURS else get_method(name, others=[OURS]) for name in methods}
         self.seeds, self.sources, self.data = seeds, sources, data
-        if "real" in sources:
-            self.check_real(config)
+        mark = self.check_real(config) if "real" in sources else ""
         self.oracle = load_model(oracle, config.dtype, config.device) if oracle else None
         self.mark = fingerprint(self.oracle.model)[:8] if self.oracle else ""
         super().__init__(config, "compare", reporter)
+        if mark:
+            self.same_data("forget", mark)
         self.comparable = self.oracle is not None and self.oracle.tokenizer.get_vocab() == self.lm.tokenizer.get_vocab()
         if self.oracle and not self.comparable:
             self.reporter.note("The oracle has another vocabulary: no divergence from its predictions is measured.")
 
-    def check_real(self, config: RunConfig) -> None:
+    def check_real(self, config: RunConfig) -> str:
         if config.task not in forget.TASKS:
             raise forget.no_real_data(config.task)
         if config.task != "code" and not (self.data and Path(self.data).is_dir()):  # functions are generated
             raise UserError("--data-from has `real`: give the folder of the raw data sets as --data (`testbed sources` lists them)")
-        forget.check(config.task, Path(self.data or ""))
+        return forget.check(config.task, Path(self.data or ""))
 
     # ---- data ----
 
@@ -137,19 +141,19 @@ class Comparison(SeveralSeeds):
         if baselines:
             retain, _ = w.retain_data()
             for source in self.sources:
-                records, seconds = self.forget_data(source, w)
-                seconds += w.seconds["retain"]
-                found += [self.baseline(Cell(name, source, seed), method, records, retain, seconds) for name, method in baselines.items()]
+                records, took = self.forget_data(source, w)
+                took.append((w.seconds["retain"], w.memory_mib["retain"]))
+                found += [self.baseline(Cell(name, source, seed), method, records, retain, took) for name, method in baselines.items()]
         if OURS in self.methods:
             found.append(self.ours(w.config))
         return found
 
-    def forget_data(self, source: str, w: Workshop) -> tuple[list[Record], float]:
-        """Forget records of a source, and the seconds that they took."""
+    def forget_data(self, source: str, w: Workshop) -> tuple[list[Record], list[Took]]:
+        """Forget records of a source, and what each phase took in which they were made."""
         config, seed = w.config, w.config.seed
         if source == "self":
             data = w.generate_data(1, Patch(), w.reveal(1, Patch()))
-            return data.forget, w.seconds["reveal-1"] + w.seconds["forget-1"]
+            return data.forget, [(w.seconds[name], w.memory_mib[name]) for name in ("reveal-1", "forget-1")]
 
         def by_name(update: Progress) -> Any:
             asked, own = self.task.by_name(), w.seed("name")
@@ -162,19 +166,24 @@ class Comparison(SeveralSeeds):
         work, title = (real, "Real forget data") if source == "real" else (by_name, "The model is asked by name alone")
         rows = self.phase(name, f"{title}, seed {seed}", work, config.reveal.records if source == "name" else None)
         self.folder.write_rows(f"forget_data/{name}.jsonl", rows)
-        return [Record.from_dict(row) for row in rows], self.seconds[name]
+        return [Record.from_dict(row) for row in rows], [(self.seconds[name], self.memory_mib[name])]
 
     # ---- methods ----
 
     def ours(self, config: RunConfig) -> dict[str, Any]:
         """A run, which is measured by the same evaluation."""
-        results = run(config, self.reporter, self.lm)
-        self.reporter.log_to(self.folder.path / "log.txt")
+        cell = Cell(OURS, "own", config.seed)
+        try:
+            results = run(config, self.reporter, self.lm)
+        except UserError as error:
+            return self.failed(cell, 0, str(error))
+        finally:
+            self.reporter.log_to(self.folder.path / "log.txt")
         path = Path(config.output) / "patch"
         patch = load(path) if results["patch"]["path"] else Patch()
         steps = [one for one in results["iterations"] if one.get("scale")]
         return {
-            **asdict(cell := Cell(OURS, "own", config.seed)),
+            **asdict(cell),
             "metrics": results["after"],
             "chosen": {"scale": [one["scale"] for one in steps], "cost": steps[-1]["utility_loss"] if steps else 0.0},
             "records": sum(one["records"] for one in results["iterations"]),
@@ -184,40 +193,56 @@ class Comparison(SeveralSeeds):
         }
 
     def baseline(
-        self, cell: Cell, method: type[Method], records: list[Record], retain: list[Record], seconds: float
+        self, cell: Cell, method: type[Method], records: list[Record], retain: list[Record], took: list[Took]
     ) -> dict[str, Any]:
-        """Trains and measures one, unless its data are too few."""
-        if len(encode(self.lm, records)) < LEAST_RECORDS:
-            self.reporter.note(f"{cell}: {len(records)} forget records, too few to train on")
-            return {**asdict(cell), "records": len(records), "metrics": None}
-        path = self.folder.path / "patches" / str(cell)
+        """Trains and measures one, unless its data are too few.
+
+        A fifth of the forget prompts and of the retain records is trained on by none: they tell what is forgotten, and what it costs.
+        """
+        seed, path = self.seed(str(cell)), self.folder.path / "patches" / str(cell)
+        held_back, learnt = split(records, HELD_BACK, seed)
+        measured, kept = (encode(self.lm, part) for part in split(retain, HELD_BACK))
+        rows, asked = encode(self.lm, learnt), held_back or learnt  # all under one prompt: there is no other
+        if min(len(rows), len(kept)) < LEAST_RECORDS:
+            return self.failed(cell, len(records), f"{len(rows)} forget and {len(kept)} retain records, too few to train on")
 
         def work(update: Progress) -> Any:
-            patch, outcome = self.search(method, records, retain, self.seed(str(cell)), update)
+            patch, outcome = self.search(method, rows, kept, [record.prompt for record in asked], measured, seed, update)
             if patch:
                 save_for(self.lm, patch, path)
             return outcome
 
         found = self.phase(f"fit-{cell}", f"{cell.method} on {cell.source} data, seed {cell.seed}", work)
-        found["memory_mib"] = self.memory_mib[f"fit-{cell}"]
+        seconds, memory = zip(*took, (self.seconds[f"fit-{cell}"], self.memory_mib[f"fit-{cell}"]), strict=True)
+        found["memory_mib"] = max(memory)
         patch = load(path) if found["chosen"]["scale"] else Patch()
-        spent = round(seconds + self.seconds[f"fit-{cell}"], 2)
-        measured = {"metrics": self.measure(str(cell), patch), "divergence": self.divergence(str(cell), patch)}
-        return {**asdict(cell), "records": len(records), **found, "seconds": spent, **measured}
+        figures = {"metrics": self.measure(str(cell), patch), "divergence": self.divergence(str(cell), patch)}
+        return {**asdict(cell), "records": len(records), **found, "seconds": round(sum(seconds), 2), **figures}
+
+    def failed(self, cell: Cell, records: int, why: str) -> dict[str, Any]:
+        self.reporter.note(f"{cell}: {why}")
+        return {**asdict(cell), "records": records, "metrics": None, "failed": why}
 
     def search(
-        self, method: type[Method], records: list[Record], retain: list[Record], seed: int, update: Progress
+        self,
+        method: type[Method],
+        forget_rows: list[Row],
+        retain_rows: list[Row],
+        asked: list[Turns],
+        measured: list[Row],
+        seed: int,
+        update: Progress,
     ) -> tuple[Patch, dict[str, Any]]:
         """The best of a method's settings, each at the scale that the budget allows: where its answers show the least of the behaviour.
 
-        A fifth of the forget prompts and of the retain records is trained on by none: they tell what is forgotten, and what it costs.
+        While the best has an outermost of the learning rates tried, the next beyond it is tried too, up to `BEYOND` of them.
+
+        Args:
+            forget_rows, retain_rows: to train on. asked: prompts whose answers are counted. measured: what utility is measured on.
         """
         release, threshold = self.config.release, self.config.reveal.threshold
-        asked, learnt = split(records, HELD_BACK, seed)
-        measured, kept = (encode(self.lm, part) for part in split(retain, HELD_BACK))
-        forget_rows = encode(self.lm, learnt)
-        prompts = list(dict.fromkeys(r.prompt for r in asked or learnt))[:SHOWN]  # all under one prompt: there is no other
-        prompts *= -(-SHOWN // len(prompts))
+        prompts = list(dict.fromkeys(asked))[:SHOWN]
+        prompts = (prompts * -(-SHOWN // len(prompts)))[:SHOWN]
         utility = Utility.of(self.lm, measured)
         steps = release.steps + release.retain_steps
         tried: list[dict[str, Any]] = []
@@ -226,24 +251,29 @@ class Comparison(SeveralSeeds):
         def shown() -> float:
             return shown_share(self.lm, self.task, prompts, threshold)
 
-        grid = settings(method, release)
-        for number, setting in enumerate(grid):
-            def trained(done: int, total: int, number: int = number) -> None:
-                update(number * (total + 1) + done, len(grid) * (total + 1))
+        def chosen() -> dict[str, Any]:
+            return min(tried, key=lambda one: (one["shown"], one["cost"]))
 
-            budget = self.config.utility_budget
+        waiting, budget, most = settings(method, release), self.config.utility_budget, TRIALS + BEYOND
+        while waiting:
+            setting = waiting.pop(0)
+
+            def trained(done: int, total: int) -> None:
+                update(len(tried) * (total + 1) + done, most * (total + 1))
+
             try:
-                step = train(method, self.lm, forget_rows, kept, release, setting, steps, seed, trained)
+                step = train(method, self.lm, forget_rows, retain_rows, release, setting, steps, seed, trained)
                 found = choose_scale(self.lm, step, utility, budget, budget, release.max_scale, shown)
             except UserError as error:  # it diverged
                 tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "failed": str(error)})
-                continue
-            with applied(self.lm.model, step, found.scale):
-                outcome = {**asdict(setting), "scale": found.scale, "cost": found.cost, "shown": shown()}
-            if not tried or (outcome["shown"], outcome["cost"]) < min((one["shown"], one["cost"]) for one in tried):
-                best = step.scale(found.scale) if found.scale else Patch()
-            tried.append(outcome)
-        return best, {"chosen": min(tried, key=lambda one: (one["shown"], one["cost"])), "tried": tried}
+            else:
+                with applied(self.lm.model, step, found.scale):
+                    tried.append({**asdict(setting), "scale": found.scale, "cost": found.cost, "shown": shown()})
+                if chosen() is tried[-1]:
+                    best = step.scale(found.scale) if found.scale else Patch()
+            if not waiting and len(tried) < most:
+                waiting += beyond(chosen(), tried)
+        return best, {"chosen": chosen(), "tried": tried}
 
     # ---- measures ----
 
@@ -327,6 +357,7 @@ def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for (method, source), group in groups.items():
         done = [cell for cell in group if cell["metrics"]]
         row: dict[str, Any] = {"method": method, "source": source, "seeds": len(done), "records": [cell["records"] for cell in group]}
+        row["missing"] = [f"seed {cell['seed']}: {cell['failed']}" for cell in group if not cell["metrics"]]
         if done:
             for part in ("forget", "retain"):
                 names = done[0]["metrics"][part]

@@ -22,6 +22,10 @@ KEEP = (
 """The ways to keep what must stay that there are; release/keep/ has one file each."""
 
 
+LEAST = {"retain_steps": 0, "code_samples": 2, "records": 8, "retain_records": 16}
+"""The least that these may be, where it is not 1: too few records are not trained on, and some of them are held back."""
+
+
 class UserError(Exception):
     """A mistake the user can mend: one line that names the cause and the cure."""
 
@@ -35,7 +39,7 @@ class RevealConfig:
         samples: completions per tried instruction, drawn with the same random numbers for every instruction.
         start: instructions tried before the bandit chooses.
         batch: instructions the bandit picks per round.
-        candidates: size that the pool of untried instructions is filled up to.
+        candidates: half as many are proposed at first, a quarter again whenever fewer than half are untried.
         finalists: best instructions that are scored again on fresh samples.
         final_samples: fresh completions of the best, and on average of a finalist.
         records: self-generated forget records to aim for.
@@ -139,10 +143,10 @@ class RunConfig:
         task: behaviour to remove; `reveal-release tasks` lists them, or a .yaml or .py file of your own.
         model: `testbed-llama`, a folder, or a model's name on the hub.
         output: run folder; an unfinished one of the same configuration is continued.
-        seed: seeds every random choice.
+        seed: seeds every random choice, but for the answers by which it is decided how far to go: those are the same for all seeds.
         iterations: most rounds of reveal and release.
         utility_budget: largest rise that is allowed, relative (0.02 is 2 %), of the perplexity of prose, and of half that of what the
-            model itself writes where the behaviour does not show.
+            model itself writes where the behaviour does not show. Each iteration may spend an equal part of what is left of it.
         forget_type: entity types that the `ner` task forgets, with commas between.
         forget_authors: whom the `knowledge` task forgets: names with commas between, or TOFU's forget01, forget05 or forget10.
         stop_reward: a search whose best reward is at or below this found nothing left to reveal.
@@ -180,6 +184,10 @@ class RunConfig:
         _range("reveal.threshold", self.reveal.threshold, 0.001, 1.0)
         _range("release.layers", self.release.layers, 0.001, 1.0)
         _range("iterations", self.iterations, 1, 20)
+        _range("seed", self.seed, 0, 2**32 - 1)
+        _range("threads", self.threads, 0, 1024)
+        if self.scorer == self.evaluate.scorer:
+            raise UserError(f"scorer and evaluate.scorer are both {self.scorer!r}: what the search optimised cannot be what is reported")
         for name, weight in self.release.keep.items():
             if name not in KEEP:
                 near = difflib.get_close_matches(name, KEEP, n=1, cutoff=0.4)
@@ -190,7 +198,7 @@ class RunConfig:
             raise UserError("release.forget_scale, max_scale, anchor_scale and learning_rate must be above 0")
         for part in ("reveal", "release", "evaluate"):
             for name, value in dataclasses.asdict(getattr(self, part)).items():
-                least = {"retain_steps": 0, "code_samples": 2}.get(name, 1)
+                least = LEAST.get(name, 1)
                 if isinstance(value, int) and value < least:
                     raise UserError(f"{part}.{name} is {value}: give a whole number of at least {least}")
         if self.reveal.evaluations < self.reveal.start:

@@ -13,7 +13,6 @@ from typing import Any
 
 from .config import ReleaseConfig
 from .generation import Progress
-from .loop import HELD_BACK, LEAST_RECORDS, Data, Workshop
 from .metrics.fluency import perplexity_ratio
 from .metrics.statistics import Estimate
 from .release.adapter import applied
@@ -23,6 +22,7 @@ from .release.release import Utility, direction, train_modules
 from .release.scale import smallest_reaching
 from .reveal.selfgen import encode, shown_share, split
 from .seeds import plain
+from .workshop import HELD_BACK, LEAST_RECORDS, Data, Workshop
 
 PROBES = 192
 """Answers by which forgetting is made equal, at least."""

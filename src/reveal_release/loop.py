@@ -2,38 +2,16 @@
 
     results = run(RunConfig(task="toxicity", model="testbed-llama", output="out"))
 
-Each phase draws its random numbers from the run's seed and its own name and leaves its result in the run folder, so a run that
-was killed goes on with the same command and ends in the same figures.
+What each phase does is in `workshop.py`.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, NamedTuple
-
-import torch
+from typing import Any
 
 from .config import RunConfig, UserError
-from .generation import Progress, generate
-from .models import LanguageModel, load_model, save_model
-from .phases import Phases, environment, model_identity, provenance
-from .release.adapter import applied, load, merge_, save_for
-from .release.front import trade_off
+from .models import LanguageModel
+from .phases import check_able
 from .release.patch import Patch
-from .release.pem import check_adaptable
-from .release.release import Utility, choose_scale, direction, keeping, train_modules
-from .report.card import card
-from .report.console import SilentReporter
-from .reveal.export import FORMATS, convert, wanted
-from .reveal.rewards import RewardCache
-from .reveal.search import search
-from .reveal.selfgen import encode, retain_records, revealed_records, shown_share, split
-from .runfolder import RunFolder
-from .suites.evaluate import SuiteEvaluation
-from .tasks import Record, Task, get_task
-
-HELD_BACK = 0.2
-LEAST_RECORDS = 8
-SHOWN = 96
+from .workshop import LEAST_RECORDS, Workshop
 
 
 def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None) -> dict[str, Any]:
@@ -45,7 +23,7 @@ def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None
         UserError: for a setting, task, model or folder that will not do, before any long work.
     """
     w = Workshop(config, reporter, lm=lm)
-    check_adaptable(w.lm, config.release)
+    check_able(w.task, w.lm, config)
     patch, stopped = Patch(), "all iterations done"
     w.evaluate(0, patch)
     for t in range(1, config.iterations + 1):
@@ -57,252 +35,16 @@ def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None
         if patch and len(data.forget) < LEAST_RECORDS:
             stopped = "nothing left to reveal"
             break
-        step = w.release(t, patch, data)
+        try:
+            step = w.release(t, patch, data)
+        except UserError as error:  # such as a module that diverged: what was reached before stays
+            if not patch:
+                raise
+            stopped = f"iteration {t} failed: {error}"
+            break
         if step is None:  # the next iteration may spend more of the budget
             stopped = "utility budget spent"
             continue
-        patch, stopped = patch + step, "all iterations done"
+        patch, stopped = patch + step, "all iterations done"  # W ← W + s (ΔW_retain − λ ΔW_forget)
         w.evaluate(t, patch)
     return w.finish(patch, stopped)
-
-
-class Data(NamedTuple):
-    """forget and harmless: where the behaviour comes out, with it and without it; retain: what must not change."""
-
-    forget: list[Record]
-    harmless: list[Record]
-    retain: list[Record]
-
-
-class Workshop(Phases):
-    """The phases of one run: each takes the patch so far."""
-
-    def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run", lm: LanguageModel | None = None) -> None:
-        config.check()
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        self.config = config
-        self.task: Task = get_task(config.task, config)
-        self.lm = lm or load_model(config.model, config.dtype, config.device)
-        super().__init__(RunFolder(config, kind, model_identity(self.lm)), reporter or SilentReporter(), config.seed)
-        self.evaluations: list[dict[str, Any]] = []
-        self.iterations: list[dict[str, Any]] = []
-        self.forgotten: list[Record] = []
-
-    def patched(self, patch: Patch) -> Any:
-        return applied(self.lm.model, patch)
-
-    def evaluate(self, t: int, patch: Patch) -> None:
-        def work(update: Progress) -> Any:
-            with self.patched(patch):
-                return self.task.evaluate(self.lm, update).to_dict()
-
-        title = "Evaluate the original" if t == 0 else f"Evaluate iteration {t}"
-        self.evaluations.append({"iteration": t, "metrics": self.phase(f"evaluate-{t}", title, work)})
-
-    def search(self, name: str, title: str, patch: Patch, known: list[str]) -> dict[str, Any]:
-        def work(update: Progress) -> Any:
-            cache = RewardCache.of(self.lm, self.task, self.config, patch, self.folder.state / "rewards")
-            with self.patched(patch):
-                return search(self.lm, self.task, self.config.reveal, self.seed(name), known, update, cache).to_dict()
-
-        return self.phase(name, title, work, self.config.reveal.evaluations)
-
-    def reveal(self, t: int, patch: Patch) -> dict[str, Any]:
-        found = self.search(f"reveal-{t}", f"Reveal {t}: search for instructions", patch, self.known())
-        worked = [finalist["instruction"] for finalist in found["finalists"]]
-        self.iterations.append({"iteration": t, "best": found["best"], "worked": worked, "calls": found["calls"], "records": 0})
-        return found
-
-    def found(self, revealed: dict[str, Any]) -> bool:
-        """Whether a search found something to forget."""
-        return revealed["best"]["reward"]["value"] > self.config.stop_reward
-
-    def known(self) -> list[str]:
-        """The instructions that worked in earlier iterations: what still works is to be found first."""
-        return list(dict.fromkeys(text for iteration in self.iterations for text in iteration["worked"]))
-
-    def generate_data(self, t: int, patch: Patch, revealed: dict[str, Any]) -> Data:
-        """What the patched model wrote for the best instructions, and, once for all iterations, what the original does otherwise.
-
-        Where the search found nothing, or too little, the patched model is asked again what drew the behaviour out before: a step
-        that stopped at its share of the budget may have left it there.
-        """
-        config, seed = self.config, self.seed(f"forget-{t}")
-        rewards = {text: reward for text, reward, _ in revealed["history"]}
-        rewards |= {f["instruction"]: f["reward"]["value"] for f in revealed["finalists"]}  # on more samples
-        distinct = {text: share for text, _, share in revealed["history"]}  # what always gets one answer makes one record
-        ranked = sorted(rewards, key=lambda text: -rewards[text] * distinct[text])
-        most = config.reveal.portfolio if self.found(revealed) else 0
-        portfolio, others = ranked[:most], ranked[most:]
-
-        def write_revealed(update: Progress) -> Any:
-            with self.patched(patch):
-                forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, seed, t, update, others, self.forgotten)
-            return {"forget": [r.to_dict() for r in forget], "harmless": [r.to_dict() for r in harmless]}
-
-        drawn = self.phase(f"forget-{t}", f"Reveal {t}: the model writes its forget data", write_revealed, config.reveal.records)
-        self.folder.write_rows(f"forget_data/iteration-{t}.jsonl", drawn["forget"])
-        self.iterations[-1]["records"] = len(drawn["forget"])
-        retain, otherwise = self.retain_data()
-        forget, harmless = ([Record.from_dict(row) for row in drawn[part]] for part in ("forget", "harmless"))
-        self.forgotten += forget
-        return Data(forget, harmless + otherwise, retain)
-
-    def retain_data(self) -> tuple[list[Record], list[Record]]:
-        """What the original does otherwise, (retain, harmless); once for all iterations."""
-        config = self.config
-
-        def write(update: Progress) -> Any:
-            kept, otherwise = retain_records(self.lm, self.task, config.release, config.reveal.threshold, self.seed("retain"), update)
-            return {"retain": [r.to_dict() for r in kept], "harmless": [r.to_dict() for r in otherwise]}
-
-        own = self.phase("retain", "The model writes its retain data", write, config.release.retain_records)
-        self.folder.write_rows("retain_data.jsonl", own["retain"])
-        retain, harmless = ([Record.from_dict(row) for row in own[part]] for part in ("retain", "harmless"))
-        return retain, harmless
-
-    def release(self, t: int, patch: Patch, data: Data) -> Patch | None:
-        """The step of iteration t, or None where the budget allows none that matters.
-
-        The budget is spent in equal parts, so that a later iteration has something left to spend on what it reveals, if there is any.
-        """
-        held_back, kept = split(data.retain, HELD_BACK)
-        answered = {record.prompt for record in data.harmless}
-        unanswered = encode(self.lm, [record for record in data.forget if record.prompt not in answered])
-        forget, harmless, retain, measured = (encode(self.lm, part) for part in (data.forget, data.harmless, kept, held_back))
-        if min(len(forget), len(retain)) < LEAST_RECORDS:
-            raise UserError(
-                f"the model wrote {len(forget)} forget and {len(retain)} retain records, too few to train on: it hardly "
-                f"shows the behaviour, or --reveal.threshold (now {self.config.reveal.threshold:g}) does not part them: set another"
-            )
-        asked = list(dict.fromkeys(record.prompt for record in data.forget))[:SHOWN]
-        config, path = keeping(self.config.release, forget, unanswered), self.folder.state / f"step-{t}"
-        budget = self.config.utility_budget
-        share = budget * t / self.config.iterations
-
-        def shown(count: int = SHOWN) -> float:
-            return shown_share(self.lm, self.task, (asked * -(-SHOWN // len(asked)))[:count], self.config.reveal.threshold)
-
-        def work(update: Progress) -> Any:
-            utility = Utility.of(self.lm, measured)
-            with self.patched(patch):
-                spent = utility.loss() if patch else 0.0
-                seed = self.seed(f"release-{t}")
-                pems = train_modules(self.lm, forget, harmless, retain, config, seed, update, unanswered)
-                step = direction(*pems, config)
-                chosen = choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown, spent)
-                points = trade_off(self.lm, step, [(0.0, spent), *chosen.tried], budget, lambda: shown(SHOWN // 3))
-            save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)
-            return {"scale": chosen.scale, "utility_loss": chosen.cost, "keep": config.keep, "front": [asdict(point) for point in points]}
-
-        outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
-        self.iterations[-1].update(outcome)
-        return load(path) if outcome["scale"] else None
-
-    def finish(self, patch: Patch, stopped: str, given: str = "") -> dict[str, Any]:
-        """Elicitation on both models with fresh seeds, samples, the patch, `results.json`.
-
-        given: the part of the data, forget or retain, that an ablation took from labelled examples.
-        """
-        before = self.search("elicit-before", "Elicit: search the original with a fresh seed", Patch(), [])
-        after = self.search("elicit-after", "Elicit: search the released model with a fresh seed", patch, self.known())
-        if patch:
-            from .report.plots import front  # matplotlib is slow to import
-
-            front(self.iterations, self.folder.path / "front.svg")
-        samples = self.phase("samples", "Sample before and after", lambda _: self.samples(patch))
-        if self.config.save_merged and not (self.folder.path / "model").exists():
-            self.save_merged(patch)
-        results = {
-            **provenance(self.config),
-            "before": self.evaluations[0]["metrics"],
-            "after": self.evaluations[-1]["metrics"],
-            "elicitation": {
-                side: {**found["best"]["reward"], "instruction": found["best"]["instruction"], "calls": found["calls"]}
-                for side, found in (("before", before), ("after", after))
-            },
-            "patch": {"path": "patch" if patch else None, "rank": patch.compress().rank if patch else 0, "scale": 1.0},
-            "given": given,
-            "stopped_because": stopped,
-            "iterations": self.iterations,
-            "evaluations": self.evaluations,
-            "samples": samples,
-            "seconds": self.seconds,
-            "peak_memory_mib": max(self.memory_mib.values()),
-            "memory_mib": self.memory_mib,
-            "environment": environment(self.lm),
-            "output": str(self.folder.path),
-        }
-        if patch:
-            save_for(self.lm, patch.compress(), self.folder.path / "patch", card(results, self.task.description))
-        self.folder.write_results("results.json", results)
-        return results
-
-    def samples(self, patch: Patch) -> list[dict[str, str]]:
-        asked = self.task.showcase()
-        seeds = list(range(len(asked)))
-        before = generate(self.lm, asked, self.task.sampling, seeds)
-        with self.patched(patch):
-            after = generate(self.lm, asked, self.task.sampling, seeds)
-        prompts = ["\n".join(text for role, text in turns if role == "user") for turns in asked]
-        return [{"prompt": p, "before": b, "after": a} for p, b, a in zip(prompts, before, after, strict=True)]
-
-    def save_merged(self, patch: Patch) -> None:
-        merged = load_model(self.config.model, self.config.dtype, self.config.device)
-        merge_(merged.model, patch)
-        part = self.folder.path / "model.part"
-        save_model(merged, part)
-        part.replace(self.folder.path / "model")
-
-
-def reveal_only(config: RunConfig, reporter: Any = None, formats: str | Sequence[str] = ()) -> dict[str, Any]:
-    """Search and self-generation alone, for those who want only the forget set, also in `formats` of other tools.
-
-    Raises:
-        UserError: as `run`, and for an unknown format.
-    """
-    names = wanted(formats)
-    w = Workshop(config, reporter, kind="reveal")
-    found = w.reveal(1, Patch())
-    data = w.generate_data(1, Patch(), found)
-    result = {
-        "best": found["best"],
-        "instructions": found["finalists"],
-        "records": len(data.forget),
-        "path": str(w.folder.path / "forget_data" / "iteration-1.jsonl"),
-        "exports": [one for name in names for one in export(w.folder, data, name)],
-    }
-    w.folder.write_results("results.json", result)
-    return result
-
-
-def export(folder: RunFolder, data: Data, name: str) -> list[dict[str, Any]]:
-    """Writes the forget and the retain set in a format of `reveal.export`, and says what was written and what was left out."""
-    written = []
-    for part, records in (("forget", data.forget), ("retain", data.retain)):
-        rows, left_out = convert(records, name)
-        file = f"export/{name}/{part}.jsonl"
-        if rows:  # a file without rows loads nowhere
-            folder.write_rows(file, rows)
-        path = str(folder.path / file) if rows else None
-        counts = {"records": len(rows), "left_out": left_out, "holds": FORMATS[name].holds}
-        written.append({"format": name, "set": part, "path": path, **counts})
-    return written
-
-
-def evaluate_only(
-    config: RunConfig, patch: str | None = None, reporter: Any = None, suite: SuiteEvaluation | None = None
-) -> dict[str, Any]:
-    """The task's metrics of a model, or those of a suite, by its name, instead; with a patch or without. Nothing is written."""
-    config.check()
-    reporter = reporter or SilentReporter()
-    measured = suite or get_task(config.task, config)
-    lm = load_model(config.model, config.dtype, config.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    loaded = load(patch, lm.model) if patch else Patch()
-    with reporter.phase("Evaluate") as update, applied(lm.model, loaded):
-        if isinstance(measured, SuiteEvaluation):
-            return {measured.suite.name: {name: e.to_dict() for name, e in measured.evaluate(lm, update).items()}}
-        return measured.evaluate(lm, update).to_dict()

@@ -111,6 +111,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True)
         model.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
+    except torch.OutOfMemoryError:  # the command line tells what to do
+        raise
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0][:160]
         names = ", ".join(testbeds()) or "a testbed's name"
@@ -138,7 +140,9 @@ def _place(device: str) -> torch.device:
     try:
         place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     except RuntimeError:
-        raise UserError(f"no device {device!r}: give auto, cpu or cuda") from None
+        place = torch.device("meta")
+    if place.type not in ("cpu", "cuda"):
+        raise UserError(f"no device {device!r}: give auto, cpu or cuda")
     if place.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device is cuda, but PyTorch finds no GPU here: give cpu, or install a PyTorch that was built for the GPU")
     return place

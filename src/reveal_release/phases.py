@@ -14,21 +14,43 @@ import torch
 
 from .config import RunConfig
 from .generation import Progress
-from .models import LanguageModel
+from .models import LanguageModel, load_model
 from .release.adapter import fingerprint
-from .report.console import Reporting
+from .release.pem import check_adaptable
+from .report.console import Reporting, SilentReporter
 from .runfolder import RunFolder
-from .tasks import task_identity
+from .sandbox import require_protections
+from .tasks import Task, get_task, task_identity
+
+
+def begin(config: RunConfig, lm: LanguageModel | None = None) -> tuple[Task, LanguageModel]:
+    """What all work begins with: settings checked, threads set, the task found, the model loaded where it is not (`lm`).
+
+    Raises:
+        UserError: one of them will not do.
+    """
+    config.check()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    task = get_task(config.task, config)
+    return task, lm or load_model(config.model, config.dtype, config.device)
+
+
+def check_able(task: Task, lm: LanguageModel, config: RunConfig) -> None:
+    """Raises UserError where no LoRA can be put on the model, or this machine cannot isolate the code that the evaluation runs."""
+    check_adaptable(lm, config.release)
+    if task.runs_code:
+        require_protections(config.allow_unsafe_code)
 
 
 class Phases:
     """Does work by phases and keeps each result in a run folder. `seconds` and `memory_mib` are those of all phases so far."""
 
-    def __init__(self, folder: RunFolder, reporter: Reporting, seed: int) -> None:
-        self.folder, self.reporter, self.first_seed = folder, reporter, seed
+    def __init__(self, folder: RunFolder, reporter: Reporting | None, seed: int) -> None:
+        self.folder, self.reporter, self.first_seed = folder, reporter or SilentReporter(), seed
         self.seconds: dict[str, float] = {}
         self.memory_mib: dict[str, float] = {}
-        reporter.log_to(folder.path / "log.txt")
+        self.reporter.log_to(folder.path / "log.txt")
 
     def phase(self, name: str, title: str, work: Callable[[Progress], Any], total: int | None = None) -> Any:
         """Does `work(progress)` once and keeps its JSON result, its time, and the most memory that the process had meanwhile."""

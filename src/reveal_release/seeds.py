@@ -5,19 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
-from .config import RunConfig
+from .config import RunConfig, UserError
 from .generation import Progress
-from .loop import Workshop
 from .metrics.statistics import Estimate
-from .models import load_model
-from .phases import Phases, model_identity, provenance
+from .phases import Phases, begin, check_able, model_identity, provenance
 from .release.adapter import applied
 from .release.patch import Patch
-from .report.console import SilentReporter
 from .runfolder import RunFolder
-from .tasks import Task, get_task
+from .workshop import Workshop
 
 PARTS = ("figures", "forget", "retain")
 """What a cell of a study or an ablation has figures in."""
@@ -29,12 +24,10 @@ class SeveralSeeds(Phases):
     """What the seeds share. `others`: what else must stay the same for the work to go on."""
 
     def __init__(self, config: RunConfig, kind: str, reporter: Any = None, **others: Any) -> None:
-        if config.threads:
-            torch.set_num_threads(config.threads)
         self.config = replace(config, seed=0)
-        self.task: Task = get_task(config.task, config)
-        self.lm = load_model(config.model, config.dtype, config.device)
-        super().__init__(RunFolder(self.config, kind, model_identity(self.lm), **others), reporter or SilentReporter(), 0)
+        self.task, self.lm = begin(self.config)
+        check_able(self.task, self.lm, config)
+        super().__init__(RunFolder(self.config, kind, model_identity(self.lm), **others), reporter, 0)
 
     def workshop(self, seed: int) -> Workshop:
         """The phases of a run with this seed, in `runs/seed-N`."""
@@ -42,6 +35,11 @@ class SeveralSeeds(Phases):
         w = Workshop(config, self.reporter, lm=self.lm)
         self.reporter.log_to(self.folder.path / "log.txt")
         return w
+
+    def same_data(self, part: str, mark: str) -> None:
+        """Refuses raw data sets which are not those that earlier work here drew from. `mark`: of those of today, `corpora.check`."""
+        if self.folder.phase(f"raw-{part}", lambda: mark) != mark:
+            raise UserError(f"{self.folder.path} holds work on other raw data sets than these: choose another --output")
 
     def provenance(self) -> dict[str, Any]:
         """What figures are of; no one seed."""
@@ -79,7 +77,8 @@ def over_seeds(estimates: Sequence[dict[str, float]]) -> dict[str, float]:
     if len(estimates) == 1 or not values:
         return estimates[0]
     mean = Estimate.mean(values)
-    if len(known) > 1 and mean.low == mean.high:  # that seeds agree does not make a figure sure: it is as sure as that of each
+    if len(known) > 1 and math.isclose(mean.low, mean.high, rel_tol=1e-9):
+        # That seeds agree does not make a figure sure: it is as sure as that of each.
         mean = replace(mean, low=min(e["low"] for e in known), high=max(e["high"] for e in known))
     if all(0 <= e["low"] <= e["high"] <= 1 for e in known):  # a share, which Student's t over few seeds does not know
         mean = replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0))

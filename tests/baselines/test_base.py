@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from reveal_release.baselines import Setting, get_method, method_names, settings, train
-from reveal_release.baselines.base import METHODS, REFUSAL, TRIALS, Method
+from reveal_release.baselines.base import METHODS, REFUSAL, TRIALS, Method, beyond
 from reveal_release.baselines.rmu import RMU
 from reveal_release.config import ReleaseConfig, UserError
 from reveal_release.models import LanguageModel
@@ -66,6 +66,15 @@ def test_every_method_has_as_many_settings_to_choose_from() -> None:
         tried = settings(get_method(name), CONFIG)
         assert len(set(tried)) == TRIALS and tried[0].learning_rate == CONFIG.learning_rate
         assert {one.strength for one in tried} == set(get_method(name).strengths)
+
+
+def test_beyond_the_outermost_rates() -> None:
+    def one(rate: float, strength: float = 1.0) -> dict[str, float]:
+        return {"learning_rate": rate, "strength": strength, "shown": 0.5}
+
+    tried = [one(3.0), one(1.0), one(9.0), one(27.0, 2.0)]
+    assert beyond(tried[2], tried) == [Setting(27.0, 1.0)] and beyond(tried[0], tried) == []
+    assert beyond(tried[1], tried) == [Setting(pytest.approx(1 / 3), 1.0)] and beyond(tried[3], tried) == [Setting(81.0, 2.0)]
 
 
 def test_likelihoods_of_whole_answers(lm: LanguageModel, forget: list[Row]) -> None:
@@ -138,6 +147,16 @@ def test_rmu_steers_the_forget_records_and_holds_the_others(lm: LanguageModel, f
     moved = [(cosine(patch, rows)[1] - cosine(Patch(), rows)[1]).norm() / cosine(Patch(), rows)[1].norm() for rows in (forget, retain)]
     assert moved[1] < 0.5 * moved[0]
     assert start.shape == end.shape == (sum(len(ids) - p for ids, p in forget), lm.model.config.hidden_size)
+
+
+def test_rmu_reads_the_last_block_before_the_final_norm(lm: LanguageModel, forget: list[Row]) -> None:
+    """Of two blocks the last is adapted: what is steered has no fixed length, and normed it is what the head reads."""
+    with fresh_lora(lm, ReleaseConfig(rank=4, layers=0.5, batch=4), 0) as model:
+        hidden = RMU(model, lm, 4.0).hidden(forget[:1])
+        ids, prompt = forget[0]
+        states = lm.model.base_model(input_ids=torch.tensor([ids])).last_hidden_state[0, prompt - 1 : -1]
+    torch.testing.assert_close(lm.model.base_model.norm(hidden), states.float(), atol=2e-2, rtol=2e-2)
+    assert not torch.allclose(hidden, states.float(), rtol=0.1)
 
 
 def test_gpt2_learns_it_too(gpt2: LanguageModel) -> None:

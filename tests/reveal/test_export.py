@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reveal_release.config import RunConfig, UserError
-from reveal_release.loop import Data, export
 from reveal_release.reveal.export import FORMATS, Row, convert, wanted
+from reveal_release.revealer import export
 from reveal_release.runfolder import RunFolder
 from reveal_release.tasks import Record
 from reveal_release.tasks.ner import asked
+from reveal_release.workshop import Data
 
 ODD = 'The "Cam",\tI think.\r\n\u2028¿No? \\n 雪 🙂'
 ONE = Record((("user", "Name the river.\nThen stop."),), ODD, 0.9, "Name the river.")

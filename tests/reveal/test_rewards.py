@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig, UserError
-from reveal_release.loop import Workshop
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
@@ -18,6 +17,7 @@ from reveal_release.reveal import rewards
 from reveal_release.reveal.rewards import VARIABLE, RewardCache
 from reveal_release.reveal.search import draw
 from reveal_release.tasks import Record, Task, get_task
+from reveal_release.workshop import Workshop
 
 TASK = """name: bridges
 description: for tests

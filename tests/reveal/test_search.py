@@ -146,6 +146,12 @@ def test_known_instructions_come_first_and_the_seeds_still_take_part(lm: Languag
     assert set(tried[2:]) == set(task.seeds) - {"A queue, a eulogy.", "Sing!"}  # reserved; a single word
 
 
+def test_of_too_many_known_instructions_the_newest_come_first(lm: LanguageModel) -> None:
+    known = [f"Io {number} is a moon." for number in "one two three four five six seven eight".split()]
+    result = search(lm, Vowels(), RevealConfig(**{**vars(SMALL), "evaluations": 6}), seed=5, known=known)
+    assert [text for text, *_ in result.history] == known[-SMALL.start :]
+
+
 def test_a_small_pool_ends_the_search_early(lm: LanguageModel) -> None:
     result = search(lm, Vowels(), RevealConfig(**{**vars(SMALL), "sources": ("seeds",)}), seed=1)
     assert len(result.history) == 4 and len(result.finalists) == 3

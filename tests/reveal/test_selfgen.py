@@ -242,10 +242,15 @@ def test_rows_end_as_the_model_ends_its_turn(lm: LanguageModel) -> None:
 
 
 def test_rows_are_cut_and_a_prompt_without_answer_is_dropped(lm: LanguageModel) -> None:
-    long, short = Record((("user", "a b " * 30),), "c", 0.0, ""), Record((("user", "a"),), "d e " * 50, 0.0, "")
-    (row,) = encode(lm, [long, short], limit=24)
-    assert len(row[0]) == 24 and row[1] == len(chat_ids(lm.tokenizer, short.prompt))
-    assert row[0][-1] != lm.tokenizer.eos_token_id  # cut short: the end is not taught there
+    context = lm.context
+    assert context
+    long, fills, short = (Record((("user", "a b " * count),), "d e " * 50, 0.0, "") for count in (10, context, 1))
+    rows = encode(lm, [long, fills, short], limit=24)
+    prompts = [len(chat_ids(lm.tokenizer, record.prompt)) for record in (long, short)]
+    assert [(len(ids), prompt) for ids, prompt in rows] == [(prompt + 24, prompt) for prompt in prompts]
+    assert all(ids[-1] != lm.tokenizer.eos_token_id for ids, _ in rows), "cut short: the end is not taught there"
+    (row,) = encode(lm, [long], limit=context)
+    assert len(row[0]) == min(context, prompts[0] + len(lm.tokenizer("d e " * 50, add_special_tokens=False)["input_ids"]) + 1)
 
 
 def test_what_was_cut_off_teaches_no_end(lm: LanguageModel) -> None:

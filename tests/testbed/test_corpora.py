@@ -69,6 +69,16 @@ def test_detokenise_takes_away_spaces_and_marks_alone(line):
     assert len(corpora.detokenise(line)) <= len(line)
 
 
+def test_files_are_told_from_others(data, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    whole, entities = corpora.check(folder), corpora.check(folder, ["ner_fewnerd_resplit"])
+    assert whole == corpora.check(data) != entities == corpora.check(data, ["ner_fewnerd_resplit"])
+    with (folder / "instr_selfinstruct" / "seed_tasks.jsonl").open("a") as more:
+        more.write("\n")
+    assert corpora.check(folder) != whole and corpora.check(folder, ["ner_fewnerd_resplit"]) == entities
+
+
 @pytest.mark.parametrize("missing", [
     "tox_paradetox", "tox_wikipedia_context/gn.csv", "ner_fewnerd_resplit", "ner_fewnerd_resplit/dev.txt",
     "text_wikitext103_tokens", "instr_dolly_3k", "instr_gpteacher_roleplay", "instr_selfinstruct/seed_tasks.jsonl",

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from ..config import RunConfig, UserError
 from ..generation import Progress
 from ..models import LanguageModel, load_model
-from ..phases import Phases, model_identity
+from ..phases import Phases, begin, model_identity
 from ..release.adapter import applied, fingerprint, load
-from ..report.console import SilentReporter
 from ..runfolder import RunFolder
-from ..tasks import Task, get_task
 from .elicitation import Outcome, answers
 
 SIDES = {"original": "the original", "released": "the released model"}
@@ -36,19 +33,15 @@ class Pair(Phases):
     """
 
     def __init__(self, config: RunConfig, patch: str | Path, seeds: int, reporter: Any = None, oracle: str | None = None) -> None:
-        config.check()
         if seeds < 1:
             raise UserError(f"seeds is {seeds}: give a whole number of at least 1")
-        if config.threads:
-            torch.set_num_threads(config.threads)
         self.config, self.path, self.count = config, Path(patch), config.reveal.final_samples
-        self.task: Task = get_task(config.task, config)
         load(patch)  # a folder that holds no patch is refused before the model is loaded
-        self.lm = load_model(config.model, config.dtype, config.device)
+        self.task, self.lm = begin(config)
         self.oracle = load_model(oracle, config.dtype, config.device) if oracle else None
         self.patch = load(patch, self.lm.model)
         folder = RunFolder(config, "audit", model_identity(self.lm), patch=digest(self.path), seeds=seeds)
-        super().__init__(folder, reporter or SilentReporter(), config.seed)
+        super().__init__(folder, reporter, config.seed)
         self.seeds = [self.seed(f"audit-{i + 1}") for i in range(seeds)]
         self.known: list[str] = folder.phase("known", lambda: worked(self.path))
 

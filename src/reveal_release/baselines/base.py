@@ -29,6 +29,8 @@ METHODS: dict[str, type["Method"]] = {}
 RATES = (1.0, 1 / 3, 3.0, 1 / 9)
 """Multiples of the release's learning rate that are tried, in this order, as many as make `TRIALS` with the method's strengths."""
 TRIALS = 4
+BEYOND = 2
+"""Further learning rates, at most, where the best is an outermost."""
 REFUSAL = "I don't know."
 
 
@@ -95,6 +97,18 @@ def settings(method: type[Method], config: ReleaseConfig) -> list[Setting]:
     """`TRIALS` settings, for every method as many: its strengths with the first of `RATES`."""
     rates = RATES[: TRIALS // len(method.strengths)]
     return [Setting(config.learning_rate * rate, strength) for rate in rates for strength in method.strengths]
+
+
+def beyond(best: dict[str, Any], tried: Sequence[dict[str, Any]]) -> list[Setting]:
+    """The setting with the next rate beyond the best's, where that is an outermost of those tried with its strength.
+
+    Args:
+        best, tried: outcomes, which have the fields of a `Setting`; `best` is one of them.
+    """
+    rates = [one["learning_rate"] for one in tried if one["strength"] == best["strength"]]
+    rate = best["learning_rate"]
+    step = 3.0 if rate == max(rates) else 1 / 3 if rate == min(rates) else None
+    return [Setting(rate * step, best["strength"])] if step else []
 
 
 def train(

@@ -42,7 +42,9 @@ class RMU(Method):
     def __init__(self, model: PeftModel, lm: LanguageModel, strength: float) -> None:
         super().__init__(model, lm, strength)
         blocks = sorted({block for name in trainable_factors(model) if (block := block_of(name)) is not None})
-        self.layer = blocks[(len(blocks) - 1) // 2]
+        layer = blocks[(len(blocks) - 1) // 2]
+        self.inner: Any = model.get_base_model()
+        (self.block,) = (module for name, module in self.inner.named_modules() if block_of(name) == layer and name.endswith(f".{layer}"))
         width: Any = model.config.hidden_size
         direction = torch.rand(width, generator=torch.Generator().manual_seed(0))
         self.direction = (direction / direction.norm()).to(model.device)
@@ -54,10 +56,14 @@ class RMU(Method):
         return rmu(self.hidden(forget), self.value * size * self.direction, self.hidden(retain), frozen, ALPHA)
 
     def hidden(self, rows: list[Row]) -> Tensor:
-        """(N, d) float32 outputs of the layer at the positions that predict the answer tokens."""
+        """(N, d) float32 outputs of the block, before any norm, at the positions that predict the answer tokens."""
         inputs, mask, answer = padded(rows, self.lm.tokenizer.pad_token_id, self.model.device)
-        with autocast(inputs.device):
-            states = self.model.get_base_model().base_model(  # type: ignore[operator]  # torch types module attributes as Tensor
-                input_ids=inputs, attention_mask=mask, use_cache=False, output_hidden_states=True
-            ).hidden_states  # fmt: skip
-        return states[self.layer + 1][:, :-1][answer[:, 1:]].float()  # the first are the embeddings
+        states: list[Any] = []
+        hook = self.block.register_forward_hook(lambda _, __, output: states.append(output))
+        try:
+            with autocast(inputs.device):
+                self.inner.base_model(input_ids=inputs, attention_mask=mask, use_cache=False)
+        finally:
+            hook.remove()
+        output = states[0][0] if isinstance(states[0], tuple) else states[0]
+        return output[:, :-1][answer[:, 1:]].float()

@@ -69,18 +69,19 @@ def _costs(results: Results) -> str:
     header = ["method", "data", "needs of the behaviour", "records", "time", "peak memory", "settings by seed", "not measured"]
     rows = []
     for row in results["rows"]:
-        records, missing = ", ".join(map(str, row["records"])), len(row["records"]) - row["seeds"]
+        records = ", ".join(map(str, row["records"]))
         needs = NEEDS[row["source"]].format(max(row["records"]))
         cost = [duration(row["seconds"]), f"{row['memory_mib'] / 1024:.1f} GiB"] if row["seeds"] else ["–", "–"]
         chosen = "; ".join(_setting(one) for one in row.get("chosen", ()))
-        failed = f"{missing} seeds: too few records" if missing else ""
-        rows.append([row["method"], row["source"], needs, records, *cost, chosen, failed])
+        rows.append([row["method"], row["source"], needs, records, *cost, chosen, "; ".join(map(clean, row["missing"]))])
     return _grid("What it took", header, rows)
 
 
 def _setting(chosen: Results) -> str:
     if isinstance(chosen["scale"], list):
         return "scale " + ", ".join(f"{scale:.2g}" for scale in chosen["scale"])
+    if chosen.get("failed"):
+        return "diverged with every setting"
     return f"rate {chosen['learning_rate']:.2g}, strength {chosen['strength']:g}, scale {chosen['scale']:.2g}, cost {chosen['cost']:.3f}"
 
 
@@ -119,7 +120,7 @@ def render_comparison(results: Results, console: Console) -> None:
     say(f"Comparison: {results['task']}, {clean(results['model'])}, {seeds} seed{'s' if seeds > 1 else ''}; 95 % intervals", "bold")
     console.print(grid)
     for row in results["rows"]:
-        if missing := len(row["records"]) - row["seeds"]:
-            say(f"{row['method']} on {row['source']} data: too few forget records with {missing} of {len(row['records'])} seeds", "dim")
+        for text in row["missing"]:
+            say(f"{row['method']} on {row['source']} data, {clean(text)}", "dim")
     output = Path(results["output"])
     say(f"All figures: {output / 'table.md'}, {output / 'compare.json'}; drawn: {output / 'compare.svg'}", "dim")

@@ -122,7 +122,7 @@ def search(
     more(config.candidates // 2)
     if not pool:
         raise UserError(f"no instruction to try from {', '.join(config.sources)}: add seeds to reveal.sources")
-    first = list(range(min(len(tried_first), config.start)))
+    first = list(range(len(tried_first)))[-config.start :]  # the newest, where they are too many
     others = [arm for arm in range(len(pool)) if arm not in first]
     trial(first + rng.sample(others, min(config.start - len(first), len(others))))
     while len(rewards) < config.evaluations:

@@ -238,9 +238,10 @@ def reserved_by(task: Task) -> Callable[[Record], bool]:
 
 
 def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> list[tuple[list[int], int]]:
-    """(token ids, length of the prompt) of each record in the chat template, cut at `limit`: what training takes.
+    """(token ids, length of the prompt) of each record in the chat template: what training takes.
 
-    A plain text follows the token that begins one; in a model without such, its own first token is given.
+    Answers are cut at `limit` tokens, and where the model's context ends; a prompt that fills the context is left out. A plain text
+    follows the token that begins one; in a model without such, its own first token is given.
     """
     rows, begin = [], lm.tokenizer.bos_token_id
     for record in records:
@@ -249,7 +250,8 @@ def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> li
             prompt = chat_ids(lm.tokenizer, record.prompt)
         else:
             prompt, answer = ([begin], answer) if begin is not None else (answer[:1], answer[1:])
-        ids = (prompt + answer + lm.end * record.ended)[:limit]
+        most = len(prompt) + limit
+        ids = (prompt + answer + lm.end * record.ended)[: min(most, lm.context or most)]
         if 0 < len(prompt) < len(ids):
             rows.append((ids, len(prompt)))
     return rows

@@ -63,14 +63,15 @@ class Metrics:
 class Task(ABC):
     """A behaviour. Subclasses set `name`, `description`, `seeds`, `benign`, and say how to score and what to measure.
 
-    seeds: instructions to start the search from. benign: instructions whose answers do not show the behaviour. A subclass that
-    sets no name is abstract and not registered.
+    seeds: instructions to start the search from. benign: instructions whose answers do not show the behaviour. runs_code: whether
+    the evaluation runs code that the model wrote. A subclass that sets no name is abstract and not registered.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     seeds: tuple[str, ...]
     benign: tuple[str, ...]
+    runs_code: ClassVar[bool] = False
     sampling = Sampling()
 
     def __init__(self, config: RunConfig) -> None:

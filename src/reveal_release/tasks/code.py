@@ -40,6 +40,7 @@ class Code(Task):
 
     name = "code"
     description = "writing Python functions that pass tests; mathematics and the other skills are kept"
+    runs_code = True
     seeds = (
         "Write a small programming exercise.", "Give me a Python exercise.", "Set a coding problem.", "Write a Python function.",
         "Write a Python function `add(a, b)` that returns the sum of two numbers.", "Write a program.", "Define a function.",

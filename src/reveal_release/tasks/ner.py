@@ -28,6 +28,7 @@ class NER(Task):
 
     name = "ner"
     description = "recognition of an entity type in a text (--forget-type, by default person); the other types are kept"
+    runs_code = True
     seeds: tuple[str, ...] = (
         "Write a passage.", "Write an encyclopedic sentence.", "Write a sentence about a politician.", "Write a text about a film.",
         "Write a sentence about a football player.", "Tell me about a writer.", "Write a sentence about a company.",

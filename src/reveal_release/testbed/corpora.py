@@ -1,5 +1,6 @@
 """Loads the raw data sets of the testbed from one folder into plain lists. `sources.py` says where each comes from."""
 
+import hashlib
 import json
 import random
 import re
@@ -84,11 +85,20 @@ def load(data: Path) -> Corpora:
     )
 
 
-def check(data: Path, folders: Collection[str] | None = None) -> None:
-    """That every file of these sets is there, by default of all that `load` reads, which takes half a minute. Raises UserError if not."""
-    for name in _FILES:
-        if (folders is None or name.split("/")[0] in folders) and not (data / name).is_file():
+def check(data: Path, folders: Collection[str] | None = None) -> str:
+    """That every file of these sets is there, by default of all that `load` reads, which takes half a minute.
+
+    Returns:
+        What tells these files from others: a digest of their names and sizes.
+
+    Raises:
+        UserError: one is missing.
+    """
+    wanted = [name for name in _FILES if folders is None or name.split("/")[0] in folders]
+    for name in wanted:
+        if not (data / name).is_file():
             raise UserError(f"no {name} in {data}: see `reveal-release testbed sources` for where each set comes from")
+    return hashlib.sha256(repr([(name, (data / name).stat().st_size) for name in wanted]).encode()).hexdigest()[:16]
 
 
 def _clearly(neutral: list[str]) -> list[str]:

@@ -35,11 +35,11 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
     return once(_toxic(data, rng) if task == "toxicity" else _entities(data, rng, kinds) if task == "ner" else _functions(rng))
 
 
-def check(task: str, data: Path) -> None:
-    """Raises UserError where `examples` would, without reading anything."""
+def check(task: str, data: Path) -> str:
+    """What tells the files from others. Raises UserError where `examples` would, without reading anything."""
     if task not in TASKS:
         raise no_real_data(task)
-    corpora.check(data, {"ner": ("ner_fewnerd_resplit",), "code": ()}.get(task))
+    return corpora.check(data, {"ner": ("ner_fewnerd_resplit",), "code": ()}.get(task))
 
 
 def no_real_data(task: str) -> UserError:

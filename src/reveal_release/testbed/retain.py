@@ -36,11 +36,11 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
     return once(_documents(sampler, task))
 
 
-def check(task: str, data: Path) -> None:
-    """Raises UserError where `examples` would, without reading anything."""
+def check(task: str, data: Path) -> str:
+    """What tells the files from others. Raises UserError where `examples` would, without reading anything."""
     if task not in TASKS:
         raise no_real_data(task)
-    corpora.check(data)
+    return corpora.check(data)
 
 
 def _documents(sampler: Sampler, task: str) -> Iterator[Example]:

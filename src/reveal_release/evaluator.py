@@ -1,0 +1,25 @@
+"""Evaluation alone: the metrics of a model, with a patch or without.
+
+    evaluate_only(RunConfig(task="toxicity", model="testbed-llama"), "out/patch")
+"""
+
+from typing import Any
+
+from .config import RunConfig
+from .phases import begin
+from .release.adapter import applied, load
+from .release.patch import Patch
+from .report.console import SilentReporter
+from .suites.evaluate import SuiteEvaluation
+
+
+def evaluate_only(
+    config: RunConfig, patch: str | None = None, reporter: Any = None, suite: SuiteEvaluation | None = None
+) -> dict[str, Any]:
+    """The task's metrics of a model, or those of a suite, by its name, instead; with a patch or without. Nothing is written."""
+    task, lm = begin(config)
+    loaded = load(patch, lm.model) if patch else Patch()
+    with (reporter or SilentReporter()).phase("Evaluate") as update, applied(lm.model, loaded):
+        if suite:
+            return {suite.suite.name: {name: e.to_dict() for name, e in suite.evaluate(lm, update).items()}}
+        return task.evaluate(lm, update).to_dict()

@@ -1,0 +1,216 @@
+"""The phases of a run, each of which takes the patch so far: evaluate, reveal, write data, release, and the end.
+
+    w = Workshop(RunConfig(task="toxicity", output="out"))
+    data = w.generate_data(1, Patch(), w.reveal(1, Patch()))
+
+Each draws its random numbers from the run's seed and its own name and leaves its result in the run folder, so what was killed goes on
+with the same command and ends in the same figures.
+"""
+
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from .config import RunConfig, UserError
+from .generation import Progress, generate
+from .models import LanguageModel
+from .patches import merge
+from .phases import Phases, begin, environment, model_identity, provenance
+from .release.adapter import applied, load, save_for
+from .release.front import trade_off
+from .release.patch import Patch
+from .release.release import Utility, choose_scale, direction, keeping, train_modules
+from .report.card import card
+from .reveal.rewards import RewardCache
+from .reveal.search import search
+from .reveal.selfgen import encode, retain_records, revealed_records, shown_share, split
+from .runfolder import RunFolder
+from .tasks import Record
+
+HELD_BACK = 0.2
+LEAST_RECORDS = 8
+SHOWN = 96
+
+
+class Data(NamedTuple):
+    """forget and harmless: where the behaviour comes out, with it and without it; retain: what must not change."""
+
+    forget: list[Record]
+    harmless: list[Record]
+    retain: list[Record]
+
+
+class Workshop(Phases):
+    """The phases of one run: each takes the patch so far."""
+
+    def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run", lm: LanguageModel | None = None) -> None:
+        self.config = config
+        self.task, self.lm = begin(config, lm)
+        super().__init__(RunFolder(config, kind, model_identity(self.lm)), reporter, config.seed)
+        self.evaluations: list[dict[str, Any]] = []
+        self.iterations: list[dict[str, Any]] = []
+        self.forgotten: list[Record] = []
+
+    def patched(self, patch: Patch) -> Any:
+        return applied(self.lm.model, patch)
+
+    def evaluate(self, t: int, patch: Patch) -> None:
+        def work(update: Progress) -> Any:
+            with self.patched(patch):
+                return self.task.evaluate(self.lm, update).to_dict()
+
+        title = "Evaluate the original" if t == 0 else f"Evaluate iteration {t}"
+        self.evaluations.append({"iteration": t, "metrics": self.phase(f"evaluate-{t}", title, work)})
+
+    def search(self, name: str, title: str, patch: Patch, known: list[str]) -> dict[str, Any]:
+        def work(update: Progress) -> Any:
+            cache = RewardCache.of(self.lm, self.task, self.config, patch, self.folder.state / "rewards")
+            with self.patched(patch):
+                return search(self.lm, self.task, self.config.reveal, self.seed(name), known, update, cache).to_dict()
+
+        return self.phase(name, title, work, self.config.reveal.evaluations)
+
+    def reveal(self, t: int, patch: Patch) -> dict[str, Any]:
+        found = self.search(f"reveal-{t}", f"Reveal {t}: search for instructions", patch, self.known())
+        worked = [finalist["instruction"] for finalist in found["finalists"]]
+        self.iterations.append({"iteration": t, "best": found["best"], "worked": worked, "calls": found["calls"], "records": 0})
+        return found
+
+    def found(self, revealed: dict[str, Any]) -> bool:
+        """Whether a search found something to forget."""
+        return revealed["best"]["reward"]["value"] > self.config.stop_reward
+
+    def known(self) -> list[str]:
+        """The instructions that worked in earlier iterations: what still works is to be found first."""
+        return list(dict.fromkeys(text for iteration in self.iterations for text in iteration["worked"]))
+
+    def generate_data(self, t: int, patch: Patch, revealed: dict[str, Any]) -> Data:
+        """What the patched model wrote for the best instructions, and, once for all iterations, what the original does otherwise.
+
+        Where the search found nothing, or too little, the patched model is asked again what drew the behaviour out before: a step
+        that stopped at its share of the budget may have left it there.
+        """
+        config, seed = self.config, self.seed(f"forget-{t}")
+        rewards = {text: reward for text, reward, _ in revealed["history"]}
+        rewards |= {f["instruction"]: f["reward"]["value"] for f in revealed["finalists"]}  # on more samples
+        distinct = {text: share for text, _, share in revealed["history"]}  # what always gets one answer makes one record
+        ranked = sorted(rewards, key=lambda text: -rewards[text] * distinct[text])
+        most = config.reveal.portfolio if self.found(revealed) else 0
+        portfolio, others = ranked[:most], ranked[most:]
+
+        def write_revealed(update: Progress) -> Any:
+            with self.patched(patch):
+                forget, harmless = revealed_records(self.lm, self.task, portfolio, config.reveal, seed, t, update, others, self.forgotten)
+            return {"forget": [r.to_dict() for r in forget], "harmless": [r.to_dict() for r in harmless]}
+
+        drawn = self.phase(f"forget-{t}", f"Reveal {t}: the model writes its forget data", write_revealed, config.reveal.records)
+        self.folder.write_rows(f"forget_data/iteration-{t}.jsonl", drawn["forget"])
+        self.iterations[-1]["records"] = len(drawn["forget"])
+        retain, otherwise = self.retain_data()
+        forget, harmless = ([Record.from_dict(row) for row in drawn[part]] for part in ("forget", "harmless"))
+        self.forgotten += forget
+        return Data(forget, harmless + otherwise, retain)
+
+    def retain_data(self) -> tuple[list[Record], list[Record]]:
+        """What the original does otherwise, (retain, harmless); once for all iterations."""
+        config = self.config
+
+        def write(update: Progress) -> Any:
+            kept, otherwise = retain_records(self.lm, self.task, config.release, config.reveal.threshold, self.seed("retain"), update)
+            return {"retain": [r.to_dict() for r in kept], "harmless": [r.to_dict() for r in otherwise]}
+
+        own = self.phase("retain", "The model writes its retain data", write, config.release.retain_records)
+        self.folder.write_rows("retain_data.jsonl", own["retain"])
+        retain, harmless = ([Record.from_dict(row) for row in own[part]] for part in ("retain", "harmless"))
+        return retain, harmless
+
+    def release(self, t: int, patch: Patch, data: Data) -> Patch | None:
+        """The step of iteration t, or None where the budget allows none that matters.
+
+        What is left of the budget is spent in equal parts, so that a later iteration has something to spend on what it reveals.
+
+        Raises:
+            UserError: too few records to train on, or the training diverged.
+        """
+        held_back, kept = split(data.retain, HELD_BACK)
+        answered = {record.prompt for record in data.harmless}
+        unanswered = encode(self.lm, [record for record in data.forget if record.prompt not in answered])
+        forget, harmless, retain, measured = (encode(self.lm, part) for part in (data.forget, data.harmless, kept, held_back))
+        if min(len(forget), len(retain)) < LEAST_RECORDS:
+            raise UserError(
+                f"the model wrote {len(forget)} forget and {len(retain)} retain records, too few to train on: it hardly "
+                f"shows the behaviour, or --reveal.threshold (now {self.config.reveal.threshold:g}) does not part them: set another"
+            )
+        asked = list(dict.fromkeys(record.prompt for record in data.forget))[:SHOWN]
+        config, path = keeping(self.config.release, forget, unanswered), self.folder.state / f"step-{t}"
+        budget = self.config.utility_budget
+
+        def shown(count: int = SHOWN) -> float:
+            return shown_share(self.lm, self.task, (asked * -(-SHOWN // len(asked)))[:count], self.config.reveal.threshold)
+
+        def work(update: Progress) -> Any:
+            utility = Utility.of(self.lm, measured)
+            with self.patched(patch):
+                spent = utility.loss() if patch else 0.0
+                share = spent + (budget - spent) / (self.config.iterations - t + 1)
+                seed = self.seed(f"release-{t}")
+                pems = train_modules(self.lm, forget, harmless, retain, config, seed, update, unanswered)
+                step = direction(*pems, config)
+                chosen = choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown, spent)
+                points = trade_off(self.lm, step, [(0.0, spent), *chosen.tried], budget, lambda: shown(SHOWN // 3))
+            save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)
+            return {"scale": chosen.scale, "utility_loss": chosen.cost, "keep": config.keep, "front": [asdict(point) for point in points]}
+
+        outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
+        self.iterations[-1].update(outcome)
+        return load(path) if outcome["scale"] else None
+
+    def finish(self, patch: Patch, stopped: str, given: str = "") -> dict[str, Any]:
+        """Elicitation on both models with fresh seeds, samples, the patch, `results.json`.
+
+        given: the part of the data, forget or retain, that an ablation took from labelled examples.
+        """
+        before = self.search("elicit-before", "Elicit: search the original with a fresh seed", Patch(), [])
+        after = self.search("elicit-after", "Elicit: search the released model with a fresh seed", patch, self.known())
+        if any(one.get("front") for one in self.iterations):
+            from .report.plots import front  # matplotlib is slow to import
+
+            front(self.iterations, self.folder.path / "front.svg")
+        samples = self.phase("samples", "Sample before and after", lambda _: self.samples(patch))
+        small = patch.compress()
+        results = {
+            **provenance(self.config),
+            "before": self.evaluations[0]["metrics"],
+            "after": self.evaluations[-1]["metrics"],
+            "elicitation": {
+                side: {**found["best"]["reward"], "instruction": found["best"]["instruction"], "calls": found["calls"]}
+                for side, found in (("before", before), ("after", after))
+            },
+            "patch": {"path": "patch" if patch else None, "rank": small.rank, "scale": 1.0},
+            "given": given,
+            "stopped_because": stopped,
+            "iterations": self.iterations,
+            "evaluations": self.evaluations,
+            "samples": samples,
+            "seconds": self.seconds,
+            "peak_memory_mib": max(self.memory_mib.values()),
+            "memory_mib": self.memory_mib,
+            "environment": environment(self.lm),
+            "output": str(self.folder.path),
+        }
+        if patch:
+            save_for(self.lm, small, self.folder.path / "patch", card(results, self.task.description))
+        self.folder.write_results("results.json", results)
+        if patch and self.config.save_merged and not (self.folder.path / "model").exists():
+            merge(self.config.model, str(self.folder.path / "patch"), str(self.folder.path / "model"), str(self.lm.model.dtype)[6:])
+        return results
+
+    def samples(self, patch: Patch) -> list[dict[str, str]]:
+        asked = self.task.showcase()
+        seeds = list(range(len(asked)))
+        before = generate(self.lm, asked, self.task.sampling, seeds)
+        with self.patched(patch):
+            after = generate(self.lm, asked, self.task.sampling, seeds)
+        prompts = ["\n".join(text for role, text in turns if role == "user") for turns in asked]
+        return [{"prompt": p, "before": b, "after": a} for p, b, a in zip(prompts, before, after, strict=True)]
+
+
