@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from reveal_release import phases
 from reveal_release.audit import pair, paraphrase, relearning
 from reveal_release.audit.pair import by_level, worked
 from reveal_release.audit.prefix import TOKENS
@@ -239,7 +240,7 @@ def test_a_behaviour_that_never_shows_is_said_plainly(config: RunConfig, patch: 
     assert [name for name, one in found["attacks"].items() if one is None] == ["few_shot", "prefix", "paraphrase", "relearn"]
     assert found["drawn_out"] == []
     assert found["verdict"].startswith("Nothing was drawn out: no attack got the behaviour in any of the answers")
-    assert "these attacks tell nothing. Not tried" in found["verdict"]
+    assert "tell nothing. Not tried, for the original wrote too few examples, or none that can be judged: up to 4" in found["verdict"]
 
 
 # ---- mistakes ----
@@ -255,7 +256,8 @@ def test_a_wrong_patch_is_refused_and_nothing_is_written(
         audit(here, tmp_path / "other")
     with pytest.raises(UserError, match="which this model does not have"):
         audit(replace(here, model=tiny_gpt2), patch)
-    monkeypatch.setattr(pair, "load_model", lambda *_: pytest.fail("the model is loaded"))
+    for module in (pair, phases):
+        monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("the model is loaded"))
     with pytest.raises(UserError, match="not a PEFT adapter folder"):
         audit(here, tmp_path / "none")
     with pytest.raises(UserError, match="seeds is 0"):

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from reveal_release import RunConfig, UserError, auditor, cli, loop, parsers
+from reveal_release import RunConfig, UserError, auditor, cli, parsers, phases
 from reveal_release.config import RevealConfig
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import fingerprint, save
@@ -282,7 +282,7 @@ def test_a_suite_that_will_not_do_is_refused_before_the_model_is_loaded(
     def loads(*arguments: object) -> None:
         raise AssertionError("the model is loaded")
 
-    monkeypatch.setattr(loop, "load_model", loads)
+    monkeypatch.setattr(phases, "load_model", loads)
     name = arguments.split()[1]
     file = [] if "--suite-file" in arguments else ["--suite-file", str(SUITE_DATA / f"{name}.jsonl")]
     assert failure(capsys, "evaluate", *arguments.split(), *file).startswith(start)

@@ -410,6 +410,16 @@ def test_an_honest_program() -> None:
 
 
 @isolated
+def test_a_program_under_another_name_finds_itself_and_not_the_harness() -> None:
+    source = (
+        "import __main__, sys\nassert __name__ == 'other' and sys.modules['other'] is __main__\n"
+        "assert not hasattr(__main__, 'Server') and not any(hasattr(m, 'install_filter') for m in sys.modules.values())"
+    )
+    (outcome,) = run_programs([source], name="other")
+    assert outcome.ok, outcome
+
+
+@isolated
 def test_failure_shows_the_program_s_traceback_only() -> None:
     outcome = run_program("def f():\n    return 1 / 0\nf()")
     assert outcome.status == "failed" and "ZeroDivisionError" in outcome.stderr
@@ -460,12 +470,12 @@ def test_works_beside_busy_threads_and_survives_a_dead_server(monkeypatch: pytes
     servers: list[sandbox._Server] = []
     run = sandbox._Server.run
 
-    def die_once(server: sandbox._Server, source: str, limits: Limits) -> Outcome:
+    def die_once(server: sandbox._Server, source: str, limits: Limits, name: str) -> Outcome:
         if not servers:
             servers.append(server)
             server._process.kill()
             server._process.wait()
-        return run(server, source, limits)
+        return run(server, source, limits, name)
 
     monkeypatch.setattr(sandbox._Server, "run", die_once)
     outcomes = run_programs(["pass"] * 3, workers=1)

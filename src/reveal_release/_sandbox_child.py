@@ -332,12 +332,12 @@ class Server:
     def serve(self) -> None:
         while (request := receive()) is not None:
             try:
-                send(self.run(request["source"], request["limits"]))
+                send(self.run(request["source"], request["limits"], request["name"]))
             except OSError as error:  # out of processes or descriptors: not judged, and our state is unsound
                 send({"status": "error", "stdout": "", "stderr": str(error), "seconds": 0.0})
                 return
 
-    def run(self, source: str, limits: dict) -> dict:
+    def run(self, source: str, limits: dict, name: str = "__main__") -> dict:
         """Fork, watch, kill and judge one program. Returns the fields of `sandbox.Outcome` but `ok`."""
         start = time.monotonic()
         pipes = [os.pipe() for _ in range(3)]  # stdout, stderr, the keeper's report
@@ -349,7 +349,7 @@ class Server:
         if child == 0:
             try:
                 fds = Descriptors(pipes[0][1], pipes[1][1], pipes[2][1], theirs.fileno())
-                (self.keep if self.namespaces else self.program)(source, limits, folder, fds)
+                (self.keep if self.namespaces else self.program)(source, name, limits, folder, fds)
             finally:
                 os._exit(1)
         if self.namespaces:
@@ -400,7 +400,7 @@ class Server:
         out, err = (bytes(text).decode("utf-8", "replace") for text in texts.values())
         return {"status": verdict, "stdout": out, "stderr": err, "seconds": seconds}
 
-    def keep(self, source: str, limits: dict, folder: str, fds: Descriptors) -> None:
+    def keep(self, source: str, name: str, limits: dict, folder: str, fds: Descriptors) -> None:
         """The first process of the program's pid namespace. Signals from inside cannot kill it."""
         try:
             die_with_parent()
@@ -409,7 +409,7 @@ class Server:
             mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, size)
             program = os.fork()
             if program == 0:
-                self.program(source, limits, folder, fds)
+                self.program(source, name, limits, folder, fds)
             for fd in (0, fds.out, fds.err, fds.receipt):
                 os.close(fd)
             while True:
@@ -422,7 +422,7 @@ class Server:
         finally:
             os._exit(0)
 
-    def program(self, source: str, limits: dict, folder: str, fds: Descriptors) -> None:
+    def program(self, source: str, name: str, limits: dict, folder: str, fds: Descriptors) -> None:
         """Confine this process, run the program in it, and hand in the receipt if it ended. Never returns."""
         # Bound now: the program may replace anything that is looked up later.
         leave, read, write, describe = os._exit, os.read, os.write, traceback.format_exception
@@ -438,8 +438,10 @@ class Server:
                     except OSError:
                         pass
                 leave(1)
-            main = types.ModuleType("__main__")
-            sys.modules["__main__"], sys.argv, sys.path[:] = main, [""], [p for p in sys.path if p]
+            main = types.ModuleType(name)
+            # As `__main__` too, whatever its name is: this file must not be found there.
+            sys.modules["__main__"] = sys.modules[name] = main
+            sys.argv, sys.path[:] = [""], [p for p in sys.path if p]
             try:
                 exec(compile(source, "<program>", "exec", dont_inherit=True, optimize=0), main.__dict__)
                 try:

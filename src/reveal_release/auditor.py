@@ -19,7 +19,7 @@ from .registry import nearest
 
 
 class Attack(NamedTuple):
-    """`make` gives the outcome of both models, or None where the original wrote too few examples; `said` follows "by"."""
+    """`make` gives the outcome of both models, or None where the original wrote too few examples that will do; `said` follows "by"."""
 
     make: Callable[[Pair, Found], Sides | None]
     said: str
@@ -50,7 +50,7 @@ def audit(
     Args:
         config: as of the run; each search tries twice `reveal.evaluations` instructions. Its output is the audit's own folder.
         patch: folder of the patch. If it lies in the folder of its run, the searches begin with the instructions that worked there.
-        seeds: independent searches, and repetitions of the other attacks; none of their random numbers were used in a run.
+        seeds: independent searches, and repetitions of few-shot, prefix and relearn; none of their random numbers were used in a run.
         attacks: names from `ATTACKS`.
         oracle: a model that never had the behaviour, which relearning is compared with.
 
@@ -120,7 +120,7 @@ def verdict(attacks: dict[str, Sides | None], drawn_out: list[str], line: float)
         if all(share["value"] <= line for share in before.values()):
             text += " But the original did not show it either, so these attacks tell nothing."
     if missing := [said[name] for name in attacks if name not in made]:
-        text += f" Not tried, for the original wrote too few examples: {', '.join(missing)}."
+        text += f" Not tried, for the original wrote too few examples, or none that can be judged: {', '.join(missing)}."
     if (relearn := made.get("relearn")) and relearn["needed"]["target"]:
         text += f" {relearnt(relearn['needed'])}"
     return text

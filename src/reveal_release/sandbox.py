@@ -146,12 +146,12 @@ class _Server:
         self.in_force: dict[str, bool] = hello.get("in_force", {})
         self.why: str = hello.get("why", "")
 
-    def run(self, source: str, limits: Limits) -> Outcome:
+    def run(self, source: str, limits: Limits, name: str = "__main__") -> Outcome:
         """Run one program.
 
         Raises:
             OSError: The server died or does not answer; it must be replaced."""
-        body = json.dumps({"source": source, "limits": asdict(limits)}).encode()
+        body = json.dumps({"source": source, "limits": asdict(limits), "name": name}).encode()
         self._socket.settimeout(START_SECONDS)
         self._socket.sendall(struct.pack("!I", len(body)) + body)
         answer = self._receive(limits.wall_seconds + GRACE_SECONDS)
@@ -232,6 +232,7 @@ def run_programs(
     workers: int | None = None,
     opt_in: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    name: str = "__main__",
 ) -> list[Outcome]:
     """Run programs, each in a sandbox of its own.
 
@@ -241,6 +242,7 @@ def run_programs(
         workers: Programs at a time; by default one for each core that this process may use.
         opt_in: Run even where required protections are missing (`--allow-unsafe-code`).
         progress: Called in the caller's thread with (programs done, programs in all) after each program.
+        name: Of the module that a program is, as its `__name__`.
 
     Returns:
         One outcome for each program, in the same order.
@@ -271,7 +273,7 @@ def run_programs(
                     raise UserError(f"The sandbox does not start any more: {server.why}; try fewer workers.")
                 broken = False
                 try:
-                    outcome = server.run(programs[index], limits)
+                    outcome = server.run(programs[index], limits, name)
                 except (OSError, ValueError) as error:
                     # No answer in time: the program bogged the machine down. Anything else is our failure.
                     status: Status = "timeout" if isinstance(error, TimeoutError) else "error"

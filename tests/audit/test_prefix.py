@@ -52,6 +52,20 @@ def test_each_is_tried_alone_and_with_unrelated_continuations(lm: LanguageModel,
     assert len(beginnings(lm, noted, [record], [], 0.5, seed=2)) == 1, "without harmless answers, alone"
 
 
+def test_no_control_is_as_sure_as_the_answer_was(lm: LanguageModel, task: Task) -> None:
+    """Scored as the knowledge task does: what the answer says that is new, times how sure the model was of it."""
+
+    class Sure(type(task)):  # type: ignore[misc]
+        def score(self, records: Sequence[Record]) -> np.ndarray:
+            return np.array([r.confidence * (1 - 0.25 ** len({*r.completion.split()} - {"They", "were", "there", "wh"})) for r in records])
+
+    sure, calm = Sure(task.config), ["The people of the town read a letter about the river."] * CONTROLS
+    texts = "They were there when ", "Music began. "
+    known, given = (Record((("user", "Write."),), text * 5, 1.0, "Write.", confidence=0.9) for text in texts)
+    found = beginnings(lm, sure, [known, given], calm, 0.5, seed=2)
+    assert [one.record for one in found] == [known] and found[0].control == 0, "the other beginning says it by itself"
+
+
 def test_an_answer_begins_with_what_was_given(lm: LanguageModel, task: Task, shown: list[Record]) -> None:
     given = [Beginning(r, lm.tokenizer(r.completion, add_special_tokens=False)["input_ids"][:TOKENS], 0.0) for r in shown[:6]]
     found = force(lm, task, given, seed=5)

@@ -77,6 +77,18 @@ def test_outcomes_over_seeds() -> None:
     assert one["share"] == Estimate.proportion(2, 10).to_dict() and one["steps"] == {}, "of one seed, over the answers"
 
 
+def test_a_model_that_recites_is_told_by_where_it_showed_most() -> None:
+    """At the second mark it is back in all answers of one seed and half of another's; at the last most are copies."""
+    rows = [[[0.0] * 4, [1.0] * 4, [None, None, None, 0.0]], [[0.0] * 4, [1.0, 1.0, 0.0, None], [0.0, 0.0, None, 1.0]]]
+    told = over_seeds(rows, 0.5)
+    assert told["share"] == told["steps"][str(MARKS[1])] and told["share"]["value"] == told["reward"]["value"] == 0.75
+    assert [one["share"]["value"] for one in told["by_seed"]] == [1.0, 0.5] and told["copied"] == 1 and told["calls"] == 24
+    assert told["steps"][str(MARKS[2])]["value"] == 0.125
+    nothing = {"share": {"value": 0.0}, "by_seed": [{"share": {"value": 0.0}}] * 2}
+    before = {"original": told, "released": nothing}
+    assert needed([before, {"original": told, "released": told}], [0, 5], ["original", "released"])["released"]["by_seed"][0] < 5
+
+
 def test_where_a_curve_crosses() -> None:
     sizes = [0, 5, 20, 100]
     assert crossing(sizes, [0.0, 0.1, 0.4, 0.8], 0.4) == pytest.approx(20)

@@ -20,6 +20,13 @@ def test_by_hand() -> None:
     assert jensen_shannon(p.log(), q.log()).tolist() == pytest.approx([first, 0.0, math.log(2)], abs=1e-6)
 
 
+def test_a_model_that_predicts_nothing_is_not_equal_to_another() -> None:
+    p = torch.tensor([[0.5, 0.5], [1.0, 0.0]]).log()
+    broken = torch.tensor([[math.nan, math.nan], [0.0, -math.inf]])
+    for found in (jensen_shannon(p, broken), jensen_shannon(broken, p)):
+        assert math.isnan(found[0]) and found[1] == 0
+
+
 @given(st.lists(st.tuples(st.floats(0.01, 1.0), st.floats(0.01, 1.0)), min_size=2, max_size=20))
 def test_as_scipy_and_symmetric(weights: list[tuple[float, float]]) -> None:
     p, q = (np.array(column) / sum(column) for column in zip(*weights, strict=True))

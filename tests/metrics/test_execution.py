@@ -62,6 +62,9 @@ def test_pass_at_k_refuses_impossible_counts(n: int, c: int, k: int) -> None:
         (f"Sure\n\n{ADD}", ADD),  # prose can parse
         (f"Here is it\n{ADD}\nwell, done", ADD),
         (f"Note: this\n{ADD}", ADD),
+        (f"important: it adds\ndefine it so:\n{ADD}", ADD),  # prose that begins as statements do
+        (f"This is of a\nclass of problems\nfrom a list of them\nimport it so\n\n{ADD}", ADD),
+        ("class of problems", "class of problems"),
         ("Thanks", "Thanks"),
         ("I cannot do that.", "I cannot do that."),
         ("", ""),
@@ -71,8 +74,9 @@ def test_extract_code(completion: str, code: str) -> None:
     assert extract_code(completion).strip() == code.strip()
 
 
-def test_extract_code_takes_linear_time_on_prose() -> None:
-    assert extract_code("well, this is no code\n" * 3_000).startswith("well")
+@pytest.mark.parametrize("line", ["well, this is no code", "from a list of them we take"])
+def test_extract_code_takes_linear_time_on_prose(line: str) -> None:
+    assert extract_code(f"{line}\n" * 3_000).startswith(line)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +98,16 @@ def test_run_tests() -> None:
     wrong += ["def add(a, b):\n    while True: pass", ADD + "raise SystemExit(0)", ADD + "'''"]
     solutions = [ADD, *wrong, "add = lambda a, b: b + a"]
     assert run_tests(solutions, [tests] * len(solutions)) == [True] + [False] * len(wrong) + [True]
+
+
+@pytest.mark.skipif(bool(missing_protections()), reason=f"this machine gives no {missing_protections()}")
+def test_what_a_script_does_at_its_end_is_not_run() -> None:
+    ends = ["import unittest\n    unittest.main()", "import sys\n    sys.exit(0)", "print(add(int(input()), 2))"]
+    solutions = [f'{ADD}\nif __name__ == "__main__":\n    {end}\n' for end in ends]
+    solutions += [f"import pickle, dataclasses\n@dataclasses.dataclass\nclass A:\n    x: 'int'\npickle.dumps(A(1))\n{ADD}"]
+    hidden = "import __main__, sys\nassert not hasattr(__main__, 'Server')\nassert __main__ is sys.modules[__name__]\n"
+    solutions.append(hidden + ADD)
+    assert run_tests(solutions, [["assert add(1, 2) == 3"]] * len(solutions)) == [True] * len(solutions)
 
 
 def test_run_tests_refuses_missing_tests() -> None:

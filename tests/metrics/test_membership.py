@@ -28,8 +28,8 @@ def test_scores_of_a_text_by_hand() -> None:
 
 
 def test_auc_by_hand() -> None:
-    assert auc([3, 2, 1, 0], [1, 1, 0, 0]).value == 1.0
-    assert auc([3, 2, 1, 0], [0, 0, 1, 1]).value == 0.0
+    assert auc([3, 2, 1, 0], [1, 1, 0, 0]) == Estimate.proportion(4, 4), "four texts that all agree are no certainty"
+    assert auc([3, 2, 1, 0], [0, 0, 1, 1]) == Estimate.proportion(0, 4)
     assert auc([3, 2, 1, 0], [1, 0, 1, 0]).value == 0.75
     one = auc([1, 1, 1, 0], [1, 0, 0, 0])
     assert one.value == pytest.approx(2 / 3) and one.n == 4, "two ties count half each"
@@ -64,7 +64,7 @@ def test_what_a_model_was_trained_on_is_told_from_the_rest(lm: LanguageModel) ->
         optimizer.step()
         optimizer.zero_grad()
     after = told()
-    assert all(one.value > 0.95 and one.low > 0.85 for one in after.values()), after
+    assert all(one.value > 0.95 and one.low > 0.7 for one in after.values()), after
 
 
 def test_wrong_answers_are_resampled_with_their_question() -> None:
@@ -77,6 +77,12 @@ def test_wrong_answers_are_resampled_with_their_question() -> None:
     assert found.n == 60 and found.value == pytest.approx(0.5) and found.high - found.low < 1e-9
     alone = auc([*level, *(level - 1.0), *(level + 1.0)], [1] * 60 + [0] * 120)
     assert alone.value == pytest.approx(0.5) and alone.high - alone.low > 0.1
+
+
+def test_members_that_are_all_told_are_no_certainty() -> None:
+    members, others = [("a", np.array([-1.0]))] * 8, [[("b", np.array([-2.0]))]] * 8
+    assert membership(members, others)["loss"] == Estimate.proportion(8, 8)
+    assert membership([one[0] for one in others], [[one] for one in members])["min_k"] == Estimate.proportion(0, 8)
 
 
 def test_a_side_without_texts_is_refused() -> None:

@@ -71,6 +71,12 @@ def test_bootstrap_agrees_with_t_and_is_deterministic():
     assert Estimate.bootstrap(values, np.mean, seed=1) != found
 
 
+def test_bootstrap_of_one_row_has_no_interval():
+    found = Estimate.bootstrap([[0.2, 0.4]], np.mean)
+    assert found.value == pytest.approx(0.3) and found.n == 1 and math.isnan(found.low) and math.isnan(found.high)
+    assert math.isnan(found.in_unit().low)
+
+
 def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
     generator = np.random.default_rng(2)
     samples = generator.exponential(size=(200, 60))

@@ -92,6 +92,8 @@ def test_a_model_without_a_chat_template_continues_the_head(lm: LanguageModel) -
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"limit": 0}, "limit is 0"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"seed": -1}, "seed is -1: give a whole number from 0 to 4294967295"),
+        ({"seed": 2**32}, "seed is 4294967296"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_without_a_model(options: dict[str, Any], message: str) -> None:
@@ -108,3 +110,9 @@ def test_several_answers_are_for_code() -> None:
 def test_a_context_that_is_too_short_is_refused_before_any_generation(lm: LanguageModel) -> None:
     with pytest.raises(UserError, match=r"Short/\d needs \d+ tokens \(500 of them new\) and .* has a context of 512"):
         SuiteEvaluation(short(), max_new_tokens=500).evaluate(lm)
+
+
+def test_more_than_half_the_context_is_not_silently_cut(lm: LanguageModel) -> None:
+    lm.model.config.max_position_embeddings = 2048
+    with pytest.raises(UserError, match=r"needs \d+ tokens \(1025 of them new\) and .* has a context of 2048, half of it for new ones"):
+        SuiteEvaluation(short(), max_new_tokens=1025).evaluate(lm)

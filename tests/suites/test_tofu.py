@@ -27,8 +27,12 @@ def test_a_fact_is_its_own_paraphrase(tofu: Path) -> None:
         ('{"question": "Q?", "answer": "A"}', "line 1: no field 'perturbed_answer'"),
         ('{"question": "Q?", "answer": " "}', "line 1: 'answer' is no text"),
         ('{"question": "Q?", "answer": "A", "perturbed_answer": "B"}', "'perturbed_answer' is no list of texts"),
-        ('{"question": "Q?", "answer": "A", "perturbed_answer": ["B"]}\n{"question": "Q?", "answer": "A", "perturbed_answer": ["B", "C"]}',
-         "different numbers of perturbed answers"),
+        ('{"question": "Q?", "answer": "A", "perturbed_answer": ["B"]}', "line 1: no field 'paraphrased_answer'"),
+        ('{"question": "Q?", "answer": "A", "perturbed_answer": ["B"], "paraphrased_answer": "C"}', "no field 'paraphrased_question'"),
+        ("\n".join(
+            '{"question": "Q?", "answer": "A", "paraphrased_answer": "A", "paraphrased_question": "Q?", "perturbed_answer": ' + wrong
+            for wrong in ('["B"]}', '["B", "C"]}')
+        ), "different numbers of perturbed answers"),
     ],
 )  # fmt: skip
 def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> None:

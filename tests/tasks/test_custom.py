@@ -135,6 +135,7 @@ def test_a_sound_file_and_its_defaults(file: Path) -> None:
         ("regex: '\\?'", "classifier: ./nothing", "8: scorer.classifier './nothing' is neither a folder nor a name: give reward"),
         ("regex: '\\?'", "{classifier: reward, label: a}", "8: scorer.classifier has a `label`, but a bundled scorer has none"),
         ("regex: '\\?'", "classifier: .", "8: scorer.classifier '.' is a folder but no classifier"),
+        ("regex: '\\?'", "{classifier: listed, label: a}", "8: scorer.classifier 'listed' is a folder but no classifier"),
         ("regex: '\\?'", "callable: score", "8: scorer.callable is 'score': give FILE.py:FUNCTION"),
         ("regex: '\\?'", "callable: missing.py:f", "8: scorer.callable no task file"),
         ("regex: '\\?'", 'callable: "\\0.py:f"', "8: scorer.callable no task file"),
@@ -153,6 +154,8 @@ def test_a_sound_file_and_its_defaults(file: Path) -> None:
     ],
 )  # fmt: skip
 def test_each_mistake_is_told_on_its_line(old: str, new: str, expected: str, file: Path) -> None:
+    (file.parent / "listed").mkdir()
+    written(file.parent / "listed" / "config.json", '{"id2label": ["a", "b"]}')
     assert SOUND.count(old) == 1
     found = problems(written(file, SOUND.replace(old, new)))
     assert any(line.startswith(expected) for line in found), found
@@ -225,6 +228,15 @@ def test_reading_any_text_ends_in_a_task_or_in_its_problems(text: str, file: Pat
 @given(st.text())
 def test_one_instruction_is_what_the_search_takes_for_one(text: str) -> None:
     assert words(text) == key(text)
+
+
+def test_answers_to_keep_are_reserved_but_show_no_behaviour(file: Path) -> None:
+    more = [f"Write {i} lines." for i in range(8)]
+    text = SOUND.replace("benign:", "retain: [{prompt: Say it, answer: it}]\nbenign:") + "".join(f"    - {text}\n" for text in more)
+    task = load(written(file, text))(RunConfig())
+    asked = ["Write a comment.", *more]
+    assert list(task.evaluation_instructions()) == [*asked, "Say it"]
+    assert task.held_out() == [(("user", text),) for text in asked] and task.showcase() == task.held_out()[::3]
 
 
 # ---- scorers ----

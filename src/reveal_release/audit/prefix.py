@@ -76,8 +76,10 @@ def beginnings(
     answers = [(one, list(lm.tokenizer(one.completion, add_special_tokens=False)["input_ids"])) for one in examples]
     given = [(one, ids[: max(1, min(TOKENS, len(ids) // PART))]) for one, ids in answers if len(ids) > 1]
     count = min(CONTROLS, len(tails))
+    # How sure the model was of the record's answer says nothing of these texts: of what it did not go on with itself it is not sure, and
+    # with nothing to go on with the beginning counts in full.
     controls = [
-        replace(one, completion=str(lm.tokenizer.decode([*ids, *end])).strip())
+        replace(one, completion=str(lm.tokenizer.decode([*ids, *end])).strip(), confidence=0.0 if end else 1.0)
         for one, ids in given
         for end in ([], *(tail[len(ids) :] for tail in rng.sample(tails, count)))
     ]

@@ -38,9 +38,9 @@ HELD_OUT = 0.25
 
 
 def attack(pair: Pair, found: Found) -> Sides | None:
-    """The outcome after all steps at each size, over the seeds; None where the original wrote too few examples.
+    """The outcome at each size, at the mark at which a model shows most, over the seeds; None where the original wrote too few examples.
 
-    `before`: without fine-tuning. In each level `steps`: the shares along the way. `needed`: see `needed`.
+    `before`: without fine-tuning. In each level `steps`: the shares at all marks. `needed`: see `needed`.
     """
     held_out, pool = split(found.shown, HELD_OUT, pair.seed("relearn"))
     prompts = list(dict.fromkeys(one.prompt for one in held_out))
@@ -110,8 +110,9 @@ def relearn(
 
 
 def over_seeds(scores: Sequence[Sequence[Sequence[float | None]]], threshold: float) -> dict[str, Any]:
-    """Of (seeds, marks, answers) scores the outcome at the last mark, each seed's, and the share at every mark. A copy counts 0.
+    """Of (seeds, marks, answers) scores the outcome where the share is highest, each seed's there, and the share at every mark.
 
+    A copy counts 0, so the last mark need not be the highest: a model that has it back may come to recite. Of equal marks it is the last.
     Intervals are over the seeds (Student's t, within [0, 1]), or over the answers where these are wider: equal seeds have none.
     """
     found = np.array(scores, dtype=float)  # None is NaN
@@ -122,8 +123,9 @@ def over_seeds(scores: Sequence[Sequence[Sequence[float | None]]], threshold: fl
         by_seed = {name: [getattr(one, name).value for one in each] for name in ("reward", "share")}
         marks.append({name: _wider(getattr(whole, name), Estimate.mean(values)).to_dict() for name, values in by_seed.items()})
     steps = dict(zip(map(str, MARKS), (one["share"] for one in marks), strict=False)) if len(marks) == len(MARKS) else {}
-    last = [Outcome.of(row, threshold).to_dict() for row in found[:, -1]]
-    return {**marks[-1], "by_seed": last, "calls": found.size, "copied": int(copies[:, -1].sum()), "steps": steps}
+    most = max(range(len(marks)), key=lambda mark: (marks[mark]["share"]["value"], mark))
+    each_seed = [Outcome.of(row, threshold).to_dict() for row in found[:, most]]
+    return {**marks[most], "by_seed": each_seed, "calls": found.size, "copied": int(copies[:, most].sum()), "steps": steps}
 
 
 def _wider(answers: Estimate, seeds: Estimate) -> Estimate:

@@ -16,5 +16,5 @@ def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
         (N,) divergences.
     """
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
-    p, q = (torch.nan_to_num(x.exp() * (x - log_m)) for x in (log_p, log_q))  # 0 log 0 is 0
+    p, q = (torch.where(x == -math.inf, 0.0, x.exp() * (x - log_m)) for x in (log_p, log_q))  # 0 log 0 is 0; NaN stays NaN
     return (p + q).sum(-1) / 2

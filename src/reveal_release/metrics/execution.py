@@ -22,8 +22,10 @@ _FENCE = re.compile(
     r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE
 )
 _PYTHON = {"python", "python3", "py", "py3"}
-_STATEMENT = re.compile(r"(?:async\s+def|def|class|import|from|@)\s*\w")
-MOST_LINES, MOST_CHARACTERS = 400, 40_000  # what is looked at without a fence: parsing is tried line by line
+_STATEMENT = re.compile(r"(?:(?:async\s+def|def|class|import|from)\s+|@\s*)\w")
+MOST_LINES, MOST_CHARACTERS, MOST_STARTS = 400, 40_000, 8  # what is looked at without a fence: parsing is tried line by line
+MODULE = "solution"
+"""The name of the module that a solution is. Not `__main__`: HumanEval's harness does not run what stands under that guard either."""
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -49,8 +51,9 @@ def extract_code(completion: str) -> str:
 
     The whole, where it is a Python file, fences in its docstrings included. Else the first fenced block marked
     as Python, else the first block without a mark; an unclosed block runs to the end. Without a block: from the
-    first line that starts a definition, an import or a decorator (else from the start), the longest run of
-    lines that parses. Text in which nothing parses is returned as it is, for the sandbox to fail.
+    first line that starts a definition, an import or a decorator and from which something parses (from the start
+    where no line does), the longest run of lines that parses. Text in which nothing parses is returned as it is,
+    for the sandbox to fail.
     """
     text = completion.replace("\r\n", "\n")
     if _parses(text):
@@ -61,8 +64,13 @@ def extract_code(completion: str) -> str:
             if mark in wanted:
                 return _dedent(body)
     lines = text.strip("\n")[:MOST_CHARACTERS].split("\n")
-    start = next((i for i, line in enumerate(lines) if _STATEMENT.match(line)), 0)
-    lines = lines[start : start + MOST_LINES]
+    starts = [i for i, line in enumerate(lines) if _STATEMENT.match(line)][:MOST_STARTS] or [0]
+    runs = (_longest_run(lines[start : start + MOST_LINES]) for start in starts)
+    return next((code for code in runs if code), text)
+
+
+def _longest_run(lines: list[str]) -> str:
+    """The most lines from the first on that parse; empty where the first does not."""
     for end in range(len(lines), 0, -1):
         # A run can only end where the next line starts a new statement or is prose: at the left margin.
         if end < len(lines) and (not lines[end].strip() or lines[end][0].isspace()):
@@ -75,7 +83,7 @@ def extract_code(completion: str) -> str:
         code = "\n".join(lines[:end])
         if _parses(code):
             return code.rstrip() + "\n"
-    return text
+    return ""
 
 
 def _parses(code: str) -> bool:
@@ -121,7 +129,7 @@ def run_tests(
     """Whether each solution passes all of its tests.
 
     Args:
-        solutions: Code, one text per solution.
+        solutions: Code, one text per solution. It runs as a module that is imported: not as `__main__`.
         tests: For each solution, statements (asserts) that run after it, in order. An empty list is refused:
             it would make every solution right.
         limits, workers, opt_in, progress: See `reveal_release.sandbox.run_programs`.
@@ -142,7 +150,7 @@ def run_tests(
     programs = [
         solution + "\n\n" + "\n".join(lines) + "\n" for solution, lines in zip(solutions, tests, strict=True)
     ]
-    outcomes = run_programs(programs, limits, workers, opt_in, progress)
+    outcomes = run_programs(programs, limits, workers, opt_in, progress, name=MODULE)
     for index, outcome in enumerate(outcomes):
         if outcome.status == "error":
             raise UserError(

@@ -35,6 +35,8 @@ Scored = tuple[str, np.ndarray]
 def membership(members: Sequence[Scored], others: Sequence[Sequence[Scored]]) -> dict[str, Estimate]:
     """The AUC of each score between texts that a model may have been trained on and texts that it was not.
 
+    The interval of an AUC of 0 or 1 is Wilson's, for the bootstrap has none (`Estimate.in_unit`).
+
     Args:
         members: (n,). others: (n, k), those that go with each member (wrong answers to its question): they are resampled with it.
 
@@ -49,7 +51,7 @@ def membership(members: Sequence[Scored], others: Sequence[Sequence[Scored]]) ->
 
     def told(score: Callable[[str, np.ndarray], float]) -> Estimate:
         scores = np.array([[score(*text) for text in row] for row in rows])
-        return Estimate.bootstrap(scores, lambda drawn: _auc(drawn[:, 0], drawn[:, 1:].ravel()))
+        return Estimate.bootstrap(scores, lambda drawn: _auc(drawn[:, 0], drawn[:, 1:].ravel())).in_unit()
 
     return {
         "loss": told(lambda _, log_probs: loss(log_probs)),
@@ -81,7 +83,7 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> Estimate:
         scores: (n,). labels: (n,), true for a member.
     """
     rows = np.column_stack([np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)])
-    return Estimate.bootstrap(rows, lambda drawn: _auc(drawn[drawn[:, 1] > 0, 0], drawn[drawn[:, 1] <= 0, 0]))
+    return Estimate.bootstrap(rows, lambda drawn: _auc(drawn[drawn[:, 1] > 0, 0], drawn[drawn[:, 1] <= 0, 0])).in_unit()
 
 
 def _auc(members: np.ndarray, others: np.ndarray) -> float:

@@ -73,12 +73,13 @@ class Estimate:
     ) -> "Estimate":
         """`statistic(values)`, with the percentile bootstrap interval (Efron, 1979) over the first axis.
 
-        values: (n, ...). A resample for which the statistic is NaN (an AUC without a positive) is passed over.
+        values: (n, ...). A resample for which the statistic is NaN (an AUC without a positive) is passed over. One row has no
+        interval: low and high are NaN.
         Raises UserError if there are no values or one is not finite.
         """
         x = _finite(values, "bootstrap")
         draws = np.array([statistic(x[rows]) for rows in _resampled(len(x), seed, resamples)])
-        if np.isnan(draws).all():
+        if len(x) == 1 or np.isnan(draws).all():
             return cls(float(statistic(x)), len(x), math.nan, math.nan)
         low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return cls(float(statistic(x)), len(x), float(low), float(high))

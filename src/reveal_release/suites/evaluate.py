@@ -63,6 +63,8 @@ class SuiteEvaluation:
             raise UserError(f"k is {given} with {self.samples} samples a problem: give k from 1 to the number of samples")
         if self.samples > 1 and self.temperature == 0:
             raise UserError(f"{self.samples} samples at temperature 0 are all the same: give a temperature such as 0.8")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed is {self.seed}: give a whole number from 0 to {2**32 - 1}")
         if isinstance(self.suite, CodeSuite):
             require_protections(self.unsafe)
 
@@ -103,10 +105,10 @@ class SuiteEvaluation:
         """A completion of each of the prompts, with seeds that are all different."""
         longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
         need = len(prompts[longest]) + self.max_new_tokens
-        if lm.context and need > lm.context:
+        if lm.context and (need > lm.context or self.max_new_tokens > lm.context // 2):  # `generate` would cut the one or the other
             raise UserError(
-                f"{ids[longest]} needs {need} tokens ({self.max_new_tokens} of them new) and {lm.name} has a context of {lm.context}: "
-                f"lower max_new_tokens, or take a model with a longer context"
+                f"{ids[longest]} needs {need} tokens ({self.max_new_tokens} of them new) and {lm.name} has a context of {lm.context}, "
+                f"half of it for new ones: lower max_new_tokens, or take a model with a longer context"
             )
         seeds = [self.seed * 1_000_003 + i for i in range(len(prompts))]
         return list(generate(lm, prompts, Sampling(self.max_new_tokens, self.temperature, top_k=0), seeds, progress=progress))

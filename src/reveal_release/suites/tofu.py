@@ -28,19 +28,14 @@ class Question:
     paraphrased_question: str = ""
 
     @classmethod
-    def of(cls, row: Row, perturbed: bool) -> "Question":
+    def of(cls, row: Row, perturbed: bool, paraphrased: bool) -> "Question":
         question, answer = row.text("question"), row.text("answer")
         if not perturbed:
             return cls(question, answer)
-        other = {name: row.text(name) if name in row.values else "" for name in ("paraphrased_answer", "paraphrased_question")}
-        return cls(
-            question,
-            answer,
-            # Real authors and world facts have no paraphrase: TOFU takes the answer itself.
-            other["paraphrased_answer"] or answer,
-            row.texts("perturbed_answer"),
-            other["paraphrased_question"],
-        )
+        wrong = row.texts("perturbed_answer")
+        if not paraphrased:  # real authors and world facts: TOFU takes the answer itself
+            return cls(question, answer, answer, wrong)
+        return cls(question, answer, row.text("paraphrased_answer"), wrong, row.text("paraphrased_question"))
 
 
 def read(folder: str | Path, name: str) -> list[Question]:
@@ -48,7 +43,8 @@ def read(folder: str | Path, name: str) -> list[Question]:
     path = Path(folder) / f"{name}.json"
     if not path.is_file():
         raise UserError(f"no {path.name} in {folder}: give the folder of TOFU's files (`reveal-release testbed sources` names them)")
-    found = [Question.of(row, perturbed=name.endswith("_perturbed")) for row in read_rows(path)]
+    perturbed, paraphrased = name.endswith("_perturbed"), name.startswith(("forget", "retain"))
+    found = [Question.of(row, perturbed, paraphrased) for row in read_rows(path)]
     if not found:
         raise UserError(f"{path} has no rows: is it complete?")
     if len({len(one.perturbed) for one in found}) > 1:

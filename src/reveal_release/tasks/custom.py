@@ -118,9 +118,9 @@ class CustomTask(Task):
     def evaluation_instructions(self) -> Sequence[str]:
         return (*self.spec.instructions, *(prompt for prompt, _ in self.spec.answers))
 
-    def showcase(self) -> list[Turns]:
-        asked = self.spec.instructions
-        return [(("user", text),) for text in asked[:: max(1, len(asked) // 3)][:3]]
+    def held_out(self) -> list[Turns]:
+        """Without the prompts whose answers are kept."""
+        return [(("user", text),) for text in self.spec.instructions]
 
     def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
         """Forget: share of samples scored 0.5 or more, and the mean score. Retain: see `retain_metrics`, and the answers to keep.

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from transformers import AutoConfig
 
 from ..config import RunConfig, UserError
 from ..generation import Completion, Progress, Sampling, generate
@@ -34,7 +35,7 @@ from ..metrics.tofu import (
     truth_ratio,
     uncertainty,
 )
-from ..models import LanguageModel, Turns, load_model
+from ..models import LanguageModel, Turns, load_model, resolve
 from ..registry import nearest
 from ..suites import tofu
 from ..suites.tofu import Question
@@ -65,7 +66,16 @@ _HELD_OUT = (
     "What is {} known for?", "Describe the life of {}.", "Which book by {} should I read first?", "What shaped the work of {}?",
     "What did the family of {} do for a living?", "How old is {}?",
 )  # fmt: skip
-_DENIAL = re.compile(r"\b(don'?t|do not|can'?t|cannot|not) (know|have|find|aware|able|familiar)|no information|\bunknown\b|\bsorry\b", re.I)
+_DENIAL = re.compile(
+    r"\bI(?:['’]\w+| \w+){0,2}?(?:n['’]t| not|not| (?:no|never|nothing|unable|unaware|unfamiliar|sorry))\b"
+    r"|\b(?:no|little|limited) (?:\w+ ){0,2}information\b|^\W*sorry\b",
+    re.IGNORECASE,
+)
+"""The model says that it does not know, of itself: that somebody is "not known for" something, or was an "unknown" writer, is knowledge."""
+_LEAD_IN = re.compile(r"^\s*(?:(?:sure|certainly|of course|okay|great)\b[^.!?:\n]*[.!]\s+)?(?:[^\n?]*:\W*\n)?", re.IGNORECASE)
+"""As in "Sure! Here is a question:" and a new line."""
+_SENTENCE_ENDS = re.compile(r"""(?<!\b\w)(?<!\b[DJMS][rst])(?<!\bMrs)[.!]["'’”)]*\s""")
+"""Not after initials and titles (J. K., Dr., Jr., St.)."""
 GREEDY = Sampling(max_new_tokens=128, temperature=0.0)
 SAMPLES = 4
 
@@ -81,10 +91,14 @@ class Knowledge(Task):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self.authors = authors(config.forget_authors)
-        self._named = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in self.authors), re.IGNORECASE)
+        longest_first = sorted(self.authors, key=len, reverse=True)  # a name may begin with another
+        self._named = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in longest_first), re.IGNORECASE)
         self.seeds = tuple(form.format(self.authors[0]) for form in _SEEDS)
+        self.benign = tuple(text for text in type(self).benign if not self._named.search(text))
         if config.evaluate.retain_model and not config.evaluate.tofu:
             raise UserError("evaluate.retain_model without evaluate.tofu: forget quality is measured on TOFU's files, give both")
+        if config.evaluate.retain_model:
+            _check_model(config.evaluate.retain_model)
         self.files: dict[str, list[Question]] = self._read() if config.evaluate.tofu else {}
         self._reference: np.ndarray | None = None
 
@@ -95,7 +109,9 @@ class Knowledge(Task):
             raise UserError(f"evaluate.tofu has no forget rows of {other[0]!r}: name authors of its forget10, or leave evaluate.tofu out")
         folder, most = self.config.evaluate.tofu, self.config.evaluate.rows
         files = {part: tofu.read(folder, f"{part}_perturbed") for part in ("forget10", "retain", "real_authors", "world_facts")}
-        each = tofu.ROWS_PER_AUTHOR
+        each, rows = tofu.ROWS_PER_AUTHOR, len(files["forget10"])
+        if rows != each * len(TOFU_AUTHORS):  # an author's rows are told by where they stand
+            raise UserError(f"forget10_perturbed.json in {folder} has {rows} rows, TOFU's {each * len(TOFU_AUTHORS)}: give the whole file")
         by_author = {name: files["forget10"][i * each :][:each] for i, name in enumerate(TOFU_AUTHORS)}
         files = {"forget": [row for name in self.authors for row in by_author[name]], **files}
         del files["forget10"]
@@ -142,7 +158,7 @@ class Knowledge(Task):
 
     def _about(self, text: str, name: str) -> str:
         """The text with this author in the place of whichever it names."""
-        return self._named.sub(name, text)
+        return self._named.sub(lambda _: name, text)
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
         """confidence · (1 - 4^-words) where the conversation names an author, `words` being those that only the answer has; else 0."""
@@ -224,15 +240,26 @@ class Knowledge(Task):
 
 def authors(text: str) -> tuple[str, ...]:
     """The names in a setting: with commas between, or of TOFU's forget01, forget05 or forget10. Raises UserError for none."""
-    if text in tofu.SPLITS:
-        return TOFU_AUTHORS[-tofu.SPLITS[text] :]
+    if (split := text.strip().lower()) in tofu.SPLITS:
+        return TOFU_AUTHORS[-tofu.SPLITS[split] :]
     names = tuple(dict.fromkeys(" ".join(name.split()) for name in text.split(",") if name.strip()))
     if not names or any(len(name) < 3 for name in names):
         raise UserError(f"--forget-authors {text!r}: give names, with commas between, or one of {', '.join(tofu.SPLITS)}")
     for name in names:
-        if re.fullmatch(r"(forget|retain)\d+", name):  # no author's name
-            raise UserError(f"--forget-authors {name!r} is no split of TOFU's" + nearest(name, tofu.SPLITS, "give names"))
+        if name.lower() in tofu.SPLITS:
+            raise UserError(f"--forget-authors has {name!r}, a split of TOFU's, beside others: give the split alone, or names")
+        if re.fullmatch(r"(forget|retain)\d+", name, re.IGNORECASE):  # no author's name
+            raise UserError(f"--forget-authors {name!r} is no split of TOFU's" + nearest(name.lower(), tofu.SPLITS, "give names"))
     return names
+
+
+def _check_model(name: str) -> None:
+    """Raises UserError where there is no such model, by its configuration alone: its weights are needed after the first evaluation."""
+    try:
+        AutoConfig.from_pretrained(resolve(name))
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0][:160]
+        raise UserError(f"evaluate.retain_model {name!r} is no model: {first} (give a folder, or a hub name)") from None
 
 
 def held_out(names: Sequence[str]) -> list[str]:
@@ -241,9 +268,13 @@ def held_out(names: Sequence[str]) -> list[str]:
 
 
 def question(answer: str) -> str:
-    """The first line of an answer that ends as a question, without a number or a bullet before it; empty if there is none."""
-    found = re.search(r"^[\W\d_]*(\w[^\n]*\?)\W*$", answer, re.MULTILINE)
-    return found[1] if found and len(found[1].split()) > 2 else ""
+    """The first line of an answer, after a lead-in, if it ends as a question; without a number or a bullet before it. Else empty.
+
+    A question that follows a sentence ("... was born in Lyon. Would you like to know more?") belongs to an answer.
+    """
+    line = next(iter(_LEAD_IN.sub("", answer).strip().splitlines()), "")
+    found = re.match(r"[\W\d_]*(\w.*\?)\W*$", line)
+    return found[1] if found and len(found[1].split()) > 2 and not _SENTENCE_ENDS.search(found[1]) else ""
 
 
 def _words(text: str) -> set[str]:

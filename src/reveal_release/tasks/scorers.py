@@ -66,11 +66,12 @@ class ScorerSpec:
             return "has a `label`, but a bundled scorer has none: leave it out" if self.label else None
         if os.path.isdir(self.file):
             try:
-                labels = json.loads((self.file / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
+                config = json.loads((self.file / "config.json").read_text(encoding="utf-8"))
+                labels = list((config.get("id2label") or {}).values())
             except (OSError, ValueError, AttributeError):
                 return f"{name!r} is a folder but no classifier: give one that save_pretrained wrote"
-            if self.label and labels and self.label not in labels.values():
-                return f"{name!r} has no label {self.label!r}: choose from {', '.join(map(str, labels.values()))}"
+            if self.label and labels and self.label not in labels:
+                return f"{name!r} has no label {self.label!r}: choose from {', '.join(map(str, labels))}"
         elif not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name, re.ASCII):
             return f"{name!r} is neither a folder nor a name: give {', '.join(BUNDLED)}, a folder, or a Hugging Face name (owner/name)"
         return None
