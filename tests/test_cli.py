@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from reveal_release import RunConfig, UserError, auditor, cli, parsers, phases
+from reveal_release import RunConfig, UserError, auditor, cli, loop, parsers, phases
 from reveal_release.config import RevealConfig
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import fingerprint, save
