@@ -213,7 +213,9 @@ def split(records: Sequence[Record], share: float, seed: int | None = None) -> t
     """The records of a `share` of the prompts, and the others; plain texts are each a prompt of its own.
 
     With a `seed` prompts and records are in random order, as forget records need, which come with the best instruction first; every
-    prompt is as likely to be drawn as another, however many records it has. Without, they are the first.
+    prompt is as likely to be drawn as another, however many records it has. Without, the prompts are those that come first, which in
+    shuffled records are those with many. Retain records are to be parted so: the few benign prompts with many answers are what is most
+    like the behaviour. They shall tell what a release costs; to hold the model to its answers there is to hold the behaviour, too.
     """
     prompts = list(dict.fromkeys(r.prompt or r.completion for r in records))
     if seed is not None:
