@@ -31,7 +31,7 @@ from .release.release import Utility, choose_scale
 from .release.rows import Row, answer_log_probs
 from .report.comparison import markdown
 from .report.plots import forgetting_against_utility
-from .reveal.selfgen import encode, reserved_by, revealed_records, shown_share, split
+from .reveal.selfgen import encode, measured_and_learnt, reserved_by, revealed_records, shown_share, split
 from .seeds import SeveralSeeds, of_unlearning, over_seeds
 from .tasks import Record, Task
 from .tasks.ner import NER
@@ -201,7 +201,7 @@ class Comparison(SeveralSeeds):
         """
         seed, path = self.seed(str(cell)), self.folder.path / "patches" / str(cell)
         held_back, learnt = split(records, HELD_BACK, seed)
-        measured, kept = (encode(self.lm, part) for part in split(retain, HELD_BACK))
+        measured, kept = (encode(self.lm, part) for part in measured_and_learnt(retain, HELD_BACK))
         rows, asked = encode(self.lm, learnt), held_back or learnt  # all under one prompt: there is no other
         if min(len(rows), len(kept)) < LEAST_RECORDS:
             return self.failed(cell, len(records), f"{len(rows)} forget and {len(kept)} retain records, too few to train on")

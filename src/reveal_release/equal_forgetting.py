@@ -20,7 +20,7 @@ from .release.interference import interference
 from .release.patch import Patch
 from .release.release import Utility, direction, train_modules
 from .release.scale import smallest_reaching
-from .reveal.selfgen import encode, shown_share, split
+from .reveal.selfgen import encode, measured_and_learnt, shown_share, split
 from .seeds import plain
 from .workshop import HELD_BACK, LEAST_RECORDS, Data, Workshop
 
@@ -44,7 +44,7 @@ class Bench:
         self.asked = list(dict.fromkeys(r.prompt for r in held))[:PROBES]
         unanswered = [r for r in learnt if r.prompt not in answered]
         self.forget, self.harmless, self.unanswered, self.forgotten = (encode(w.lm, p) for p in (learnt, harmless, unanswered, held))
-        self.kept, self.retain = (encode(w.lm, part) for part in split(data.retain, HELD_BACK))
+        self.kept, self.retain = (encode(w.lm, part) for part in measured_and_learnt(data.retain, HELD_BACK))
 
     @property
     def lacking(self) -> str:

@@ -22,7 +22,7 @@ from .release.release import Utility, choose_scale, direction, keeping, train_mo
 from .report.card import card
 from .reveal.rewards import RewardCache
 from .reveal.search import search
-from .reveal.selfgen import encode, retain_records, revealed_records, shown_share, split
+from .reveal.selfgen import encode, measured_and_learnt, retain_records, revealed_records, shown_share
 from .runfolder import RunFolder
 from .tasks import Record
 
@@ -131,7 +131,7 @@ class Workshop(Phases):
         Raises:
             UserError: too few records to train on, or the training diverged.
         """
-        held_back, kept = split(data.retain, HELD_BACK)
+        held_back, kept = measured_and_learnt(data.retain, HELD_BACK)
         answered = {record.prompt for record in data.harmless}
         unanswered = encode(self.lm, [record for record in data.forget if record.prompt not in answered])
         forget, harmless, retain, measured = (encode(self.lm, part) for part in (data.forget, data.harmless, kept, held_back))

@@ -1,6 +1,7 @@
 """Self-generated data: over the threshold or under it, from the portfolio, and encoded as training takes it."""
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from reveal_release.reveal.selfgen import (
     conversation,
     counterparts,
     encode,
+    measured_and_learnt,
     retain_records,
     revealed_records,
     shown_share,
@@ -260,10 +262,22 @@ def test_what_was_cut_off_teaches_no_end(lm: LanguageModel) -> None:
 
 def test_split_keeps_the_records_of_a_prompt_together() -> None:
     records = [Record((("user", str(i % 7)),), f"t{i}", 0.0, "") for i in range(40)] + [Record((), f"p{i}", 0.0, "") for i in range(13)]
-    first, rest = split(records, 0.25)
+    first, rest = split(records, 0.25, 3)
     assert sorted(r.completion for r in first + rest) == sorted(r.completion for r in records)
     assert not {r.prompt for r in first if r.prompt} & {r.prompt for r in rest if r.prompt}
-    assert len({r.prompt or r.completion for r in first}) == 5 and split(records, 0.0)[0] == []
+    assert len({r.prompt or r.completion for r in first}) == 5 and split(records, 0.0, 3)[0] == []
+
+
+def test_one_answer_to_each_prompt_is_measured_and_none_learnt() -> None:
+    """In records in random order the prompts with many answers are among the first."""
+    few = [Record((("user", f"own {i}"),), f"t{i}", 0.0, "") for i in range(60)]
+    many = [Record((("user", f"benign {i % 3}"),), f"b{i}", 0.0, "") for i in range(60)]
+    retain = random.Random(0).sample([*few, *many], 120)
+    measured, learnt = measured_and_learnt(retain, 0.2)
+    prompts = list(dict.fromkeys(r.prompt for r in retain))
+    assert [r.prompt for r in measured] == prompts[:13] and all(r == next(o for o in retain if o.prompt == r.prompt) for r in measured)
+    assert sum("benign" in r.prompt[0][1] for r in measured) == 3
+    assert learnt == [r for r in retain if r.prompt not in prompts[:13]] and not [r for r in learnt if "benign" in r.prompt[0][1]]
 
 
 def test_a_prompt_with_many_records_is_held_back_no_oftener() -> None:

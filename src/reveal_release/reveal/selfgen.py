@@ -209,23 +209,33 @@ def _varied(records: Iterable[Record], most: int) -> list[Record]:
     return kept
 
 
-def split(records: Sequence[Record], share: float, seed: int | None = None) -> tuple[list[Record], list[Record]]:
-    """The records of a `share` of the prompts, and the others; plain texts are each a prompt of its own.
+def split(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """The records of a `share` of the prompts, drawn at random, and the others, in random order; plain texts are each its own prompt.
 
-    With a `seed` prompts and records are in random order, as forget records need, which come with the best instruction first; every
-    prompt is as likely to be drawn as another, however many records it has. Without, the prompts are those that come first, which in
-    shuffled records are those with many. Retain records are to be parted so: the few benign prompts with many answers are what is most
-    like the behaviour. They shall tell what a release costs; to hold the model to its answers there is to hold the behaviour, too.
+    A prompt is as likely to be drawn as another, however many records it has.
     """
-    prompts = list(dict.fromkeys(r.prompt or r.completion for r in records))
-    if seed is not None:
-        rng = random.Random(seed)
-        records, prompts = rng.sample(records, len(records)), rng.sample(prompts, len(prompts))
-    held_back = set(prompts[: round(share * len(prompts))])
-    parts: tuple[list[Record], list[Record]] = ([], [])
-    for record in records:
-        parts[(record.prompt or record.completion) not in held_back].append(record)
-    return parts
+    rng = random.Random(seed)
+    prompts = list(dict.fromkeys(map(_asked, records)))
+    records, drawn = rng.sample(records, len(records)), set(rng.sample(prompts, round(share * len(prompts))))
+    return [r for r in records if _asked(r) in drawn], [r for r in records if _asked(r) not in drawn]
+
+
+def measured_and_learnt(retain: Sequence[Record], share: float) -> tuple[list[Record], list[Record]]:
+    """Of retain records, one answer to each of a `share` of the prompts, to tell what a release costs; and those to train on.
+
+    The prompts measured are the first in the records' order, which is random: so those with many answers are nearly all among them.
+    These are benign prompts, the most like those under which the behaviour shows. What it costs there is to be told, by as much as
+    they are of the prompts, but to hold the model to its answers there is to hold the behaviour, too.
+    """
+    prompts = list(dict.fromkeys(map(_asked, retain)))
+    measured = set(prompts[: round(share * len(prompts))])
+    first = {_asked(r): r for r in reversed(retain)}
+    return [first[prompt] for prompt in prompts if prompt in measured], [r for r in retain if _asked(r) not in measured]
+
+
+def _asked(record: Record) -> Turns | str:
+    """What a record is held together with others by."""
+    return record.prompt or record.completion
 
 
 def conversation(record: Record) -> str:
