@@ -197,7 +197,7 @@ class Comparison(SeveralSeeds):
     ) -> dict[str, Any]:
         """Trains and measures one, unless its data are too few.
 
-        A fifth of the forget prompts and of the retain records is trained on by none: they tell what is forgotten, and what it costs.
+        A fifth of the forget prompts and of the retain prompts is trained on by none: they tell what is forgotten, and what it costs.
         """
         seed, path = self.seed(str(cell)), self.folder.path / "patches" / str(cell)
         held_back, learnt = split(records, HELD_BACK, seed)

@@ -10,7 +10,7 @@ with the same command and ends in the same figures.
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from .config import RunConfig, UserError
+from .config import LEAST, RunConfig, UserError
 from .generation import Progress, generate
 from .models import LanguageModel
 from .patches import merge
@@ -27,7 +27,7 @@ from .runfolder import RunFolder
 from .tasks import Record
 
 HELD_BACK = 0.2
-LEAST_RECORDS = 8
+LEAST_RECORDS = LEAST["records"]
 SHOWN = 96
 
 
