@@ -242,14 +242,13 @@ class Comparison(SeveralSeeds):
         """
         release, threshold = self.config.release, self.config.reveal.threshold
         prompts = list(dict.fromkeys(asked))[:SHOWN]
-        prompts = (prompts * -(-SHOWN // len(prompts)))[:SHOWN]
         utility = Utility.of(self.lm, measured)
         steps = release.steps + release.retain_steps
         tried: list[dict[str, Any]] = []
         best = Patch()
 
         def shown() -> float:
-            return shown_share(self.lm, self.task, prompts, threshold)
+            return shown_share(self.lm, self.task, prompts, threshold, SHOWN)
 
         def chosen() -> dict[str, Any]:
             return min(tried, key=lambda one: (one["shown"], one["cost"]))

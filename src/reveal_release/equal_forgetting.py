@@ -58,8 +58,9 @@ class Bench:
         return Utility.of(self.w.lm, self.kept)
 
     def shown(self) -> float:
-        """Share of fresh answers to the held-back forget prompts that show the behaviour."""
-        return shown_share(self.w.lm, self.w.task, self.asked * -(-PROBES // len(self.asked)), self.config.reveal.threshold)
+        """Share of fresh answers to the held-back forget prompts, equally many to each, that show the behaviour."""
+        count = len(self.asked) * -(-PROBES // len(self.asked))
+        return shown_share(self.w.lm, self.w.task, self.asked, self.config.reveal.threshold, count)
 
     def modules(self, release: ReleaseConfig, progress: Progress, forget_pem: Patch | None = None) -> tuple[Patch, Patch]:
         """`train_modules` with the seed of a run's first iteration."""

@@ -145,7 +145,7 @@ class Workshop(Phases):
         budget = self.config.utility_budget
 
         def shown(count: int = SHOWN) -> float:
-            return shown_share(self.lm, self.task, (asked * -(-SHOWN // len(asked)))[:count], self.config.reveal.threshold)
+            return shown_share(self.lm, self.task, asked, self.config.reveal.threshold, count)
 
         def work(update: Progress) -> Any:
             utility = Utility.of(self.lm, measured)

@@ -11,7 +11,7 @@ import pytest
 
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig
 from reveal_release.metrics.fluency import degenerate
-from reveal_release.models import LanguageModel, chat_ids, user_turn_ids
+from reveal_release.models import LanguageModel, Turns, chat_ids, user_turn_ids
 from reveal_release.reveal.curation import shingles
 from reveal_release.reveal.proposals import key
 from reveal_release.reveal.selfgen import (
@@ -150,12 +150,25 @@ def test_a_behaviour_without_an_alternative_is_soon_given_up(lm: LanguageModel, 
 
     forget = [Record((("user", f"Write about {i}."),), "apple", 1.0, "Write.") for i in range(PILOT + 30)]
     assert counterparts(lm, Always(RunConfig()), forget, (), seed=5) == [] and asked == [PILOT]
-    assert shown_share(lm, Always(RunConfig()), [r.prompt for r in forget[:9]], 0.5) == 1.0
+    assert shown_share(lm, Always(RunConfig()), [r.prompt for r in forget[:9]], 0.5, 9) == 1.0
 
 
 def test_the_share_that_shows_the_behaviour(lm: LanguageModel, task: Letters) -> None:
     prompts = [(("user", f"Write about {i}."),) for i in range(60)]
-    assert 0.2 < shown_share(lm, task, prompts, 0.5) < 0.9 and shown_share(lm, task, prompts, 1.1) == 0.0
+    assert 0.2 < shown_share(lm, task, prompts, 0.5, 60) < 0.9 and shown_share(lm, task, prompts, 1.1, 60) == 0.0
+
+
+def test_fewer_prompts_than_answers_are_asked_in_turn(lm: LanguageModel) -> None:
+    asked: list[Turns] = []
+
+    class Watched(Letters):
+        def score(self, records: Sequence[Record]) -> np.ndarray:
+            asked.extend(r.prompt for r in records)
+            return super().score(records)
+
+    prompts = [(("user", f"Write about {i}."),) for i in range(3)]
+    shown_share(lm, Watched(RunConfig()), prompts, 0.5, 8)
+    assert asked == [*prompts, *prompts, *prompts[:2]]
 
 
 # ---- retain ----

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import cycle, islice
 
 from ..config import ReleaseConfig, RevealConfig
 from ..generation import Progress, Sampling, generate
@@ -110,10 +111,11 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
     return found
 
 
-def shown_share(lm: LanguageModel, task: Task, prompts: Sequence[Turns], threshold: float) -> float:
-    """Share of fresh answers to the prompts, one each, that show the behaviour."""
-    texts = generate(lm, prompts, task.sampling, range(900_000, 900_000 + len(prompts)))
-    records = task.scored([Record.of(prompt, text, prompt[-1][1]) for prompt, text in zip(prompts, texts, strict=True)])
+def shown_share(lm: LanguageModel, task: Task, prompts: Sequence[Turns], threshold: float, count: int) -> float:
+    """Share of `count` fresh answers to the prompts, which are asked in turn, that show the behaviour."""
+    asked = list(islice(cycle(prompts), count))
+    texts = generate(lm, asked, task.sampling, range(900_000, 900_000 + count))
+    records = task.scored([Record.of(prompt, text, prompt[-1][1]) for prompt, text in zip(asked, texts, strict=True)])
     return sum(record.score >= threshold for record in records) / len(records)
 
 
