@@ -182,6 +182,23 @@ def test_the_patch_evaluates_to_what_the_run_reported(whole: tuple[RunConfig, di
             assert found[part][name]["value"] == pytest.approx(value["value"], rel=0.02, abs=0.02), name
 
 
+def test_layers_may_have_a_scale_of_their_own(tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken here whatever they leave: that is `choose`'s, and tested there."""
+    shares = iter([0.5, 0.25])
+
+    def weighing(*args: Any) -> Any:
+        return choose(*args[:-1], lambda: next(shares))
+
+    choose = workshop.per_layer.choose
+    monkeypatch.setattr(workshop.per_layer, "choose", weighing)
+    plain = tiny(tiny_llama, tmp_path / "out")
+    config = replace(plain, release=replace(plain.release, layers=1.0, per_layer=True))
+    results = run(config)
+    assert set(results["iterations"][0]["layer_weights"]) == {"0", "1"}
+    found = evaluate_only(config, str(Path(config.output) / "patch"))
+    assert found["retain"]["perplexity"]["value"] == pytest.approx(results["after"]["retain"]["perplexity"]["value"], rel=0.02)
+
+
 def test_nothing_to_reveal_stops_without_a_patch(tiny_llama: str, tmp_path: Path) -> None:
     results = run(tiny(tiny_llama, tmp_path / "out", stop_reward=1.0, save_merged=True))
     assert results["stopped_because"] == "nothing left to reveal"

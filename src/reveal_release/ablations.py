@@ -41,6 +41,7 @@ def changed(config: RunConfig, most: int, real: bool = False) -> dict[str, RunCo
         "no retain module": replace(config, release=replace(release, retain_steps=0)),
         **{f"rank {rank}": replace(config, release=replace(release, rank=rank)) for rank in (8, 32)},
         **{f"layers {share:g}": replace(config, release=replace(release, layers=share)) for share in (0.5, 1.0)},
+        "scale per layer": replace(config, release=replace(release, per_layer=True)),
     }
     runs = {name: one for name, one in runs.items() if name == CONFIGURED or one != config}
     return {**runs, **dict.fromkeys(REAL, replace(config, iterations=1))} if real else runs

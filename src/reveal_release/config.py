@@ -87,6 +87,7 @@ class ReleaseConfig:
         anchor_scale: largest multiple of the step at which kl, kl-forget and ending hold; each batch is held at another one, up to it.
         forget_scale: lambda at which the retain module is trained; the search moves along the line through it.
         max_scale: largest multiple of that step the search may take.
+        per_layer: weigh the step's layers by what each forgets for what it costs, where that leaves less of the behaviour.
     """
 
     rank: int = 32
@@ -100,6 +101,7 @@ class ReleaseConfig:
     anchor_scale: float = 4.0
     forget_scale: float = 0.3
     max_scale: float = 12.0
+    per_layer: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ class RunConfig:
         for part in ("reveal", "release", "evaluate"):
             for name, value in dataclasses.asdict(getattr(self, part)).items():
                 least = LEAST.get(name, 1)
-                if isinstance(value, int) and value < least:
+                if type(value) is int and value < least:
                     raise UserError(f"{part}.{name} is {value}: give a whole number of at least {least}")
         if self.reveal.evaluations < self.reveal.start:
             raise UserError(f"reveal.evaluations ({self.reveal.evaluations}) is below reveal.start ({self.reveal.start}): raise it")

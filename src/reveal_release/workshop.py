@@ -8,6 +8,7 @@ with the same command and ends in the same figures.
 """
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any, NamedTuple
 
 from .config import LEAST, RunConfig, UserError
@@ -15,10 +16,12 @@ from .generation import Progress, generate
 from .models import LanguageModel
 from .patches import merge
 from .phases import Phases, begin, environment, model_identity, provenance
+from .release import per_layer
 from .release.adapter import applied, load, save_for
 from .release.front import trade_off
 from .release.patch import Patch
-from .release.release import Utility, choose_scale, direction, keeping, train_modules
+from .release.release import Utility, choose_scale, direction, keeping, mean_nll, train_modules
+from .release.scale import ScaleSearch
 from .report.card import card
 from .reveal.rewards import RewardCache
 from .reveal.search import search
@@ -148,17 +151,25 @@ class Workshop(Phases):
             return shown_share(self.lm, self.task, asked, self.config.reveal.threshold, count)
 
         def work(update: Progress) -> Any:
-            utility = Utility.of(self.lm, measured)
+            utility, weights = Utility.of(self.lm, measured), dict[str, float]()
+
+            def go(step: Patch) -> ScaleSearch:
+                return choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown, spent)
+
             with self.patched(patch):
                 spent = utility.loss() if patch else 0.0
                 share = spent + (budget - spent) / (self.config.iterations - t + 1)
                 seed = self.seed(f"release-{t}")
                 pems = train_modules(self.lm, forget, harmless, retain, config, seed, update, unanswered)
                 step = direction(*pems, config)
-                chosen = choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown, spent)
+                chosen = go(step)
+                if config.per_layer and chosen.scale:
+                    nll = partial(mean_nll, self.lm, forget)
+                    step, chosen, weights = per_layer.choose(self.lm, step, chosen, go, utility.loss, nll, shown)
                 points = trade_off(self.lm, step, [(0.0, spent), *chosen.tried], budget, lambda: shown(SHOWN // 3))
             save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)
-            return {"scale": chosen.scale, "utility_loss": chosen.cost, "keep": config.keep, "front": [asdict(point) for point in points]}
+            figures = {"scale": chosen.scale, "layer_weights": weights, "utility_loss": chosen.cost}
+            return {**figures, "keep": config.keep, "front": [asdict(point) for point in points]}
 
         outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
         self.iterations[-1].update(outcome)
