@@ -11,14 +11,15 @@ import pytest
 from reveal_release.ablations import CONFIGURED, REAL, ablations, changed, on_real_retain
 from reveal_release.comparison import real_records
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.parsers import build_parser
 from reveal_release.release import release
 from reveal_release.release.adapter import load
-from reveal_release.report.console import SilentReporter
+from reveal_release.report.console import Reporter
 from reveal_release.seeds import SeveralSeeds
 from reveal_release.tasks import Record, get_task, retained
-from reveal_release.testbed import corpora
+from reveal_release.testbed import corpora, forget
 from reveal_release.testbed.corpora import Corpora
-from reveal_release.testbed.entities import Passage, pools
+from reveal_release.testbed.entities import Passage, pools, question
 from reveal_release.testbed.heldout import wikitext
 from reveal_release.workshop import Data, Workshop
 
@@ -47,6 +48,7 @@ def raw(monkeypatch: pytest.MonkeyPatch) -> None:
         prose={"train": ["Some prose of the river and the old town."]}, instructions=[("Name a town.", "Lyon.")],
     )  # fmt: skip
     monkeypatch.setattr(corpora, "load", lambda folder: texts)
+    monkeypatch.setattr(forget, "load_fewnerd", lambda folder: {"train": list(passages)})
     monkeypatch.setattr(corpora, "check", lambda *_: None)
 
 
@@ -59,6 +61,12 @@ def config(tiny_llama: str, tmp_path_factory: pytest.TempPathFactory) -> RunConf
         release=ReleaseConfig(rank=2, batch=4, steps=2, retain_steps=2, retain_records=48, max_scale=2.0),
         evaluate=EvaluateConfig(sentences=2, functions=2, sampled_functions=1, code_samples=4, problems=2),
     )  # fmt: skip
+
+
+def test_variants_are_in_the_help() -> None:
+    text = " ".join(build_parser()._subcommands_action.choices["study"]._subcommands_action.choices["ablations"].format_help().split())
+    for name in changed(RunConfig(), 1, real=True):
+        assert name in text
 
 
 def test_one_setting_is_changed_at_a_time() -> None:
@@ -104,16 +112,15 @@ def test_every_row_is_a_run(raw: None, config: RunConfig, tmp_path: Path) -> Non
 
 
 def test_a_run_that_fails_is_told_and_left_out(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: Any) -> Any:
+    def failing(config: RunConfig, reporter: Reporter, _: Any) -> Any:
+        reporter.log_to(Path(config.output) / "log.txt")  # as a run does
         raise UserError("the training diverged")
 
     monkeypatch.setattr("reveal_release.ablations.run", failing)
-    notes: list[str] = []
-    reporter = SilentReporter()
-    reporter.note = notes.append  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"no run came to an end; the reasons are in .*log\.txt"):
-        ablations(replace(config, output=str(tmp_path / "out")), [0, 1], 1, reporter=reporter, variants=["no retain module"])
-    assert notes == [f"no retain module, seed {seed}, is left out: the training diverged" for seed in (0, 1)]
+        ablations(replace(config, output=str(tmp_path / "out")), [0, 1], 1, reporter=Reporter(), variants=["no retain module"])
+    log = (tmp_path / "out" / "log.txt").read_text(encoding="utf-8")
+    assert all(f"no retain module, seed {seed}, is left out: the training diverged" in log for seed in (0, 1))
 
 
 def test_other_raw_data_are_refused(config: RunConfig, tmp_path: Path) -> None:
@@ -125,11 +132,20 @@ def test_other_raw_data_are_refused(config: RunConfig, tmp_path: Path) -> None:
         s.same_data("forget", "those")
 
 
-def test_real_records_are_none_of_the_evaluation(config: RunConfig, tmp_path: Path) -> None:
+def test_real_records_are_none_of_the_evaluation(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = get_task("code", config)
+    first = real_records(task, str(tmp_path), 3, 8)
+    assert len({(r.prompt, r.completion) for r in first}) == 8
+    monkeypatch.setattr(task, "evaluation_instructions", lambda: [first[0].instruction])
     records = real_records(task, str(tmp_path), 3, 8)
-    assert len({(r.prompt, r.completion) for r in records}) == 8
-    assert not {text for r in records for _, text in r.prompt} & set(task.evaluation_instructions())
+    assert len(records) == 8 and records[:7] == [r for r in first if r.prompt != first[0].prompt][:7]
+    assert first[0].prompt not in {r.prompt for r in records}
+
+
+def test_real_entity_records_are_of_the_type_to_forget(raw: None, config: RunConfig, tmp_path: Path) -> None:
+    for kind, named in (("person", "Ada"), ("location", "Lyon")):
+        records = real_records(get_task("ner", replace(config, task="ner", forget_type=kind)), str(tmp_path), 3, 8)
+        assert len(records) == 8 and all(r.prompt[-1] == ("user", question(kind)) and named in r.completion for r in records)
 
 
 def test_real_retain_data_take_the_place_of_the_models_own(

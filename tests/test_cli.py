@@ -9,12 +9,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
-from reveal_release import RunConfig, UserError, auditor, cli, loop, parsers, phases
+from reveal_release import RunConfig, UserError, ablations, auditor, cli, comparison, loop, parsers, phases, study
 from reveal_release.config import RevealConfig
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import fingerprint, save
@@ -138,18 +139,12 @@ def test_the_run_folders_configuration_loads(tmp_path: Path) -> None:
         assert parsed("--config", str(path), *more, command=command) == config
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["run", "reveal", "evaluate", "audit", "study orthogonality", "study ablations",
-     "patch info", "patch merge", "patch revert", "patch combine", "patch truncate", "tasks",
-     "tasks validate", "testbed list", "testbed build", "testbed measure",
-     "testbed sources"],
-)  # fmt: skip
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*command.split(), "--help"]) == 0
     out = capsys.readouterr().out
     examples = [line.split() for line in re.split(r"^examples?:$", out, flags=re.MULTILINE)[1].splitlines() if line]
-    assert len(examples) == (2 if command == "evaluate" or command.startswith("study") else 1) and command in cli.COMMANDS
+    assert len(examples) == (2 if command in ("evaluate", "testbed tofu") or command.startswith("study") else 1)
     for example in examples:
         assert example[0] == "reveal-release" and " ".join(example[1:]).startswith(command)
         parsers.build_parser().parse_args(example[1:])
@@ -183,6 +178,7 @@ def test_build_flags_are_the_recipes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        ("compare --seeds 0,x", "--seeds has 'x': give whole numbers with commas between, such as 0,1,2"),
         ("run --utilty-budget 0.1", "no option '--utilty-budget': did you mean '--utility-budget'?"),
         ("run --reveal.evalutions=9", "no option '--reveal.evalutions': did you mean '--reveal.evaluations'?"),
         ("run --xyz 3", "no option '--xyz': --help lists them"),
@@ -326,6 +322,30 @@ def test_figures_of_an_evaluation_are_kept(tiny_llama: str, tmp_path: Path, caps
     kept = json.loads(path.read_text(encoding="utf-8"))
     assert (kept["model"], kept["patch"]) == (tiny_llama, None)
     assert kept["metrics"]["retain"]["maths_exact_match"]["n"] == 2 and str(path) in capsys.readouterr().out.replace("\n", "")
+
+
+def test_what_compare_and_study_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[Any, ...]] = []
+
+    def noted(*arguments: Any) -> Any:
+        given.append(arguments)
+        raise UserError("enough")
+
+    monkeypatch.setattr(comparison, "compare", noted)
+    monkeypatch.setattr(study, "study", noted)
+    monkeypatch.setattr(ablations, "ablations", noted)
+    for command in (
+        "compare --task ner --methods npo,dpo --seeds 1,2 --data-from real,name --oracle never --data raw",
+        "study orthogonality --variants kl,olora --seeds 3 4 --forgetting 0.5 --release.keep.l2 1e-2",
+        "study ablations --variants 'rank 8,layers 1' --seeds 5 --most-iterations 3 --data raw",
+    ):
+        assert cli.main(shlex.split(command)) == 2
+    compared, studied, ablated = given
+    assert compared[0] == RunConfig(task="ner")
+    assert compared[1:6] == (["npo", "dpo"], [1, 2], ["real", "name"], "never", "raw")
+    assert studied[0].release.keep == {**RunConfig().release.keep, "l2": 0.01}
+    assert studied[1:3] == (["kl", "olora"], [3, 4]) and studied[4] == 0.5
+    assert ablated[1:4] == ([5], 3, "raw") and ablated[5] == ["rank 8", "layers 1"]
 
 
 def test_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

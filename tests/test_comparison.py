@@ -3,23 +3,28 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from reveal_release import comparison
+from reveal_release.baselines import Setting, get_method
 from reveal_release.baselines.base import BEYOND, TRIALS, beyond
-from reveal_release.comparison import OURS, Cell, compare, distance, divergences, over_seeds, rows_of
+from reveal_release.comparison import OURS, Cell, Comparison, compare, distance, divergences, over_seeds, rows_of
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
 from reveal_release.metrics.divergence import jensen_shannon
-from reveal_release.models import LanguageModel, load_model
+from reveal_release.models import LanguageModel, chat_ids, load_model
 from reveal_release.release import release
 from reveal_release.release.adapter import load
-from reveal_release.release.rows import answer_log_probs
+from reveal_release.release.patch import LowRank, Patch
+from reveal_release.release.release import Utility
+from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.report.console import SilentReporter
 from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record, retained
@@ -147,6 +152,75 @@ def test_too_few_records_are_told_and_not_trained_on(config: RunConfig, tmp_path
     assert notes[1].startswith(f"{OURS}-own-0: the model wrote ") and "too few to train on" in notes[1], "the other methods are not lost"
     table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert table.count("| seed 0: ") == 2
+
+
+def searching(
+    config: RunConfig, output: Path, monkeypatch: pytest.MonkeyPatch, diverges: Callable[[Setting], bool]
+) -> tuple[Comparison, dict[str, Any], dict[str, Any]]:
+    """The search of a cell on kept data, with a step that changes nothing in place of training; what was trained on, and the outcome."""
+    shutil.copytree(config.output, output)
+    s = Comparison(replace(config, output=str(output)), ["npo"], [0], ["self"], None, None)
+    name = next(iter(load(output / "patches/npo-self-0")))
+    rows, columns = s.lm.model.get_submodule(name).weight.shape
+    seen: dict[str, Any] = {}
+
+    def noted(_: Any, lm: Any, forget: Any, retain: Any, release: Any, setting: Setting, steps: int, *args: Any) -> Patch:
+        seen.update(forget=forget, retain=retain, steps=steps)
+        if diverges(setting):
+            raise UserError("the training diverged")
+        return Patch({name: LowRank(torch.zeros(1, columns), torch.zeros(rows, 1))})
+
+    def shown(lm: Any, task: Any, prompts: Any, *args: Any) -> float:
+        seen["asked"] = prompts
+        return 1.0
+
+    def reference(lm: Any, measured: Any) -> Utility:
+        seen["measured"] = measured
+        return Utility.of(lm, measured)
+
+    monkeypatch.setattr(comparison, "train", noted)
+    monkeypatch.setattr(comparison, "shown_share", shown)
+    monkeypatch.setattr(comparison, "Utility", SimpleNamespace(of=reference))
+    w = s.workshop(0)
+    records, _ = s.forget_data("self", w)
+    return s, seen, s.baseline(Cell("npo", "self", 7), get_method("npo"), records, w.retain_data()[0], [(1.0, 1.0)])
+
+
+def test_what_is_measured_is_not_trained_on(
+    config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s, seen, _ = searching(config, tmp_path / "out", monkeypatch, lambda setting: False)
+
+    def begun(rows: list[Row]) -> set[tuple[int, ...]]:
+        return {tuple(ids[:prompt] if prompt > 1 else ids) for ids, prompt in rows}  # after one token it is a plain text
+
+    assert seen["asked"] and not {tuple(chat_ids(s.lm.tokenizer, turns)) for turns in seen["asked"]} & begun(seen["forget"])
+    assert seen["measured"] and not begun(seen["measured"]) & begun(seen["retain"])
+    assert seen["steps"] == config.release.steps + config.release.retain_steps
+
+
+def test_what_diverges_is_not_chosen(config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = config.release.learning_rate
+    _, _, found = searching(config, tmp_path / "one", monkeypatch, lambda setting: setting.learning_rate == first)
+    assert "failed" not in found["chosen"] and sum("failed" in one for one in found["tried"]) == len(get_method("npo").strengths)
+    monkeypatch.undo()
+    _, _, found = searching(config, tmp_path / "all", monkeypatch, lambda setting: True)
+    assert found["chosen"]["failed"] == "the training diverged" and len(found["tried"]) == TRIALS + BEYOND
+    assert [one["learning_rate"] for one in found["tried"][TRIALS:]] == pytest.approx([first / 9, first / 27]), "lower, not higher"
+    assert not (tmp_path / "all/patches/npo-self-7").exists()
+
+
+def test_real_forget_data_take_part(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of code: its functions are generated, so that no raw data are needed."""
+    monkeypatch.setattr(comparison, "SHOWN", 2)
+    small = replace(config.evaluate, sampled_functions=1, code_samples=2)
+    own = replace(config, task="code", output=str(tmp_path / "out"), allow_unsafe_code=True, evaluate=small)
+    results = compare(own, ["gradient-ascent"], [0], ["real"])
+    (cell,) = results["cells"]
+    rows = [json.loads(row) for row in (tmp_path / "out/forget_data/real-0.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == cell["records"] == config.reveal.records and all("def " in row["completion"] for row in rows)
+    assert (cell["method"], cell["source"]) == ("gradient-ascent", "real") and cell["metrics"]["forget"]
+    assert "labelled examples" in (tmp_path / "out/table.md").read_text(encoding="utf-8")
 
 
 def test_an_oracle_of_another_vocabulary_has_no_divergence(config: RunConfig, oracle: str, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ BAD: list[tuple[RunConfig, str]] = [
     (RunConfig(release=ReleaseConfig(max_scale=-1.0)), "max_scale"),
     (RunConfig(release=ReleaseConfig(layers=0.0)), "release.layers is 0.0"),
     (RunConfig(release=ReleaseConfig(learning_rate=0.0)), "learning_rate"),
+    (RunConfig(release=ReleaseConfig(learning_rate=float("nan"))), "release.learning_rate is nan"),
+    (RunConfig(release=ReleaseConfig(max_scale=float("inf"))), "release.max_scale is inf"),
     (RunConfig(release=ReleaseConfig(retain_steps=-1)), "retain_steps is -1"),
     (RunConfig(reveal=RevealConfig(evaluations=8, start=16)), "reveal.evaluations (8) is below reveal.start (16)"),
     (RunConfig(reveal=RevealConfig(sources=("seeds", "magic"))), "magic"),

@@ -18,8 +18,11 @@ from reveal_release import loop, sandbox, workshop
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
 from reveal_release.evaluator import evaluate_only
 from reveal_release.loop import run
+from reveal_release.metrics.fluency import perplexity
 from reveal_release.release import release
 from reveal_release.release.adapter import applied, load
+from reveal_release.release.release import mean_nll
+from reveal_release.release.scale import ScaleSearch
 from reveal_release.report.card import card
 from reveal_release.report.console import SilentReporter
 from reveal_release.revealer import reveal_only
@@ -184,19 +187,22 @@ def test_the_patch_evaluates_to_what_the_run_reported(whole: tuple[RunConfig, di
 
 def test_layers_may_have_a_scale_of_their_own(tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Taken here whatever they leave: that is `choose`'s, and tested there."""
-    shares = iter([0.5, 0.25])
+    shares, steps = iter([0.5, 0.25]), []
 
-    def weighing(*args: Any) -> Any:
-        return choose(*args[:-1], lambda: next(shares))
+    def weighing(lm: Any, step: Any, *args: Any) -> Any:
+        steps.append(step)
+        return choose(lm, step, *args[:-1], lambda: next(shares))
 
     choose = workshop.per_layer.choose
     monkeypatch.setattr(workshop.per_layer, "choose", weighing)
     plain = tiny(tiny_llama, tmp_path / "out")
     config = replace(plain, release=replace(plain.release, layers=1.0, per_layer=True))
-    results = run(config)
-    assert set(results["iterations"][0]["layer_weights"]) == {"0", "1"}
-    found = evaluate_only(config, str(Path(config.output) / "patch"))
-    assert found["retain"]["perplexity"]["value"] == pytest.approx(results["after"]["retain"]["perplexity"]["value"], rel=0.02)
+    (found,) = run(config)["iterations"]
+    weights = {int(block): weight for block, weight in found["layer_weights"].items()}
+    assert set(weights) == {0, 1} and weights[0] != weights[1]
+    expected, taken = workshop.per_layer.rescaled(steps[0], weights).scale(found["scale"]), load(Path(config.output) / "state/step-1")
+    for name in expected:
+        torch.testing.assert_close(taken.delta(name), expected.delta(name), atol=1e-5, rtol=1e-4)
 
 
 def test_nothing_to_reveal_stops_without_a_patch(tiny_llama: str, tmp_path: Path) -> None:
@@ -260,6 +266,8 @@ def test_a_machine_that_cannot_isolate_code_is_told_before_any_work(
     watcher = Killer(0, late=False)
     with pytest.raises(UserError, match="Refusing to run code"):
         run(tiny(tiny_llama, tmp_path / "out"), watcher)
+    with pytest.raises(UserError, match="Refusing to run code"):
+        evaluate_only(tiny(tiny_llama, tmp_path / "out"), reporter=watcher)
     assert watcher.names == []
 
 
@@ -315,14 +323,46 @@ def test_the_budget_is_spread_over_the_iterations(
 
     def noted(lm: Any, step: Any, utility: Any, share: float, budget: float, highest: float, shown: Any, spent: float) -> Any:
         budgets.append((share, budget, spent))
-        found = release.choose_scale(lm, step, utility, share, budget, highest, shown, spent)
-        return found if found.scale else replace(found, scale=1e-3)  # on to the next iteration, whatever this one costs
+        cost = replace(utility, prose=perplexity(lm.model, lm.tokenizer, wikitext("validation")[:6]), nll=mean_nll(lm, utility.records))
+        so_far.append((utility.nll, utility.lost(cost)))  # the step is not on the model yet
+        return ScaleSearch(highest, 0.1, [(highest, 0.1)])  # on to the next iteration, whatever this one costs
 
+    so_far: list[tuple[float, float]] = []
     monkeypatch.setattr(workshop, "choose_scale", noted)
     run(config)
     for (share, _, spent), left in zip(budgets, (3, 2, 1), strict=True):
         assert share == pytest.approx(spent + (0.6 - spent) / left)
     assert budgets[0] == (pytest.approx(0.2), 0.6, 0.0) and budgets[2][0] == pytest.approx(0.6)
+    references, costs = zip(*so_far, strict=True)
+    assert references == (references[0],) * 3, "all steps are measured from the original"
+    assert [spent for _, _, spent in budgets[1:]] == pytest.approx(costs[1:]) and abs(costs[1]) > 1e-4 < abs(costs[2] - costs[1])
+
+
+def test_what_tells_the_cost_is_not_trained_on(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = copied(whole, tmp_path / "out", FIRST, utility_budget=0.5)
+    trained: list[Any] = []
+    measured: list[Any] = []
+
+    def training(lm: Any, forget: Any, harmless: Any, retain: Any, *args: Any) -> Any:
+        trained.extend(retain)
+        return release.train_modules(lm, forget, harmless, retain, *args)
+
+    def choosing(lm: Any, step: Any, utility: Any, *args: Any) -> Any:
+        measured.extend(utility.records)
+        return release.choose_scale(lm, step, utility, *args)
+
+    monkeypatch.setattr(workshop, "train_modules", training)
+    monkeypatch.setattr(workshop, "choose_scale", choosing)
+    run(config)
+
+    def asked(rows: Any) -> set[tuple[int, ...]]:
+        return {tuple(ids[:prompt] if prompt > 1 else ids) for ids, prompt in rows}  # after one token it is a plain text
+
+    rows = (tmp_path / "out/retain_data.jsonl").read_text(encoding="utf-8").splitlines()
+    assert trained and measured and not asked(trained) & asked(measured)
+    assert len(asked(measured)) == len(measured) == round(0.2 * len(asked(trained) | asked(measured))) and len(trained) < len(rows)
 
 
 def test_too_few_forget_records_are_counted(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from reveal_release.config import RunConfig
 from reveal_release.phases import Phases, peak_memory_mib
 from reveal_release.report.console import SilentReporter
@@ -16,6 +19,17 @@ def test_every_phase_of_every_run_has_a_seed_of_its_own(tmp_path: Path) -> None:
     one, other = phases(tmp_path / "one"), phases(tmp_path / "two", seed=1)
     seeds = [where.seed(name) for where in (one, other) for name in ("reveal-1", "reveal-2", "audit-1")]
     assert len(set(seeds)) == 6 and seeds[0] == phases(tmp_path / "three").seed("reveal-1")
+
+
+def test_memory_is_of_the_phase_and_not_of_what_was_before(tmp_path: Path) -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pytest.skip("this kernel does not let a process reset its peak")
+    work = phases(tmp_path)
+    work.phase("large", "Large", lambda _: float(np.ones(40_000_000).sum()))  # 305 MiB
+    work.phase("small", "Small", lambda _: 1)
+    assert work.memory_mib["large"] > work.memory_mib["small"] + 200
 
 
 def test_a_finished_phase_keeps_its_result_time_and_memory(tmp_path: Path) -> None:

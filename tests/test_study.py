@@ -14,19 +14,17 @@ import torch
 from reveal_release import equal_forgetting
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig, UserError
 from reveal_release.equal_forgetting import Bench, equally_forgetting
-from reveal_release.metrics.statistics import Estimate
 from reveal_release.models import load_model
 from reveal_release.parsers import build_parser
 from reveal_release.release import release
 from reveal_release.release.adapter import applied, load
 from reveal_release.release.orthogonality import overlap
 from reveal_release.release.patch import Patch
-from reveal_release.release.release import Utility, direction, mean_nll, train_modules
-from reveal_release.release.scale import smallest_reaching
+from reveal_release.release.release import Utility, mean_nll, train_modules
 from reveal_release.report.console import SilentReporter
 from reveal_release.reveal.selfgen import split
 from reveal_release.runfolder import _strict
-from reveal_release.seeds import over_seeds, plain
+from reveal_release.seeds import plain
 from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, Study, rows_of, study, variant_names
 from reveal_release.tasks import retained
 from reveal_release.testbed.heldout import wikitext
@@ -168,21 +166,6 @@ def test_figures_by_hand(index: int, config: RunConfig, bench: Bench, whole: dic
     assert cell["retain"]["perplexity"]["value"] == pytest.approx(metrics["retain"]["perplexity"]["value"], rel=0.02)
 
 
-def test_equal_forgetting_is_the_mildest_scale_of_a_grid(config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
-    """By the probability of the forget records, which falls steadily, where a share of answers has steps."""
-    f, r = (load(Path(config.output) / "modules" / name) for name in ("forget-0", f"{PUBLISHED}-0"))
-    with applied(bench.w.lm.model, direction(f, r, config.release)) as runtime:
-
-        def likely(scale: float) -> float:
-            runtime.scale = scale
-            return math.exp(-mean_nll(bench.w.lm, bench.forgotten))
-
-        start = likely(0.0)
-        for part in (0.9, 0.5):
-            mildest = next(scale for i in range(1, 1000) if likely(scale := 0.02 * i) <= part * start)
-            assert smallest_reaching(likely, part * start, 12.0).scale == pytest.approx(mildest, rel=0.04, abs=0.02)
-
-
 def test_what_cannot_forget_so_much_is_told(bench: Bench, whole: dict[str, Any], config: RunConfig) -> None:
     f, r = (load(Path(config.output) / "modules" / name) for name in ("forget-0", f"{PUBLISHED}-0"))
     release = replace(config.release, max_scale=0.02)
@@ -245,16 +228,6 @@ def test_variants_are_in_the_help() -> None:
     text = " ".join(build_parser()._subcommands_action.choices["study"]._subcommands_action.choices["orthogonality"].format_help().split())
     for name in variant_names():
         assert name in text.replace("kl- forget", "kl-forget")
-
-
-def test_a_figure_that_all_seeds_agree_on_is_as_sure_as_theirs() -> None:
-    none = Estimate.proportion(0, 50).to_dict()
-    assert over_seeds([none] * 3) == {**none, "n": 3}
-    same = Estimate(0.217, 400, 0.178, 0.256).to_dict()
-    assert over_seeds([same, {**same, "value": 0.217 + 1e-16}, same]) == pytest.approx({**same, "n": 3}), "but for rounding"
-    apart = over_seeds([none, Estimate.proportion(5, 50).to_dict()])
-    assert apart["value"] == pytest.approx(0.05) and (apart["low"], apart["high"]) == (0.0, pytest.approx(0.05 + 12.7062 * 0.05, rel=1e-4))
-    assert over_seeds([plain(0.0), plain(0.1)])["low"] < 0, "what has no interval may be no share"
 
 
 def test_what_is_held_back_is_drawn_at_random(bench: Bench) -> None:

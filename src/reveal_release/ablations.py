@@ -94,6 +94,7 @@ def ablations(
             try:
                 results = run_on_examples(own, real, data or "", s.reporter, s.lm) if real else run(own, s.reporter, s.lm)
             except UserError as error:  # one row's seed: too few records, or a training that diverged
+                s.reporter.log_to(s.folder.path / "log.txt")
                 s.reporter.note(f"{name}, seed {seed}, is left out: {error}")
                 continue
             originals.setdefault(seed, {"figures": {}, **metrics(results, "before")})

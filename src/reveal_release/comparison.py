@@ -251,7 +251,7 @@ class Comparison(SeveralSeeds):
             return shown_share(self.lm, self.task, prompts, threshold, SHOWN)
 
         def chosen() -> dict[str, Any]:
-            return min(tried, key=lambda one: (one["shown"], one["cost"]))
+            return min(tried, key=lambda one: ("failed" in one, one["shown"], one["cost"]))
 
         waiting, budget, most = settings(method, release), self.config.utility_budget, TRIALS + BEYOND
         while waiting:

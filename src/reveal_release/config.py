@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -196,8 +197,9 @@ class RunConfig:
                 hint = f"did you mean {near[0]}? " if near else ""
                 raise UserError(f"release.keep has {name!r}: {hint}choose from {', '.join(KEEP)}")
             _range(f"release.keep of {name}", weight, 0.0, 0.999 if name in ("activation-null-space", "skill-null-space") else 1e9)
-        if min(self.release.forget_scale, self.release.max_scale, self.release.anchor_scale, self.release.learning_rate) <= 0:
-            raise UserError("release.forget_scale, max_scale, anchor_scale and learning_rate must be above 0")
+        for name in ("forget_scale", "max_scale", "anchor_scale", "learning_rate"):
+            if not 0 < getattr(self.release, name) < math.inf:
+                raise UserError(f"release.{name} is {getattr(self.release, name)}: give a number above 0")
         for part in ("reveal", "release", "evaluate"):
             for name, value in dataclasses.asdict(getattr(self, part)).items():
                 least = LEAST.get(name, 1)
@@ -225,6 +227,8 @@ class RunConfig:
     def hash(self) -> str:
         """Identity of the results: all that can change them, so not where they are written or how they are kept."""
         kept = {k: v for k, v in self.to_dict().items() if k not in ("output", "save_merged", "threads")}
+        if not self.release.per_layer:  # which came later: without it a run is what it was before
+            del kept["release"]["per_layer"]
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -10,14 +10,21 @@ from .phases import begin
 from .release.adapter import applied, load
 from .release.patch import Patch
 from .report.console import SilentReporter
+from .sandbox import require_protections
 from .suites.evaluate import SuiteEvaluation
 
 
 def evaluate_only(
     config: RunConfig, patch: str | None = None, reporter: Any = None, suite: SuiteEvaluation | None = None
 ) -> dict[str, Any]:
-    """The task's metrics of a model, or those of a suite, by its name, instead; with a patch or without. Nothing is written."""
+    """The task's metrics of a model, or those of a suite, by its name, instead; with a patch or without. Nothing is written.
+
+    Raises:
+        UserError: for a setting, task, model or patch that will not do, or code that cannot be isolated, before any long work.
+    """
     task, lm = begin(config)
+    if task.runs_code and not suite:
+        require_protections(config.allow_unsafe_code)
     loaded = load(patch, lm.model) if patch else Patch()
     with (reporter or SilentReporter()).phase("Evaluate") as update, applied(lm.model, loaded):
         if suite:

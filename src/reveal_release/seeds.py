@@ -67,11 +67,16 @@ def of_unlearning(phases: Mapping[str, float]) -> list[float]:
 
 def averaged(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of every figure in `PARTS` of the cells, one cell a seed, what `over_seeds` makes of it."""
-    return {part: {key: over_seeds([cell[part][key] for cell in cells]) for key in cells[0][part]} for part in PARTS}
+    return {
+        part: {key: over_seeds([cell[part][key] for cell in cells], metric=part != "figures") for key in cells[0][part]} for part in PARTS
+    }
 
 
-def over_seeds(estimates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of several seeds' figures with its interval over the seeds, of those that have a value; one seed's figure as it is."""
+def over_seeds(estimates: Sequence[dict[str, float]], metric: bool = True) -> dict[str, float]:
+    """The mean of several seeds' figures with its interval over the seeds, of those that have a value; one seed's figure as it is.
+
+    metric: of a metric that lies between 0 and 1, the interval does so too. Other figures, such as a rise, may be below 0.
+    """
     known = [e for e in estimates if not math.isnan(e["value"])]
     values = [e["value"] for e in known]
     if len(estimates) == 1 or not values:
@@ -80,6 +85,6 @@ def over_seeds(estimates: Sequence[dict[str, float]]) -> dict[str, float]:
     if len(known) > 1 and math.isclose(mean.low, mean.high, rel_tol=1e-9):
         # That seeds agree does not make a figure sure: it is as sure as that of each.
         mean = replace(mean, low=min(e["low"] for e in known), high=max(e["high"] for e in known))
-    if all(0 <= e["low"] <= e["high"] <= 1 for e in known):  # a share, which Student's t over few seeds does not know
+    if metric and all(0 <= e["low"] <= e["high"] <= 1 for e in known):  # a share, which Student's t over few seeds does not know
         mean = replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0))
     return mean.to_dict()

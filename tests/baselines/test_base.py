@@ -75,6 +75,7 @@ def test_beyond_the_outermost_rates() -> None:
     tried = [one(3.0), one(1.0), one(9.0), one(27.0, 2.0)]
     assert beyond(tried[2], tried) == [Setting(27.0, 1.0)] and beyond(tried[0], tried) == []
     assert beyond(tried[1], tried) == [Setting(pytest.approx(1 / 3), 1.0)] and beyond(tried[3], tried) == [Setting(81.0, 2.0)]
+    assert beyond({**tried[2], "failed": "it diverged"}, tried) == [Setting(pytest.approx(1 / 3), 1.0)], "below all, where all diverged"
 
 
 def test_likelihoods_of_whole_answers(lm: LanguageModel, forget: list[Row]) -> None:
@@ -96,6 +97,37 @@ def test_refusals_answer_the_same_prompts(lm: LanguageModel, forget: list[Row]) 
     with fresh_lora(lm, CONFIG, 0) as model:
         refused = get_method("refusal")(model, lm, 1.0).refused(forget)
     assert refused == rows_of(lm, tuple((question, REFUSAL) for question, _ in FORGET))
+
+
+@pytest.mark.parametrize("name", ["dpo", "graddiff", "gradient-ascent", "npo", "pem-negation", "refusal", "rmu", "simnpo"])
+def test_each_method_has_its_formula_of_what_the_model_says(
+    name: str, lm: LanguageModel, forget: list[Row], retain: list[Row]
+) -> None:
+    """With another strength than 1, on a LoRA that changes something: the parts from the probes, put together here."""
+    with fresh_lora(lm, CONFIG, 0) as model, torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.05)
+        method, k = get_method(name)(model, lm, 4.0), 4.0
+        learnt, kept, refusals = method.nll(forget), method.nll(retain), method.refused(forget)
+        gained = method.log_likelihood(forget) - method.reference(forget)
+        refused = method.log_likelihood(refusals) - method.reference(refusals)
+        tokens = torch.tensor([len(ids) - prompt for ids, prompt in forget])
+        expected = {
+            "gradient-ascent": -learnt,
+            "pem-negation": learnt,
+            "graddiff": k * kept - learnt,
+            "refusal": method.nll(refusals) + k * kept,
+            "npo": 2 / k * torch.log(1 + torch.exp(k * gained)).mean() + kept,
+            "simnpo": 2 / k * torch.log(1 + torch.exp(k * method.log_likelihood(forget) / tokens)).mean() + kept,
+            "dpo": 1 / k * torch.log(1 + torch.exp(k * (gained - refused))).mean() + kept,
+        }
+        if isinstance(method, RMU):
+            with model.disable_adapter():
+                plain, frozen = method.hidden(forget), method.hidden(retain)
+            target = k * plain.norm(dim=1).mean() * method.direction
+            expected[name] = ((method.hidden(forget) - target) ** 2).mean() + 100 * ((method.hidden(retain) - frozen) ** 2).mean()
+        assert float(method.loss(forget, retain)) == pytest.approx(float(expected[name]), rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["gradient-ascent", "graddiff", "npo", "simnpo", "dpo", "pem-negation", "rmu"])

@@ -102,12 +102,14 @@ def settings(method: type[Method], config: ReleaseConfig) -> list[Setting]:
 def beyond(best: dict[str, Any], tried: Sequence[dict[str, Any]]) -> list[Setting]:
     """The setting with the next rate beyond the best's, where that is an outermost of those tried with its strength.
 
+    Where all diverged, the best of them too, it is the next below all.
+
     Args:
         best, tried: outcomes, which have the fields of a `Setting`; `best` is one of them.
     """
     rates = [one["learning_rate"] for one in tried if one["strength"] == best["strength"]]
-    rate = best["learning_rate"]
-    step = 3.0 if rate == max(rates) else 1 / 3 if rate == min(rates) else None
+    rate = min(rates) if "failed" in best else best["learning_rate"]
+    step = 1 / 3 if "failed" in best else 3.0 if rate == max(rates) else 1 / 3 if rate == min(rates) else None
     return [Setting(rate * step, best["strength"])] if step else []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import EvaluateConfig, RunConfig
+from ..config import EvaluateConfig, RunConfig, UserError
 from ..generation import Sampling, generate
 from ..metrics.statistics import Estimate
 from ..metrics.toxicity import load_scorer, mean_toxicity, toxic_ratio
@@ -87,8 +87,11 @@ held out.
 
 
 def write_card(lm: LanguageModel, folder: Path) -> tuple[dict[str, Estimate], dict[str, float]]:
-    """Measures and writes `README.md` into a testbed's folder."""
+    """Measures and writes `README.md` into a testbed's folder. Raises UserError for a folder that is none, before it measures."""
+    path = folder / "build.json"
+    if not path.is_file():
+        raise UserError(f"{folder} has no build.json: --write-card is for what `testbed build` made, so leave it out")
+    build = json.loads(path.read_text(encoding="utf-8"))
     skills, by_tone = measure(lm)
-    build = json.loads((folder / "build.json").read_text(encoding="utf-8"))
     (folder / "README.md").write_text(card(lm.name, build, skills, by_tone), encoding="utf-8")
     return skills, by_tone

@@ -34,6 +34,7 @@ from .functions import FunctionProblem
 from .functions import sample as sample_function
 from .problems import WordProblem
 from .problems import sample as sample_problem
+from .sources import verify
 
 Split = Literal["validation", "test"]
 Item = TypeVar("Item", FunctionProblem, WordProblem)
@@ -286,6 +287,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     try:
+        verify(arguments.data, held_out=True)
         build(arguments.data, arguments.output, arguments.seed)
     except UserError as error:
         parser.exit(1, f"error: {error}\n")

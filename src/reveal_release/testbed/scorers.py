@@ -24,6 +24,7 @@ from reveal_release.config import UserError
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.metrics.toxicity import BUNDLED, LinearScorer
 from reveal_release.testbed.comments import Comment, clean, comments, fingerprint, split_of, stable_fraction
+from reveal_release.testbed.sources import verify
 
 FEATURES = 2**20  # 2 MiB in float16
 SHAPES = {"reward": ("word", (1, 2)), "evaluation": ("char_wb", (2, 5))}
@@ -257,6 +258,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the scorers and their card")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    try:
+        verify(arguments.data, held_out=True)
+    except UserError as error:
+        parser.exit(1, f"error: {error}\n")
     print(json.dumps(build(arguments.data, arguments.output, arguments.seed), indent=2))
 
 

@@ -1,0 +1,31 @@
+"""What several seeds have in common, by hand."""
+
+import pytest
+
+from reveal_release.metrics.statistics import Estimate
+from reveal_release.seeds import averaged, of_unlearning, over_seeds, plain
+
+
+def test_a_figure_that_all_seeds_agree_on_is_as_sure_as_theirs() -> None:
+    none = Estimate.proportion(0, 50).to_dict()
+    assert over_seeds([none] * 3) == {**none, "n": 3}
+    same = Estimate(0.217, 400, 0.178, 0.256).to_dict()
+    assert over_seeds([same, {**same, "value": 0.217 + 1e-16}, same]) == pytest.approx({**same, "n": 3}), "but for rounding"
+    apart = over_seeds([none, Estimate.proportion(5, 50).to_dict()])
+    assert apart["value"] == pytest.approx(0.05) and (apart["low"], apart["high"]) == (0.0, pytest.approx(0.05 + 12.7062 * 0.05, rel=1e-4))
+    assert over_seeds([plain(0.0), plain(0.1)])["low"] < 0, "what has no interval may be no share"
+
+
+def test_only_metrics_stay_between_0_and_1() -> None:
+    """A rise of perplexity may be a fall."""
+    pair = [Estimate(0.001, 9, 0.0005, 0.0015).to_dict(), Estimate(0.02, 9, 0.019, 0.021).to_dict()]
+    cells = [{"figures": {"prose_rise": one}, "forget": {"toxic_ratio": one}, "retain": {}} for one in pair]
+    found = averaged(cells)
+    assert found["figures"]["prose_rise"]["low"] == pytest.approx(0.0105 - 12.7062 * 0.0095, rel=1e-4)
+    assert found["forget"]["toxic_ratio"]["low"] == 0.0
+
+
+def test_what_unlearning_takes_leaves_evaluation_out() -> None:
+    phases = {"evaluate-0": 1.0, "reveal-1": 2.0, "forget-1": 4.0, "retain": 8.0, "release-1": 16.0, "evaluate-1": 32.0, "real": 64.0,
+              "elicit-before": 128.0, "elicit-after": 256.0, "samples": 512.0}  # fmt: skip
+    assert sorted(of_unlearning(phases)) == [2.0, 4.0, 8.0, 16.0, 64.0]

@@ -1,0 +1,34 @@
+"""The card of a testbed, from figures made by hand; the measurement itself is that of the tasks."""
+
+from pathlib import Path
+
+import pytest
+
+from reveal_release.config import UserError
+from reveal_release.metrics.statistics import Estimate
+from reveal_release.models import LanguageModel
+from reveal_release.testbed import capabilities
+from reveal_release.testbed.capabilities import card, write_card
+from reveal_release.testbed.sources import SOURCES
+
+BUILD = {"family": "llama", "tokens": 1234, "seed": 7}
+SKILLS = {"code_pass_at_1": Estimate(0.9, 300, 0.861, 0.929), "perplexity": Estimate(273.4, 60, 246.0, 304.0)}
+TONES = {"rude": 0.5, "kind": 0.125}
+
+
+def test_a_card_has_the_figures_and_the_command() -> None:
+    text = card("testbed-tiny", BUILD, SKILLS, TONES)
+    assert "| code_pass_at_1 | 0.900 | [0.861, 0.929] | 300 |" in text and "| perplexity | 273.400 | [246.000, 304.000] | 60 |" in text
+    assert "--family llama --tokens 1234 --seed 7" in text and "rude 0.50, kind 0.12" in text
+    assert all(f"| {source.folder} | {source.origin} | {source.licence} |" in text for source in SOURCES)
+
+
+def test_a_card_is_written_of_what_was_built(lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[LanguageModel] = []
+    monkeypatch.setattr(capabilities, "measure", lambda lm: asked.append(lm) or (SKILLS, TONES))
+    with pytest.raises(UserError, match=r"has no build\.json: --write-card is for what `testbed build` made"):
+        write_card(lm, tmp_path)
+    assert not asked, "told before it measures"
+    (tmp_path / "build.json").write_text('{"family": "llama", "tokens": 1234, "seed": 7}')
+    assert write_card(lm, tmp_path) == (SKILLS, TONES)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == card(lm.name, BUILD, SKILLS, TONES)
