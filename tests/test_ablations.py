@@ -11,6 +11,7 @@ import pytest
 from reveal_release.ablations import CONFIGURED, REAL, ablations, changed, on_real_retain
 from reveal_release.comparison import real_records
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.dataset import Data
 from reveal_release.parsers import build_parser
 from reveal_release.release import release
 from reveal_release.release.adapter import load
@@ -21,7 +22,7 @@ from reveal_release.testbed import corpora, forget
 from reveal_release.testbed.corpora import Corpora
 from reveal_release.testbed.entities import Passage, pools, question
 from reveal_release.testbed.heldout import wikitext
-from reveal_release.workshop import Data, Workshop
+from reveal_release.workshop import Workshop
 
 REAL_FORGET, REAL_RETAIN = REAL
 

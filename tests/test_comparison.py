@@ -18,6 +18,7 @@ from reveal_release.baselines import Setting, get_method
 from reveal_release.baselines.base import BEYOND, TRIALS, beyond
 from reveal_release.comparison import OURS, Cell, Comparison, compare, distance, divergences, over_seeds, rows_of
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.dataset import encode
 from reveal_release.metrics.divergence import jensen_shannon
 from reveal_release.models import LanguageModel, chat_ids, load_model
 from reveal_release.release import release
@@ -26,7 +27,6 @@ from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.release import Utility
 from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.report.console import SilentReporter
-from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record, retained
 from reveal_release.testbed.heldout import wikitext
 from reveal_release.testbed.tokenizer import train

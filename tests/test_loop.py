@@ -14,7 +14,7 @@ import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from reveal_release import loop, sandbox, workshop
+from reveal_release import dataset, loop, sandbox, workshop
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
 from reveal_release.evaluator import evaluate_only
 from reveal_release.loop import run
@@ -288,7 +288,7 @@ def test_a_search_that_finds_nothing_is_no_end_while_what_was_revealed_still_sho
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second search finds nothing, but what drew the behaviour out at first does so still: that is forgotten on."""
-    for module in (loop, workshop):
+    for module in (loop, dataset):
         monkeypatch.setattr(module, "LEAST_RECORDS", 3)
     config = copied(whole, tmp_path / "out", (*FIRST, "release-1", "evaluate-1"), iterations=2)
     nothing = json.loads((tmp_path / "out/state/reveal-1.json").read_text(encoding="utf-8"))

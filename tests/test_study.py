@@ -13,6 +13,7 @@ import torch
 
 from reveal_release import equal_forgetting
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.dataset import HELD_BACK, split
 from reveal_release.equal_forgetting import Bench, equally_forgetting
 from reveal_release.models import load_model
 from reveal_release.parsers import build_parser
@@ -22,13 +23,12 @@ from reveal_release.release.orthogonality import overlap
 from reveal_release.release.patch import Patch
 from reveal_release.release.release import Utility, mean_nll, train_modules
 from reveal_release.report.console import SilentReporter
-from reveal_release.reveal.selfgen import split
 from reveal_release.runfolder import _strict
 from reveal_release.seeds import plain
 from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, Study, rows_of, study, variant_names
 from reveal_release.tasks import retained
 from reveal_release.testbed.heldout import wikitext
-from reveal_release.workshop import HELD_BACK, Workshop
+from reveal_release.workshop import Workshop
 
 TASK = r"""name: letter
 description: a letter that a random model often writes
@@ -108,16 +108,16 @@ def test_nothing_that_is_measured_is_trained_on(bench: Bench) -> None:
     def prompts(rows: list[Any]) -> set[tuple[int, ...]]:
         return {tuple(ids[:length]) for ids, length in rows if length > 1}  # plain texts follow the first token alone
 
-    assert not prompts(bench.forgotten) & prompts([*bench.forget, *bench.harmless, *bench.unanswered])
-    assert not prompts(bench.kept) & prompts(bench.retain)
-    assert min(map(len, (bench.forget, bench.harmless, bench.forgotten, bench.kept, bench.retain))) > 0
+    assert not prompts(bench.forgotten) & prompts([*bench.rows.forget, *bench.rows.harmless, *bench.rows.unanswered])
+    assert not prompts(bench.rows.measured) & prompts(bench.rows.retain)
+    assert min(map(len, (bench.rows.forget, bench.rows.harmless, bench.forgotten, bench.rows.measured, bench.rows.retain))) > 0
 
 
 def test_the_modules_are_those_that_a_release_trains(config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
     modules = Path(config.output) / "modules"
     release = replace(config.release, keep=VARIANTS[PUBLISHED])
-    data = (bench.forget, bench.harmless, bench.retain)
-    together = train_modules(bench.w.lm, *data, release, bench.w.seed("release-1"), None, bench.unanswered)
+    data = (bench.rows.forget, bench.rows.harmless, bench.rows.retain)
+    together = train_modules(bench.w.lm, *data, release, bench.w.seed("release-1"), None, bench.rows.unanswered)
     for name, wanted in zip(("forget-0", f"{PUBLISHED}-0"), together, strict=True):
         found = load(modules / name)
         for key in wanted:
@@ -136,7 +136,7 @@ def test_the_default_keeps_what_a_release_of_these_records_would(
         raise UserError("enough")
 
     monkeypatch.setattr(Study, "module", module)
-    monkeypatch.setattr(bench, "unanswered", bench.forget if skill else [])
+    monkeypatch.setattr(bench, "rows", replace(bench.rows, unanswered=bench.rows.forget if skill else []))
     found = Study(replace(config, output=str(tmp_path / "out")), [CONFIGURED], [0], 0.5).cell(CONFIGURED, 0, bench, 0.1, "")
     assert found["failed"] == "enough" and asked == [name]
 
@@ -148,11 +148,11 @@ def test_figures_by_hand(index: int, config: RunConfig, bench: Bench, whole: dic
     found = {name: one["value"] for name, one in cell["figures"].items()}
     f, r = (load(Path(config.output) / "modules" / name) for name in ("forget-0", f"{cell['variant']}-0"))
     scale = found["scale"]
-    before, retained_before = bench.utility, mean_nll(lm, bench.kept)
+    before, retained_before = bench.utility, mean_nll(lm, bench.rows.measured)
     step = (r + f.scale(-config.release.forget_scale)).scale(scale)
     with applied(lm.model, step):
         assert bench.shown() == pytest.approx(found["shown"], abs=1 / 48)  # rounding may turn an answer
-        now = Utility.of(lm, bench.kept)
+        now = Utility.of(lm, bench.rows.measured)
         metrics = bench.w.task.evaluate(lm).to_dict()
         both = mean_nll(lm, bench.forgotten)
     prose = now.prose.per_token.value / before.prose.per_token.value - 1
@@ -160,7 +160,7 @@ def test_figures_by_hand(index: int, config: RunConfig, bench: Bench, whole: dic
     assert found["prose_rise"] == pytest.approx(prose, abs=0.01) and found["records_rise"] == pytest.approx(records, abs=0.02)
     assert found["utility_loss"] == pytest.approx(max(prose, records / 2), abs=0.02)
     with applied(lm.model, f, -config.release.forget_scale * scale):
-        assert found["retain_change"] == pytest.approx(mean_nll(lm, bench.kept) - retained_before, abs=0.02)
+        assert found["retain_change"] == pytest.approx(mean_nll(lm, bench.rows.measured) - retained_before, abs=0.02)
         assert found["forget_change"] == pytest.approx(both - mean_nll(lm, bench.forgotten), abs=0.02)
     assert {name: found[name] for name in overlap(f, r)} == pytest.approx(overlap(f, r), abs=1e-6)
     assert cell["retain"]["perplexity"]["value"] == pytest.approx(metrics["retain"]["perplexity"]["value"], rel=0.02)
@@ -204,7 +204,7 @@ def test_too_few_records_are_told_and_not_trained_on(config: RunConfig, tmp_path
     few = replace(config, output=str(tmp_path / "out"), reveal=replace(config.reveal, records=8))  # of which some are held back
     results = study(few, ["none"], [0], reporter)
     assert results["rows"][0]["seeds"] == 0 and results["rows"][0]["missing"] == notes
-    assert "forget records, too few to train on" in notes[0] and notes[0] in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert "retain records, too few to train on" in notes[0] and notes[0] in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 from .comparison import real_records
 from .config import RunConfig, UserError
+from .dataset import Data
 from .generation import Progress
 from .loop import run
 from .models import LanguageModel
@@ -23,7 +24,7 @@ from .reveal.selfgen import counterparts
 from .seeds import SeveralSeeds, averaged, of_unlearning, plain
 from .tasks import Record
 from .testbed import forget, retain
-from .workshop import Data, Workshop
+from .workshop import Workshop
 
 CONFIGURED = "as configured"
 REAL = {"real forget data": "forget", "real retain data": "retain"}

@@ -19,6 +19,7 @@ import torch
 from .baselines import Method, get_method, method_names, settings, train
 from .baselines.base import BEYOND, TRIALS, beyond, lengths
 from .config import RunConfig, UserError
+from .dataset import HELD_BACK, Data, Rows, encode, split
 from .generation import Progress, generate
 from .loop import run
 from .metrics.divergence import jensen_shannon
@@ -31,13 +32,13 @@ from .release.release import Utility, choose_scale
 from .release.rows import Row, answer_log_probs
 from .report.comparison import markdown
 from .report.plots import forgetting_against_utility
-from .reveal.selfgen import encode, measured_and_learnt, reserved_by, revealed_records, shown_share, split
+from .reveal.selfgen import reserved_by, revealed_records, shown_share
 from .seeds import SeveralSeeds, of_unlearning, over_seeds
 from .tasks import Record, Task
 from .tasks.ner import NER
 from .testbed import forget
 from .testbed.retain import examples as retained
-from .workshop import HELD_BACK, LEAST_RECORDS, SHOWN, Workshop
+from .workshop import SHOWN, Workshop
 
 OURS = "reveal-release"
 SOURCES = ("real", "self", "name")
@@ -201,13 +202,12 @@ class Comparison(SeveralSeeds):
         """
         seed, path = self.seed(str(cell)), self.folder.path / "patches" / str(cell)
         held_back, learnt = split(records, HELD_BACK, seed)
-        measured, kept = (encode(self.lm, part) for part in measured_and_learnt(retain, HELD_BACK))
-        rows, asked = encode(self.lm, learnt), held_back or learnt  # all under one prompt: there is no other
-        if min(len(rows), len(kept)) < LEAST_RECORDS:
-            return self.failed(cell, len(records), f"{len(rows)} forget and {len(kept)} retain records, too few to train on")
+        rows, asked = Rows.of(self.lm, Data(learnt, [], retain)), held_back or learnt  # all under one prompt: there is no other
+        if rows.lacking:
+            return self.failed(cell, len(records), rows.lacking)
 
         def work(update: Progress) -> Any:
-            patch, outcome = self.search(method, rows, kept, [record.prompt for record in asked], measured, seed, update)
+            patch, outcome = self.search(method, rows, [record.prompt for record in asked], seed, update)
             if patch:
                 save_for(self.lm, patch, path)
             return outcome
@@ -224,25 +224,17 @@ class Comparison(SeveralSeeds):
         return {**asdict(cell), "records": records, "metrics": None, "failed": why}
 
     def search(
-        self,
-        method: type[Method],
-        forget_rows: list[Row],
-        retain_rows: list[Row],
-        asked: list[Turns],
-        measured: list[Row],
-        seed: int,
-        update: Progress,
+        self, method: type[Method], rows: Rows, asked: list[Turns], seed: int, update: Progress
     ) -> tuple[Patch, dict[str, Any]]:
         """The best of a method's settings, each at the scale that the budget allows: where its answers show the least of the behaviour.
 
         While the best has an outermost of the learning rates tried, the next beyond it is tried too, up to `BEYOND` of them.
 
-        Args:
-            forget_rows, retain_rows: to train on. asked: prompts whose answers are counted. measured: what utility is measured on.
+        asked: prompts whose answers are counted.
         """
         release, threshold = self.config.release, self.config.reveal.threshold
         prompts = list(dict.fromkeys(asked))[:SHOWN]
-        utility = Utility.of(self.lm, measured)
+        utility = Utility.of(self.lm, rows.measured)
         steps = release.steps + release.retain_steps
         tried: list[dict[str, Any]] = []
         best = Patch()
@@ -261,7 +253,7 @@ class Comparison(SeveralSeeds):
                 update(len(tried) * (total + 1) + done, most * (total + 1))
 
             try:
-                step = train(method, self.lm, forget_rows, retain_rows, release, setting, steps, seed, trained)
+                step = train(method, self.lm, rows.forget, rows.retain, release, setting, steps, seed, trained)
                 found = choose_scale(self.lm, step, utility, budget, budget, release.max_scale, shown)
             except UserError as error:  # it diverged
                 tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "failed": str(error)})

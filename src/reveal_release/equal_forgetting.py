@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from .config import ReleaseConfig
+from .dataset import HELD_BACK, Data, Rows, encode, split
 from .generation import Progress
 from .metrics.fluency import perplexity_ratio
 from .metrics.statistics import Estimate
@@ -20,9 +21,9 @@ from .release.interference import interference
 from .release.patch import Patch
 from .release.release import Utility, direction, train_modules
 from .release.scale import smallest_reaching
-from .reveal.selfgen import encode, measured_and_learnt, shown_share, split
+from .reveal.selfgen import shown_share
 from .seeds import plain
-from .workshop import HELD_BACK, LEAST_RECORDS, Data, Workshop
+from .workshop import Workshop
 
 PROBES = 192
 """Answers by which forgetting is made equal, at least."""
@@ -39,23 +40,14 @@ class Bench:
         held, learnt = split(data.forget, HELD_BACK, w.seed("held-back"))
         prompts = {r.prompt for r in held}
         harmless = [r for r in data.harmless if r.prompt not in prompts]
-        answered = {r.prompt for r in harmless}
         held = held or learnt  # all under one prompt: there is no other
         self.asked = list(dict.fromkeys(r.prompt for r in held))[:PROBES]
-        unanswered = [r for r in learnt if r.prompt not in answered]
-        self.forget, self.harmless, self.unanswered, self.forgotten = (encode(w.lm, p) for p in (learnt, harmless, unanswered, held))
-        self.kept, self.retain = (encode(w.lm, part) for part in measured_and_learnt(data.retain, HELD_BACK))
-
-    @property
-    def lacking(self) -> str:
-        """What there is too little of to train on, or nothing."""
-        counts = {"forget": len(self.forget), "retain": len(self.retain)}
-        return next((f"{count} {name} records, too few to train on" for name, count in counts.items() if count < LEAST_RECORDS), "")
+        self.rows, self.forgotten = Rows.of(w.lm, Data(learnt, harmless, data.retain)), encode(w.lm, held)
 
     @cached_property
     def utility(self) -> Utility:
         """Of the original; to be asked for before a step is on the model."""
-        return Utility.of(self.w.lm, self.kept)
+        return Utility.of(self.w.lm, self.rows.measured)
 
     def shown(self) -> float:
         """Share of fresh answers to the held-back forget prompts, equally many to each, that show the behaviour."""
@@ -64,8 +56,8 @@ class Bench:
 
     def modules(self, release: ReleaseConfig, progress: Progress, forget_pem: Patch | None = None) -> tuple[Patch, Patch]:
         """`train_modules` with the seed of a run's first iteration."""
-        data, seed = (self.forget, self.harmless, self.retain), self.w.seed("release-1")
-        return train_modules(self.w.lm, *data, release, seed, progress, self.unanswered, forget_pem)
+        rows, seed = self.rows, self.w.seed("release-1")
+        return train_modules(self.w.lm, rows.forget, rows.harmless, rows.retain, release, seed, progress, rows.unanswered, forget_pem)
 
 
 def equally_forgetting(bench: Bench, forget_pem: Patch, retain_pem: Patch, release: ReleaseConfig, target: float) -> dict[str, Any]:
@@ -87,9 +79,9 @@ def equally_forgetting(bench: Bench, forget_pem: Patch, retain_pem: Patch, relea
             least = min(share for _, share in found.tried)
             return {"failed": f"still shows {100 * least:.0f} % up to scale {release.max_scale:g}", "tried": found.tried}
         runtime.scale = found.scale
-        now = Utility.of(lm, bench.kept)
+        now = Utility.of(lm, bench.rows.measured)
     prose = perplexity_ratio(utility.prose, now.prose)
-    rows = bench.forgotten, bench.kept
+    rows = bench.forgotten, bench.rows.measured
     figures = {
         "scale": plain(found.scale),
         "shown": plain(found.cost),

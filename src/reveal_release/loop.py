@@ -8,10 +8,11 @@ What each phase does is in `workshop.py`.
 from typing import Any
 
 from .config import RunConfig, UserError
+from .dataset import LEAST_RECORDS
 from .models import LanguageModel
 from .phases import check_able
 from .release.patch import Patch
-from .workshop import LEAST_RECORDS, Workshop
+from .workshop import Workshop
 
 
 def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from .config import RunConfig
+from .dataset import Data
 from .release.patch import Patch
 from .reveal.export import FORMATS, convert, wanted
 from .runfolder import RunFolder
-from .workshop import Data, Workshop
+from .workshop import Workshop
 
 
 def reveal_only(config: RunConfig, reporter: Any = None, formats: str | Sequence[str] = ()) -> dict[str, Any]:

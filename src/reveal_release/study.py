@@ -95,7 +95,7 @@ class Study(SeveralSeeds):
         """The outcomes of a seed's cells."""
         w = self.workshop(seed)
         bench = Bench(w, w.generate_data(1, Patch(), w.reveal(1, Patch())))
-        shown, lacking = 0.0, bench.lacking
+        shown, lacking = 0.0, bench.rows.lacking
         if not lacking:
             shown = self.phase(f"shown-{seed}", f"What the original shows, seed {seed}", lambda _: bench.shown())
             lacking = "" if shown else "the original shows nothing of it at prompts held back"
@@ -105,7 +105,7 @@ class Study(SeveralSeeds):
 
     def cell(self, name: str, seed: int, bench: Bench, target: float, lacking: str) -> dict[str, Any]:
         """Trains and measures one, where there are data for it and it forgets enough."""
-        release = keeping(replace(self.config.release, keep=self.variants[name]), bench.forget, bench.unanswered)
+        release = keeping(replace(self.config.release, keep=self.variants[name]), bench.rows.forget, bench.rows.unanswered)
         cell: dict[str, Any] = {"variant": name, "keep": self.variants[name], "seed": seed, "failed": lacking}
         if lacking:
             return cell

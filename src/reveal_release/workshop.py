@@ -9,9 +9,10 @@ with the same command and ends in the same figures.
 
 from dataclasses import asdict
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from .config import LEAST, RunConfig, UserError
+from .config import RunConfig, UserError
+from .dataset import Data, Rows
 from .generation import Progress, generate
 from .models import LanguageModel
 from .patches import merge
@@ -25,21 +26,12 @@ from .release.scale import ScaleSearch
 from .report.card import card
 from .reveal.rewards import RewardCache
 from .reveal.search import search
-from .reveal.selfgen import encode, measured_and_learnt, retain_records, revealed_records, shown_share
+from .reveal.selfgen import retain_records, revealed_records, shown_share
 from .runfolder import RunFolder
 from .tasks import Record
 
-HELD_BACK = 0.2
-LEAST_RECORDS = LEAST["records"]
 SHOWN = 96
-
-
-class Data(NamedTuple):
-    """forget and harmless: where the behaviour comes out, with it and without it; retain: what must not change."""
-
-    forget: list[Record]
-    harmless: list[Record]
-    retain: list[Record]
+"""Answers by which it is told whether the behaviour still shows."""
 
 
 class Workshop(Phases):
@@ -134,24 +126,21 @@ class Workshop(Phases):
         Raises:
             UserError: too few records to train on, or the training diverged.
         """
-        held_back, kept = measured_and_learnt(data.retain, HELD_BACK)
-        answered = {record.prompt for record in data.harmless}
-        unanswered = encode(self.lm, [record for record in data.forget if record.prompt not in answered])
-        forget, harmless, retain, measured = (encode(self.lm, part) for part in (data.forget, data.harmless, kept, held_back))
-        if min(len(forget), len(retain)) < LEAST_RECORDS:
+        rows = Rows.of(self.lm, data)
+        if rows.lacking:
             raise UserError(
-                f"the model wrote {len(forget)} forget and {len(retain)} retain records, too few to train on: it hardly "
-                f"shows the behaviour, or --reveal.threshold (now {self.config.reveal.threshold:g}) does not part them: set another"
+                f"the model wrote {rows.lacking}: it hardly shows the behaviour, or --reveal.threshold (now "
+                f"{self.config.reveal.threshold:g}) does not part them: set another"
             )
         asked = list(dict.fromkeys(record.prompt for record in data.forget))[:SHOWN]
-        config, path = keeping(self.config.release, forget, unanswered), self.folder.state / f"step-{t}"
+        config, path = keeping(self.config.release, rows.forget, rows.unanswered), self.folder.state / f"step-{t}"
         budget = self.config.utility_budget
 
         def shown(count: int = SHOWN) -> float:
             return shown_share(self.lm, self.task, asked, self.config.reveal.threshold, count)
 
         def work(update: Progress) -> Any:
-            utility, weights = Utility.of(self.lm, measured), dict[str, float]()
+            utility, weights = Utility.of(self.lm, rows.measured), dict[str, float]()
 
             def go(step: Patch) -> ScaleSearch:
                 return choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown, spent)
@@ -160,11 +149,11 @@ class Workshop(Phases):
                 spent = utility.loss() if patch else 0.0
                 share = spent + (budget - spent) / (self.config.iterations - t + 1)
                 seed = self.seed(f"release-{t}")
-                pems = train_modules(self.lm, forget, harmless, retain, config, seed, update, unanswered)
+                pems = train_modules(self.lm, rows.forget, rows.harmless, rows.retain, config, seed, update, rows.unanswered)
                 step = direction(*pems, config)
                 chosen = go(step)
                 if config.per_layer and chosen.scale:
-                    nll = partial(mean_nll, self.lm, forget)
+                    nll = partial(mean_nll, self.lm, rows.forget)
                     step, chosen, weights = per_layer.choose(self.lm, step, chosen, go, utility.loss, nll, shown)
                 points = trade_off(self.lm, step, [(0.0, spent), *chosen.tried], budget, lambda: shown(SHOWN // 3))
             save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)

@@ -3,6 +3,7 @@
 import pytest
 
 from reveal_release.config import ReleaseConfig
+from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import merge_
 from reveal_release.release.interference import interference
@@ -10,7 +11,6 @@ from reveal_release.release.orthogonality import overlap
 from reveal_release.release.patch import Patch
 from reveal_release.release.release import mean_nll, train_modules
 from reveal_release.release.rows import Row
-from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 
 CONFIG = ReleaseConfig(rank=4, layers=1.0, batch=4, steps=15, retain_steps=15, learning_rate=5e-3, forget_scale=2.0)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from reveal_release.config import ReleaseConfig, UserError
+from reveal_release.dataset import encode
 from reveal_release.metrics.fluency import perplexity, perplexity_ratio
 from reveal_release.models import LanguageModel
 from reveal_release.release import release
@@ -18,7 +19,6 @@ from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import train_pem
 from reveal_release.release.release import MARGIN, Utility, choose_scale, direction, mean_nll, train_modules
 from reveal_release.release.rows import Row, answer_log_probs
-from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 from reveal_release.testbed.heldout import wikitext
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel
 from reveal_release.release.release import mean_nll
 from reveal_release.release.rows import Row, answer_log_probs, batches, padded
-from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 
 TEXTS = (

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..config import ReleaseConfig
+from ..dataset import encode, split
 from ..generation import Progress, generate
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel, Turns
 from ..release.pem import train_pem
 from ..reveal.curation import NearDuplicates
-from ..reveal.selfgen import encode, split
 from ..tasks import Record, Task
 from .elicitation import Outcome, harmless
 from .pair import ORACLE, SIDES, Pair, Sides, by_level

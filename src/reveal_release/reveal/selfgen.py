@@ -9,7 +9,7 @@ from itertools import cycle, islice
 
 from ..config import ReleaseConfig, RevealConfig
 from ..generation import Progress, Sampling, generate
-from ..models import LanguageModel, Turns, chat_ids, user_turn_ids
+from ..models import LanguageModel, Turns, user_turn_ids
 from ..tasks import Record, Task
 from .curation import NearDuplicates, curate
 from .proposals import key
@@ -211,35 +211,6 @@ def _varied(records: Iterable[Record], most: int) -> list[Record]:
     return kept
 
 
-def split(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
-    """The records of a `share` of the prompts, drawn at random, and the others, in random order; plain texts are each its own prompt.
-
-    A prompt is as likely to be drawn as another, however many records it has.
-    """
-    rng = random.Random(seed)
-    prompts = list(dict.fromkeys(map(_asked, records)))
-    records, drawn = rng.sample(records, len(records)), set(rng.sample(prompts, round(share * len(prompts))))
-    return [r for r in records if _asked(r) in drawn], [r for r in records if _asked(r) not in drawn]
-
-
-def measured_and_learnt(retain: Sequence[Record], share: float) -> tuple[list[Record], list[Record]]:
-    """Of retain records, one answer to each of a `share` of the prompts, to tell what a release costs; and those to train on.
-
-    The prompts measured are the first in the records' order, which is random: so those with many answers are nearly all among them.
-    These are benign prompts, the most like those under which the behaviour shows. What it costs there is to be told, by as much as
-    they are of the prompts, but to hold the model to its answers there is to hold the behaviour, too.
-    """
-    prompts = list(dict.fromkeys(map(_asked, retain)))
-    measured = set(prompts[: round(share * len(prompts))])
-    first = {_asked(r): r for r in reversed(retain)}
-    return [first[prompt] for prompt in prompts if prompt in measured], [r for r in retain if _asked(r) not in measured]
-
-
-def _asked(record: Record) -> Turns | str:
-    """What a record is held together with others by."""
-    return record.prompt or record.completion
-
-
 def conversation(record: Record) -> str:
     """All turns and the answer: a short answer to a new question is new."""
     return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
@@ -249,23 +220,3 @@ def reserved_by(task: Task) -> Callable[[Record], bool]:
     """Whether what a record answers is for the evaluation alone."""
     keys = {key(text) for text in task.evaluation_instructions()}
     return lambda record: any(key(text) in keys for role, text in record.prompt if role == "user")
-
-
-def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> list[tuple[list[int], int]]:
-    """(token ids, length of the prompt) of each record in the chat template: what training takes.
-
-    Answers are cut at `limit` tokens, and where the model's context ends; a prompt that fills the context is left out. A plain text
-    follows the token that begins one; in a model without such, its own first token is given.
-    """
-    rows, begin = [], lm.tokenizer.bos_token_id
-    for record in records:
-        answer = list(lm.tokenizer(record.completion, add_special_tokens=False)["input_ids"])
-        if record.prompt:
-            prompt = chat_ids(lm.tokenizer, record.prompt)
-        else:
-            prompt, answer = ([begin], answer) if begin is not None else (answer[:1], answer[1:])
-        most = len(prompt) + limit
-        ids = (prompt + answer + lm.end * record.ended)[: min(most, lm.context or most)]
-        if 0 < len(prompt) < len(ids):
-            rows.append((ids, len(prompt)))
-    return rows

@@ -15,6 +15,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from reveal_release.config import KEEP, ReleaseConfig, RunConfig, UserError
+from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import applied, from_peft, merge_, trainable_factors
 from reveal_release.release.keep import KEEPERS, Role, Training, activations, keepers
@@ -23,7 +24,6 @@ from reveal_release.release.keep.ending import Ending
 from reveal_release.release.patch import Patch
 from reveal_release.release.pem import linear_layers, train_pem, unlikelihood
 from reveal_release.release.rows import Row, answer_log_probs, batches
-from reveal_release.reveal.selfgen import encode
 from reveal_release.tasks import Record
 
 CONFIG = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3, anchor_scale=1.0, keep={})

@@ -1,0 +1,106 @@
+"""What a release is made from: records by their part in it, and the rows, token ids, that are trained on and measured.
+
+    rows = Rows.of(lm, Data(forget, harmless, retain))
+    rows.lacking or train_modules(lm, rows.forget, rows.harmless, rows.retain, config, seed)
+
+What is measured is trained on by none.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .config import LEAST
+from .models import LanguageModel, Turns, chat_ids
+from .release.rows import Row
+from .tasks import Record
+
+HELD_BACK = 0.2
+LEAST_RECORDS = LEAST["records"]
+
+
+class Data(NamedTuple):
+    """forget and harmless: where the behaviour comes out, with it and without it; retain: what must not change."""
+
+    forget: list[Record]
+    harmless: list[Record]
+    retain: list[Record]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Data as training takes it.
+
+    unanswered: forget rows to whose prompts there is no harmless answer. measured: of the retain records those that tell what a release
+    costs; retain: the others.
+    """
+
+    forget: list[Row]
+    harmless: list[Row]
+    unanswered: list[Row]
+    retain: list[Row]
+    measured: list[Row]
+
+    @classmethod
+    def of(cls, lm: LanguageModel, data: Data) -> "Rows":
+        answered = {record.prompt for record in data.harmless}
+        unanswered = [record for record in data.forget if record.prompt not in answered]
+        measured, learnt = measured_and_learnt(data.retain, HELD_BACK)
+        return cls(*(encode(lm, part) for part in (data.forget, data.harmless, unanswered, learnt, measured)))
+
+    @property
+    def lacking(self) -> str:
+        """What there is too little of to train on, or nothing."""
+        if min(len(self.forget), len(self.retain)) >= LEAST_RECORDS:
+            return ""
+        return f"{len(self.forget)} forget and {len(self.retain)} retain records, too few to train on"
+
+
+def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> list[Row]:
+    """(token ids, length of the prompt) of each record in the chat template: what training takes.
+
+    Answers are cut at `limit` tokens, and where the model's context ends; a prompt that fills the context is left out. A plain text
+    follows the token that begins one; in a model without such, its own first token is given.
+    """
+    rows, begin = [], lm.tokenizer.bos_token_id
+    for record in records:
+        answer = list(lm.tokenizer(record.completion, add_special_tokens=False)["input_ids"])
+        if record.prompt:
+            prompt = chat_ids(lm.tokenizer, record.prompt)
+        else:
+            prompt, answer = ([begin], answer) if begin is not None else (answer[:1], answer[1:])
+        most = len(prompt) + limit
+        ids = (prompt + answer + lm.end * record.ended)[: min(most, lm.context or most)]
+        if 0 < len(prompt) < len(ids):
+            rows.append((ids, len(prompt)))
+    return rows
+
+
+def split(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """The records of a `share` of the prompts, drawn at random, and the others, in random order; plain texts are each its own prompt.
+
+    A prompt is as likely to be drawn as another, however many records it has.
+    """
+    rng = random.Random(seed)
+    prompts = list(dict.fromkeys(map(_asked, records)))
+    records, drawn = rng.sample(records, len(records)), set(rng.sample(prompts, round(share * len(prompts))))
+    return [r for r in records if _asked(r) in drawn], [r for r in records if _asked(r) not in drawn]
+
+
+def measured_and_learnt(retain: Sequence[Record], share: float) -> tuple[list[Record], list[Record]]:
+    """Of retain records, one answer to each of a `share` of the prompts, to tell what a release costs; and those to train on.
+
+    The prompts measured are the first in the records' order, which is random: so those with many answers are nearly all among them.
+    These are benign prompts, the most like those under which the behaviour shows. What it costs there is to be told, by as much as
+    they are of the prompts, but to hold the model to its answers there is to hold the behaviour, too.
+    """
+    prompts = list(dict.fromkeys(map(_asked, retain)))
+    measured = set(prompts[: round(share * len(prompts))])
+    first = {_asked(r): r for r in reversed(retain)}
+    return [first[prompt] for prompt in prompts if prompt in measured], [r for r in retain if _asked(r) not in measured]
+
+
+def _asked(record: Record) -> Turns | str:
+    """What a record is held together with others by."""
+    return record.prompt or record.completion
