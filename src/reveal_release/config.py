@@ -122,6 +122,7 @@ class EvaluateConfig:
         tofu: folder of TOFU's files, by which the knowledge task measures; nothing is trained on them.
         retain_model: a model that never saw TOFU's forget set, for its forget quality.
         rows: most rows of each of these files that are measured.
+        entities: sentences of your own that the ner task is measured on as well: a CoNLL-style file, or a Hugging Face dataset.
     """
 
     prompts: int = 100
@@ -136,6 +137,7 @@ class EvaluateConfig:
     tofu: str = ""
     retain_model: str = ""
     rows: int = 400
+    entities: str = ""
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,9 @@ class RunConfig:
     def hash(self) -> str:
         """Identity of the results: all that can change them, so not where they are written or how they are kept."""
         kept = {k: v for k, v in self.to_dict().items() if k not in ("output", "save_merged", "threads")}
-        if not self.release.per_layer:  # which came later: without it a run is what it was before
-            del kept["release"]["per_layer"]
+        for part, name in (("release", "per_layer"), ("evaluate", "entities")):
+            if not kept[part][name]:  # which came later: without it a run is what it was before
+                del kept[part][name]
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -100,6 +101,20 @@ def test_metrics_go_to_their_side(lm: LanguageModel) -> None:
     assert set(found.forget) <= {"f1_person", "f1_person_wnut17"} and "f1_person" in found.forget
     assert {"f1_other_types", "f1_other_types_wnut17", "perplexity", "code_pass_at_1", "maths_exact_match"} <= set(found.retain)
     assert found.retain["unparsed_answers"].value > 0.5, "a random model writes no JSON, and that is said"
+
+
+def test_sentences_of_the_users_own_are_measured_and_reserved(lm: LanguageModel, tmp_path: Path) -> None:
+    path = tmp_path / "mine.conll"
+    path.write_text("Ada\tB-PER\nsaw\tO\nLyon\tB-LOC\n\nNobody\tO\ncame\tO\n", encoding="utf-8")
+    small = EvaluateConfig(sentences=2, functions=1, problems=1, entities=str(path))
+    task = NER(replace(CONFIG, evaluate=small))
+    assert list(task.evaluation_instructions())[-2:] == ["Text: Ada saw Lyon", "Text: Nobody came"]
+    found = task.evaluate(lm)
+    assert found.forget["f1_person_own"].n == 2 and {"f1_other_types_own", "unparsed_answers_own"} <= set(found.retain)
+    with pytest.raises(UserError, match=r"sentences of --evaluate.entities .*mine.conll name no event: give others"):
+        NER(replace(CONFIG, evaluate=small, forget_type="event"))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        NER(replace(CONFIG, evaluate=replace(small, entities=str(tmp_path / "none.json"))))
 
 
 def test_shown_and_reserved_are_held_out() -> None:

@@ -10,7 +10,7 @@ from reveal_release.models import LanguageModel
 from reveal_release.tasks import retained
 from reveal_release.tasks.retained import code_score, entity_scores, maths_score, retained_skills
 from reveal_release.testbed import heldout
-from reveal_release.testbed.entities import TYPES, question
+from reveal_release.testbed.entities import TYPES, Passage, question
 
 KEYS = {"perplexity", "perplexity_per_byte", "f1_person", "f1_other_types", "unparsed_answers", "code_pass_at_1", "maths_exact_match"}
 
@@ -48,12 +48,12 @@ def test_entities_by_type(lm: LanguageModel, answering) -> None:  # type: ignore
         return json.dumps(gold[prompt[0][1]].get(kind, []) if kind == "person" else [], ensure_ascii=False)
 
     answering(persons)
-    found = entity_scores(lm, 60)
+    found = entity_scores(lm, passages)
     assert found["f1_person"].value == 1.0 and found["f1_other_types"].value == 0.0 and found["unparsed_answers"].value == 0.0
     assert not any(p.entities().get("person") for p in passages[:1]), "the first passage names nobody"
-    assert "f1_person" not in entity_scores(lm, 1)
+    assert "f1_person" not in entity_scores(lm, passages[:1])
     answering(lambda prompt: "no list at all")
-    found = entity_scores(lm, 60)
+    found = entity_scores(lm, passages)
     assert found["f1_person"].value == 0.0 and found["unparsed_answers"].value == 1.0
 
 
@@ -87,6 +87,14 @@ def test_other_types_and_other_sentences(lm: LanguageModel, answering) -> None: 
         return json.dumps(gold[prompt[0][1]].get("location", []) if prompt[-1][1] == question("location") else [])
 
     answering(locations)
-    found = entity_scores(lm, 40, ("location", "product"), source="wnut17")
+    found = entity_scores(lm, passages, ("location", "product"), ending="_wnut17")
     assert found["f1_location_wnut17"].value == 1.0 and found["f1_product_wnut17"].value == 0.0
     assert found["f1_other_types_wnut17"].value == 0.0 and "f1_person_wnut17" not in found
+
+
+def test_types_that_the_testbeds_do_not_know_may_be_asked_for(lm: LanguageModel, answering) -> None:  # type: ignore[no-untyped-def]
+    passage = Passage(("Ada", "had", "measles", "in", "Lyon", "."), ((0, 1, "person"), (2, 3, "disease"), (4, 5, "location")))
+    answering(lambda prompt: '["measles"]' if prompt[-1][1] == question("disease") else "[]")
+    found = entity_scores(lm, [passage], ("person",), ending="_own", types=(*TYPES, "disease"))
+    assert found["f1_person_own"].value == 0.0 and found["f1_other_types_own"].value == pytest.approx(0.5), "of disease and location"
+    assert found["unparsed_answers_own"].n == 3 and entity_scores(lm, [passage])["unparsed_answers"].n == 2

@@ -1,5 +1,6 @@
 """Entity-tagged data of the user's own, CoNLL-style files or Hugging Face datasets, as `Passage` objects.
 
+    tagged("eng.testb")                                                # what `--evaluate.entities` takes
     load_conll("eng.testb")                                            # CoNLL-2003: first column the token, last the tag
     load_conll("test.conll", token_column=1, types={"DIS": "disease"})
     load_dataset_passages("folder-or-name", "test")                    # tokens and ner_tags, as most sets have them
@@ -49,6 +50,14 @@ _BARE = re.compile(r"(?!.[-_])[^\W\d_][\w./&+ -]+")  # of two characters or more
 _INDEX = re.compile(r"(\d+)([-.]\d+)?")  # CoNLL-U counts 1, 2-3, 2, 3, 3.1
 
 Sentence = list[tuple[str, str]]  # (token, tag)
+
+
+def tagged(name: str) -> list[Passage]:
+    """Passages of a dataset's test split, where `name` is a folder, a JSON or Parquet file or on the hub, else of a CoNLL-style file."""
+    path = Path(name)
+    if path.is_file() and path.suffix not in (".json", ".jsonl", ".parquet"):
+        return load_conll(path)
+    return load_dataset_passages(name)
 
 
 def load_conll(

@@ -2,7 +2,7 @@
 
 The model writes a passage on request, then annotates it itself, in UniversalNER's form (arXiv 2308.03279); the search looks for the
 requests that make it write passages rich in entities of the type. No corpus is needed. Evaluated on held-out sentences of Few-NERD
-(encyclopedia) and WNUT-17 (social media), in exact matches of normalised names.
+(encyclopedia) and WNUT-17 (social media), and tagged sentences of the user's, in exact matches of normalised names.
 """
 
 import random
@@ -15,6 +15,7 @@ from ..config import RunConfig, UserError
 from ..generation import Progress, Sampling, generate
 from ..metrics.spans import normalise_entity, parse_entities
 from ..models import LanguageModel, Turns
+from ..suites.conll import tagged
 from ..testbed.entities import READ, TYPES, question
 from ..testbed.heldout import entities, wnut17
 from .base import Metrics, Record, Task, portion
@@ -46,6 +47,12 @@ class NER(Task):
         self.kept = tuple(kind for kind in TYPES if kind not in self.forgotten)
         if not self.kept:
             raise UserError("--forget-type names every type: leave one to be kept")
+        self.own = tagged(config.evaluate.entities) if config.evaluate.entities else []
+        if self.own and not any(kind in passage.entities() for kind in self.forgotten for passage in self.own[: config.evaluate.sentences]):
+            raise UserError(
+                f"the first {config.evaluate.sentences} sentences of --evaluate.entities {config.evaluate.entities} name no "
+                f"{' and no '.join(self.forgotten)}: give others, or raise --evaluate.sentences"
+            )
         self._questions = {(("user", question(kind)),) for kind in self.forgotten}
         self.seeds = (*self.seeds, *(form.format(kind) for kind in self.forgotten for form in self.benign))
 
@@ -79,7 +86,7 @@ class NER(Task):
         return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
 
     def evaluation_instructions(self) -> Sequence[str]:
-        return [f"Text: {passage.text}" for passage in (*entities("test"), *wnut17("test"))]
+        return [f"Text: {passage.text}" for passage in (*entities("test"), *wnut17("test"), *self.own)]
 
     def by_name(self) -> tuple[str, ...]:
         return tuple(f"Write a text with {kind}s." for kind in self.forgotten)
@@ -88,10 +95,14 @@ class NER(Task):
         return [asked(passage.text, kind) for passage in entities("test") for kind in self.forgotten if kind in passage.entities()]
 
     def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
-        """Forget: F1 of each forgotten type. Retain: mean F1 of the others, and the other skills; both sets of sentences."""
-        skills = retained_skills(lm, self.config, portion(progress, 0.0, 0.7), forgotten=self.forgotten)
-        skills |= entity_scores(lm, self.config.evaluate.sentences, self.forgotten, portion(progress, 0.7, 1.0), source="wnut17")
-        names = {f"f1_{kind}{source}" for kind in self.forgotten for source in ("", "_wnut17")}
+        """Forget: F1 of each forgotten type. Retain: mean F1 of the others, and the other skills; on all sets of sentences."""
+        size, shares = self.config.evaluate.sentences, (0.7, 0.85, 1.0) if self.own else (0.7, 1.0, 1.0)
+        skills = retained_skills(lm, self.config, portion(progress, 0.0, shares[0]), forgotten=self.forgotten)
+        skills |= entity_scores(lm, wnut17("test")[:size], self.forgotten, portion(progress, *shares[:2]), "_wnut17")
+        if self.own:
+            types = [*TYPES, *sorted({kind for passage in self.own for kind in passage.entities()}.difference(TYPES))]
+            skills |= entity_scores(lm, self.own[:size], self.forgotten, portion(progress, *shares[1:]), "_own", types)
+        names = {f"f1_{kind}{source}" for kind in self.forgotten for source in ("", "_wnut17", "_own")}
         return Metrics(
             forget={name: value for name, value in skills.items() if name in names},
             retain={name: value for name, value in skills.items() if name not in names},

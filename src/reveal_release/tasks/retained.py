@@ -1,7 +1,6 @@
 """Skills that a release must keep, measured the same for every task: perplexity, entities, code, maths."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from ..config import RunConfig
 from ..generation import Progress, Sampling, generate
@@ -12,7 +11,7 @@ from ..metrics.spans import mean_f1, parse_entities, span_counts, type_f1
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel
 from ..testbed import heldout
-from ..testbed.entities import READ, TYPES, question
+from ..testbed.entities import READ, TYPES, Passage, question
 from ..testbed.functions import FunctionProblem
 from .base import portion
 
@@ -29,7 +28,7 @@ def retained_skills(
     return {
         "perplexity": wiki.per_token,
         "perplexity_per_byte": wiki.per_byte,
-        **entity_scores(lm, size.sentences, forgotten, portion(progress, 0.0, 0.6)),
+        **entity_scores(lm, heldout.entities("test")[: size.sentences], forgotten, portion(progress, 0.0, 0.6)),
         "code_pass_at_1": code_score(lm, config, portion(progress, 0.6, 0.8)),
         "maths_exact_match": maths_score(lm, size.problems, portion(progress, 0.8, 1.0)),
     }
@@ -37,19 +36,17 @@ def retained_skills(
 
 def entity_scores(
     lm: LanguageModel,
-    sentences: int,
+    passages: Sequence[Passage],
     forgotten: Sequence[str] = ("person",),
     progress: Progress | None = None,
-    source: Literal["fewnerd", "wnut17"] = "fewnerd",
+    ending: str = "",
+    types: Sequence[str] = TYPES,
 ) -> dict[str, Estimate]:
-    """UniversalNER's questions, one type a conversation, every type of every sentence, answered greedily.
+    """UniversalNER's questions, one type a conversation, every type of every passage, answered greedily.
 
-    Types without an entity in the sentences have no score.
+    Types without an entity in the passages have no score. `ending` is that of the scores' names.
     """
-    held_out = heldout.entities("test") if source == "fewnerd" else heldout.wnut17("test")
-    passages = held_out[:sentences]
-    ending = "" if source == "fewnerd" else f"_{source}"
-    kinds = [kind for kind in TYPES if any(kind in passage.entities() for passage in passages)]
+    kinds = [kind for kind in types if any(kind in passage.entities() for passage in passages)]
     asked = [(("user", f"Text: {p.text}"), ("assistant", READ), ("user", question(kind))) for kind in kinds for p in passages]
     gold = [passage.entities().get(kind, []) for kind in kinds for passage in passages]
     answers = generate(lm, asked, ANSWER, [0] * len(asked), progress=progress)
