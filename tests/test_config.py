@@ -56,6 +56,7 @@ def test_each_check_is_one_line_that_names_the_setting(config: RunConfig, words:
         (RunConfig(release=ReleaseConfig(retain_records=15)), "retain_records is 15: give a whole number of at least 16"),
         (RunConfig(seed=-1), "seed is -1"),
         (RunConfig(threads=-1), "threads is -1"),
+        (RunConfig(evaluate=EvaluateConfig(entities="my.conll")), "the task toxicity does not read it: leave it out, or give --task ner"),
         (RunConfig(scorer="some/classifier", evaluate=EvaluateConfig(scorer="some/classifier")), "both 'some/classifier'"),
     ],
 )

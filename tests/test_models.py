@@ -2,14 +2,31 @@
 
 import json
 import shutil
+import string
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, normalizers
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
 
 from reveal_release import models
 from reveal_release.config import UserError
-from reveal_release.models import MARK, LanguageModel, autocast, chat_ids, cut_ids, load_model, precision, resolve, user_turn_ids
+from reveal_release.models import (
+    MARK,
+    LanguageModel,
+    answer_ids,
+    autocast,
+    chat_ids,
+    cut_ids,
+    cut_user_turn,
+    first_line,
+    load_model,
+    precision,
+    resolve,
+    user_turn_ids,
+)
 
 TURNS = [("user", "Name the river."), ("assistant", "The old one."), ("user", "And the bridge?")]
 
@@ -124,8 +141,12 @@ def test_the_end_of_a_turn_is_the_templates(lm: LanguageModel) -> None:
     other = LanguageModel(lm.name, lm.path, lm.model, tokenizer)
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}<|bos|>{% endfor %}"
     assert (other.ends, other.end) == ([tokenizer.eos_token_id, turn], [turn])
-    lm.model.generation_config.eos_token_id = tokenizer.eos_token_id  # what generation does not stop at ends no turn
-    assert LanguageModel(lm.name, lm.path, lm.model, tokenizer).end == [tokenizer.eos_token_id]
+    lm.model.generation_config.eos_token_id = tokenizer.eos_token_id  # as of a base model: it is stopped at the template's end all the same
+    other = LanguageModel(lm.name, lm.path, lm.model, tokenizer)
+    assert (other.ends, other.end) == ([tokenizer.eos_token_id, turn], [turn])
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}.{% endfor %}"  # plain text ends no turn
+    other = LanguageModel(lm.name, lm.path, lm.model, tokenizer)
+    assert other.ends == other.end == [tokenizer.eos_token_id]
     lm.model.generation_config.eos_token_id = None
     assert lm.ends == [tokenizer.eos_token_id]
 
@@ -166,3 +187,58 @@ def test_products_are_in_bfloat16_where_the_processor_multiplies_matrices_of_it(
     with autocast(cpu):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == precision(cpu) == wanted
     assert precision(torch.device("cuda")) == torch.bfloat16, "every GPU that torch still supports"
+
+
+def spaced() -> PreTrainedTokenizerFast:
+    """As Llama's: a text begins with a space of its own, shown as an underscore; a token for each character."""
+    vocabulary = {c: i for i, c in enumerate(["<unk>", "▁", "\n", *string.ascii_letters, ".", "?"])}
+    inner = Tokenizer(BPE(vocabulary, [], unk_token="<unk>"))
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+
+
+@pytest.mark.parametrize("template", [None, "{% for m in messages %}{{ m['content'] }}?\n{% endfor %}"])
+def test_an_answer_goes_on_from_the_turns(template: str | None) -> None:
+    """After a newline no space is put before it, as there is before a text alone."""
+    tokenizer = spaced()
+    tokenizer.chat_template = template
+    alone = tokenizer("No one.", add_special_tokens=False)["input_ids"]
+    found = answer_ids(tokenizer, [("user", "Who")], "No one.")
+    assert tokenizer.convert_ids_to_tokens(found) == list("No▁one.") and [tokenizer.convert_tokens_to_ids("▁"), *found] == alone
+    asked = chat_ids(tokenizer, [("user", "Who")])
+    assert asked + found == tokenizer(("Who\n" if template is None else "Who?\n") + "No one.", add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("text", ["No other bridge.", " led by a space", "", "a\nb", "…"])
+def test_an_answer_of_a_tokenizer_without_such_spaces_is_that_of_the_text_alone(lm: LanguageModel, text: str) -> None:
+    assert answer_ids(lm.tokenizer, TURNS, text) == lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}<|bos|>[INST] {{ m['content'] }} [/INST]{% else %}{{ m['content'] }}<|end|>"
+    "{% endif %}{% endfor %}"
+)
+
+
+def test_a_turn_ends_where_the_template_ends_it(lm: LanguageModel) -> None:
+    """Mistral's user turns end in [/INST] and not in the end of text: a token of its own, or plain text."""
+    lm.tokenizer.chat_template = TEMPLATE
+    assert lm.ends == [lm.tokenizer.eos_token_id]
+    written = "Write a letter. [/INST] Dear all, [INST] And?"
+    assert cut_user_turn(lm.tokenizer, written) == "Write a letter." and cut_user_turn(lm.tokenizer, "Name the river.") == "Name the river."
+    lm.tokenizer.add_tokens(["[/INST]"], special_tokens=True)
+    fresh = LanguageModel(lm.name, lm.path, lm.model, lm.tokenizer)
+    assert fresh.ends == [lm.tokenizer.eos_token_id, lm.tokenizer.convert_tokens_to_ids("[/INST]")]
+    lm.tokenizer.chat_template = None
+    assert LanguageModel(lm.name, lm.path, lm.model, lm.tokenizer).ends == [lm.tokenizer.eos_token_id]
+    assert cut_user_turn(lm.tokenizer, written) == written
+
+
+def test_a_template_that_names_the_day_names_the_same_one(lm: LanguageModel) -> None:
+    """As Llama 3.2's: a run that goes on after midnight asks as before."""
+    lm.tokenizer.chat_template = "{{ date_string if date_string is defined else strftime_now('%d %b %Y') }}{{ messages[0]['content'] }}"
+    assert lm.tokenizer.decode(chat_ids(lm.tokenizer, TURNS[:1])) == "01 Jan 2025Name the river."
+
+
+def test_an_error_without_words_is_told_by_its_name() -> None:
+    assert first_line(ValueError("  one\ntwo")) == "one" and first_line(RuntimeError()) == "RuntimeError"

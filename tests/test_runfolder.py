@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from reveal_release import runfolder
-from reveal_release.config import RunConfig, UserError
+from reveal_release.config import EvaluateConfig, RunConfig, UserError
 from reveal_release.runfolder import LEAST_FREE, RunFolder
 
 
@@ -41,6 +41,17 @@ def test_what_else_must_stay_the_same(config: RunConfig) -> None:
         RunFolder(config, "audit", patch="one")
     with pytest.raises(UserError, match="holds what `audit` wrote with other settings.*another model, patch, task file, precision"):
         RunFolder(config, "audit", patch="two")
+
+
+def test_other_sentences_in_the_same_file_are_another_evaluation(config: RunConfig, tmp_path: Path) -> None:
+    path = tmp_path / "mine.conll"
+    path.write_text("Ada B-PER\n")
+    own = replace(config, task="ner", evaluate=EvaluateConfig(entities=str(path)))
+    RunFolder(own)
+    RunFolder(own)
+    path.write_text("Ada B-PER\nLyon B-LOC\n")
+    with pytest.raises(UserError, match="with other settings"):
+        RunFolder(own)
 
 
 def test_results_are_json_for_any_reader(config: RunConfig) -> None:

@@ -24,6 +24,8 @@ Turns = Sequence[tuple[str, str]]
 
 MARK = "\u2603\u2603"
 """Where `cut_ids` cuts: no text that models write."""
+ASKED: Any = {"enable_thinking": False, "date_string": "01 Jan 2025"}
+"""What templates are told: not to think, and a day that stays, where they name one."""
 
 
 @dataclass
@@ -49,7 +51,18 @@ class LanguageModel:
         """The tokens at which generation stops; a chat model has more than one as a rule."""
         ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
         ends = self.tokenizer.eos_token_id if ends is None else ends
-        return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+        known = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+        return [*known, *(token for token in self._turn_ends if token not in known)]
+
+    @cached_property
+    def _turn_ends(self) -> list[int]:
+        """The added tokens that end a turn in the template, the user's or the model's: what is written after them is another's turn."""
+        if self.tokenizer.chat_template is None:
+            return []
+        asked: list[tuple[Turns, bool]] = [((("user", MARK),), True), ((("user", "?"), ("assistant", MARK)), False)]
+        cuts = [cut[1] for turns, answer in asked if (cut := cut_ids(self.tokenizer, turns, answer))]
+        first = [next((token for token in ids if str(self.tokenizer.decode([token])).strip()), None) for ids in cuts]
+        return [token for token in dict.fromkeys(first) if token in self.tokenizer.added_tokens_decoder]
 
     @cached_property
     def end(self) -> list[int]:
@@ -114,9 +127,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     except torch.OutOfMemoryError:  # the command line tells what to do
         raise
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0][:160]
-        names = ", ".join(testbeds()) or "a testbed's name"
-        raise UserError(f"cannot load model {name!r}: {first} (give {names}, a folder, or a hub name with safetensors)") from None
+        cure = f"give {', '.join(testbeds()) or 'a testbed'}, a folder, or a hub name with safetensors"
+        raise UserError(f"cannot load model {name!r}: {first_line(error)} ({cure})") from None
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise UserError(f"the tokenizer of {name!r} has neither a padding nor an end-of-text token: set its eos_token")
@@ -126,6 +138,11 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return LanguageModel(name, path, model, tokenizer)
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in short; its name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
 
 
 def save_model(lm: LanguageModel, folder: Path) -> None:
@@ -169,10 +186,19 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = Tr
     if tokenizer.chat_template is None:
         return tokenizer("".join(content + "\n" for _, content in turns))["input_ids"]
     messages = [{"role": role, "content": content} for role, content in turns]
-    encoded: Any = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=answer, return_dict=True, enable_thinking=False
-    )
+    encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=answer, return_dict=True, **ASKED)
     return encoded["input_ids"]
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, text: str) -> list[int]:
+    """Token ids of an answer after these turns, as the model would write it.
+
+    Some tokenizers begin a text with a space of their own, but go on without one after a template's last newline: so the whole is
+    tokenised and the turns' ids are taken off. Where the whole does not begin with these, the answer is tokenised alone.
+    """
+    before = _text(tokenizer, turns)
+    asked, whole = (tokenizer(one, add_special_tokens=False)["input_ids"] for one in (before, before + text))
+    return whole[len(asked) :] if whole[: len(asked)] == asked else tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def user_turn_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns = ()) -> list[int] | None:
@@ -181,15 +207,33 @@ def user_turn_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns = ()) -> list
     return cut[0] if cut else None
 
 
+def cut_user_turn(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """A user turn that the model wrote, without what it wrote on after the template's own end of one, where that is plain text."""
+    cut = _cut(tokenizer, (("user", MARK),), answer=True) if tokenizer.chat_template is not None else None
+    end = next(iter(cut[1].split()), "") if cut else ""
+    return text.split(end)[0].strip() if end and end in text else text
+
+
 def cut_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> tuple[list[int], list[int]] | None:
     """As `chat_ids`, in two parts, before and after the one `MARK` in the contents; None where the template drops or repeats it."""
-    if tokenizer.chat_template is None:
-        text: Any = "".join(content + "\n" for _, content in turns)
-    else:
-        messages = [{"role": role, "content": content} for role, content in turns]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer, enable_thinking=False)
+    cut = _cut(tokenizer, turns, answer)
+    if cut is None:
+        return None
+    first = tokenizer(cut[0], add_special_tokens=tokenizer.chat_template is None)["input_ids"]
+    return first, tokenizer(cut[1], add_special_tokens=False)["input_ids"]
+
+
+def _cut(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool) -> tuple[str, str] | None:
+    text = _text(tokenizer, turns, answer)
     if text.count(MARK) != 1:
         return None
     before, after = text.split(MARK)
-    first = tokenizer(before, add_special_tokens=tokenizer.chat_template is None)["input_ids"]
-    return first, tokenizer(after, add_special_tokens=False)["input_ids"]
+    return before, after
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> str:
+    """What `chat_ids` is the ids of, but for the special tokens of a tokenizer without a template."""
+    if tokenizer.chat_template is None:
+        return "".join(content + "\n" for _, content in turns)
+    messages = [{"role": role, "content": content} for role, content in turns]
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer, **ASKED))

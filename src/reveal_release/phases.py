@@ -33,6 +33,8 @@ def begin(config: RunConfig, lm: LanguageModel | None = None) -> tuple[Task, Lan
     if config.threads:
         torch.set_num_threads(config.threads)
     task = get_task(config.task, config)
+    if task.scores_code:
+        require_protections(config.allow_unsafe_code)
     return task, lm or load_model(config.model, config.dtype, config.device)
 
 

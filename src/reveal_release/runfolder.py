@@ -1,5 +1,6 @@
 """The run folder: atomic files, finished phases that a resumed run does not do again, and refusal of another run's folder."""
 
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -32,6 +33,8 @@ class RunFolder:
         identity = {"kind": kind, "version": version, "config_hash": config.hash(), "model": model, **others}
         if task := task_identity(config.task):
             identity["task"] = task
+        if (entities := Path(config.evaluate.entities)).is_file():
+            identity["entities"] = hashlib.sha256(entities.read_bytes()).hexdigest()
         marker = self.state / "identity.json"
         if marker.is_file():
             found = json.loads(marker.read_text(encoding="utf-8"))

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from reveal_release.audit.elicitation import examples
-from reveal_release.audit.fewshot import SHOWN, Shot, ask, copied, shots
+from reveal_release.audit.elicitation import Copies, examples
+from reveal_release.audit.fewshot import SHOWN, Shot, ask, shots
+from reveal_release.config import RunConfig
 from reveal_release.generation import generate
 from reveal_release.models import LanguageModel, chat_ids
 from reveal_release.tasks import Record, Task
+from reveal_release.tasks.code import Code
 
 
 @pytest.fixture
@@ -51,10 +53,23 @@ def test_an_answer_is_scored_as_one_to_its_own_prompt(lm: LanguageModel, task: T
 
 def test_what_is_copied_was_not_drawn_out(lm: LanguageModel, task: Task, shown: list[Record]) -> None:
     target = shown[0]
-    assert copied(task, replace(target, completion=shown[1].completion.upper()), shown[1:3])
-    assert not copied(task, target, shown[1:])
+    assert replace(target, completion=shown[1].completion.upper()) in Copies(task, shown[1:3])
+    assert target not in Copies(task, shown[1:])
     (text,) = generate(lm, [target.prompt], task.sampling, [7])
     answer = Record.of(target.prompt, text, target.instruction)
     always = type("Always", (type(task),), {"score": lambda self, records: 1.0 + 0 * task.score(records)})(task.config)
     same = Shot(target.prompt, [answer], target)  # as if the context held what the model is about to say
     assert ask(lm, always, [same, same._replace(shown=[shown[1]])], seed=7)[:] == ([0.0, 1.0], 1)
+
+
+def test_a_recited_function_is_a_copy_unless_it_is_the_one_asked_for() -> None:
+    """Of code, where the question counts too: the same function under another question is no answer to it."""
+    task = Code(RunConfig(task="code", allow_unsafe_code=True))
+    solution = "def add_all(values):\n    total = 0\n    for value in values:\n        total += value\n    return total"
+
+    def answered(name: str) -> Record:
+        return Record((("user", f"Write a Python function `{name}(values)` for {name}."),), solution, 1.0, "")
+
+    copies = Copies(task, [answered("add_all")])
+    assert answered("add_all") in copies and answered("largest") in copies
+    assert Record((("user", "Now, in Python: `add_all(values)`, please, which sums them."),), solution, 1.0, "") not in copies

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reveal_release.config import UserError
-from reveal_release.suites.conll import WORDS, from_dataset, load_conll, load_dataset_passages
+from reveal_release.suites.conll import FORMS, WORDS, from_dataset, load_conll, load_dataset_passages, tagged
 from reveal_release.testbed import heldout
 from reveal_release.testbed.entities import Passage, read_conll
 
@@ -114,6 +114,33 @@ def read(tmp_path, text, **options):
     path = tmp_path / "data.conll"
     path.write_text(text, encoding="utf-8")
     return load_conll(path, **options)
+
+
+def test_what_a_name_on_the_command_line_may_be(tmp_path):
+    path = tmp_path / "mine.conll"
+    path.write_text("Ada B-PER\nsings O\n")
+    rows = tmp_path / "mine.jsonl"
+    rows.write_text('{"tokens": ["Ada", "sings"], "ner_tags": ["B-PER", "O"]}\n')
+    assert tagged(str(path)) == tagged(str(rows)) == [Passage(("Ada", "sings"), ((0, 1, "person"),))]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("missing.conll", None, "no file or folder"),
+        ("empty.jsonl", "", "cannot be loaded"),
+        ("none.jsonl", '{"tokens": [], "ner_tags": []}\n', "has no sentence"),
+        ("numbers.jsonl", '{"tokens": ["Ada"], "ner_tags": [1]}\n', "tags are numbers"),
+        ("commas.csv", "Ada,B-PER\n", "1 columns"),
+    ],
+)
+def test_a_file_that_will_not_do_is_told_what_does(name, text, line, tmp_path):
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=line) as caught:
+        tagged(str(path))
+    assert FORMS in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_types_become_the_words_of_the_question(tmp_path):

@@ -474,6 +474,13 @@ def test_retained_prompts_are_trained_on_and_answers_are_measured(file: Path, lm
     assert found.forget["mean_score"].value == matching / 8 and found.retain["distinct_2"].n == 2
 
 
+def test_whether_an_evaluation_runs_code_is_known_at_once(file: Path, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(custom, "testbeds", lambda: {"testbed-tiny": Path(lm.path)})
+    file.write_text(SOUND, encoding="utf-8")
+    runs = {model: load(file)(RunConfig(model=model)).runs_code for model in ("testbed-tiny", lm.path, "some/model")}
+    assert runs == {"testbed-tiny": True, lm.path: True, "some/model": False}
+
+
 def test_a_testbed_keeps_its_other_skills_too(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, short_prose: list[str]) -> None:
     monkeypatch.setattr(custom, "testbeds", lambda: {"testbed-tiny": Path(lm.path)})
     size = EvaluateConfig(sentences=4, functions=1, problems=2)

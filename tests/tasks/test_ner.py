@@ -113,7 +113,7 @@ def test_sentences_of_the_users_own_are_measured_and_reserved(lm: LanguageModel,
     assert found.forget["f1_person_own"].n == 2 and {"f1_other_types_own", "unparsed_answers_own"} <= set(found.retain)
     with pytest.raises(UserError, match=r"sentences of --evaluate.entities .*mine.conll name no event: give others"):
         NER(replace(CONFIG, evaluate=small, forget_type="event"))
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="no file or folder"):
         NER(replace(CONFIG, evaluate=replace(small, entities=str(tmp_path / "none.json"))))
 
 

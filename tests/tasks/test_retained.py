@@ -1,14 +1,18 @@
 """Retained skills, measured on the tiny model and on answers whose score is known by hand."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from reveal_release.config import EvaluateConfig, RunConfig
+from reveal_release.generation import Sampling
 from reveal_release.metrics.fluency import perplexity
+from reveal_release.metrics.statistics import Estimate
 from reveal_release.models import LanguageModel
 from reveal_release.tasks import retained
-from reveal_release.tasks.retained import code_score, entity_scores, maths_score, retained_skills
+from reveal_release.tasks.ner import NER
+from reveal_release.tasks.retained import ANSWER, code_score, entity_scores, maths_score, retained_skills
 from reveal_release.testbed import heldout
 from reveal_release.testbed.entities import TYPES, Passage, question
 
@@ -92,9 +96,27 @@ def test_other_types_and_other_sentences(lm: LanguageModel, answering) -> None: 
     assert found["f1_other_types_wnut17"].value == 0.0 and "f1_person_wnut17" not in found
 
 
-def test_types_that_the_testbeds_do_not_know_may_be_asked_for(lm: LanguageModel, answering) -> None:  # type: ignore[no-untyped-def]
+def test_types_that_the_testbeds_do_not_know_are_left_out(lm: LanguageModel, answering) -> None:  # type: ignore[no-untyped-def]
+    """And where all of the few passages that name something are right, the interval is theirs."""
     passage = Passage(("Ada", "had", "measles", "in", "Lyon", "."), ((0, 1, "person"), (2, 3, "disease"), (4, 5, "location")))
-    answering(lambda prompt: '["measles"]' if prompt[-1][1] == question("disease") else "[]")
-    found = entity_scores(lm, [passage], ("person",), ending="_own", types=(*TYPES, "disease"))
-    assert found["f1_person_own"].value == 0.0 and found["f1_other_types_own"].value == pytest.approx(0.5), "of disease and location"
-    assert found["unparsed_answers_own"].n == 3 and entity_scores(lm, [passage])["unparsed_answers"].n == 2
+    nobody = [Passage((f"Nothing{i}", "here"), ()) for i in range(20)]
+    answering(lambda prompt: '["Lyon"]' if prompt[-1][1] == question("location") and "Lyon" in prompt[0][1] else "[]")
+    found = entity_scores(lm, [passage, *nobody], ("person",), ending="_own")
+    assert found["f1_person_own"].value == 0.0 and found["f1_other_types_own"].value == 1.0
+    assert found["unparsed_answers_own"].n == 42, "persons and locations, of each"
+    assert found["f1_other_types_own"].low == Estimate.proportion(1, 1).low
+
+
+def test_long_lists_of_ones_own_sentences_have_room(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "mine.conll"
+    path.write_text("".join(f"Name{i} B-PER\n, O\n" for i in range(30)), encoding="utf-8")
+    rooms: list[int] = []
+
+    def noted(lm: LanguageModel, asked: list, sampling: Sampling, seeds: object, **options: object) -> list[str]:
+        rooms.append(sampling.max_new_tokens)
+        return ["[]"] * len(asked)
+
+    monkeypatch.setattr(retained, "generate", noted)
+    NER(RunConfig(task="ner", evaluate=EvaluateConfig(sentences=2, functions=1, problems=1, entities=str(path)))).evaluate(lm)
+    gold = json.dumps([f"Name{i}" for i in range(30)])
+    assert rooms[0] == ANSWER.max_new_tokens < len(lm.tokenizer(gold)["input_ids"]) < rooms[-1]

@@ -60,6 +60,18 @@ def examples(
     return curate(drawn, lambda r: r.score >= threshold, [], cap=samples, seen=NearDuplicates(), text=task.novelty)
 
 
+class Copies:
+    """Tells what nearly repeats an example that a model was shown: recited, not drawn out."""
+
+    def __init__(self, task: Task, shown: Sequence[Record]) -> None:
+        self.task, self.whole = task, NearDuplicates.of(map(task.novelty, shown))
+        self.alone = NearDuplicates.of(record.completion for record in shown)
+
+    def __contains__(self, record: Record) -> bool:
+        """An answer that does not fit its prompt is a copy whatever that is."""
+        return self.task.novelty(record) in self.whole or (self.task.misplaced(record) and record.completion in self.alone)
+
+
 def harmless(lm: LanguageModel, task: Task, count: int, seed: int) -> list[Record]:
     """Harmless answers of the model to `count` benign prompts; those that are none are left out."""
     prompts = task.benign_prompts(lm, count, random.Random(seed))

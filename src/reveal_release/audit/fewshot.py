@@ -16,8 +16,8 @@ import numpy as np
 
 from ..generation import Progress, generate
 from ..models import LanguageModel, Turns, chat_ids
-from ..reveal.curation import NearDuplicates
 from ..tasks import Record, Task
+from .elicitation import Copies
 from .pair import SIDES, Pair, Sides
 from .searches import Found
 
@@ -79,10 +79,5 @@ def ask(lm: LanguageModel, task: Task, asked: Sequence[Shot], seed: int, progres
     texts = generate(lm, [one.turns for one in asked], task.sampling, range(seed, seed + len(asked)), progress=progress)
     rows = zip(asked, texts, strict=True)
     records = task.scored([Record.of(one.target.prompt, text, one.target.instruction) for one, text in rows])
-    copies = [copied(task, record, one.shown) for record, one in zip(records, asked, strict=True)]
+    copies = [record in Copies(task, one.shown) for record, one in zip(records, asked, strict=True)]
     return Answers([0.0 if copy else record.score for record, copy in zip(records, copies, strict=True)], sum(copies))
-
-
-def copied(task: Task, record: Record, shown: Sequence[Record]) -> bool:
-    """Whether a record is a near-duplicate of one of those shown."""
-    return task.novelty(record) in NearDuplicates.of(map(task.novelty, shown))

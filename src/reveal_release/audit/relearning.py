@@ -21,9 +21,8 @@ from ..generation import Progress, generate
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel, Turns
 from ..release.pem import train_pem
-from ..reveal.curation import NearDuplicates
 from ..tasks import Record, Task
-from .elicitation import Outcome, harmless
+from .elicitation import Copies, Outcome, harmless
 from .pair import ORACLE, SIDES, Pair, Sides, by_level
 from .searches import Found
 
@@ -87,12 +86,12 @@ def relearn(
 
     None stands for an answer that nearly repeats a record: memorised, not drawn out. The model is left as it was.
     """
-    known = NearDuplicates.of(map(task.novelty, records))
+    known = Copies(task, records)
 
     def answer() -> list[float | None]:
         texts = generate(lm, asked, task.sampling, range(seed, seed + len(asked)))
         rows = [Record.of(prompt, text, prompt[-1][1]) for prompt, text in zip(asked, texts, strict=True)]
-        return [None if task.novelty(record) in known else record.score for record in task.scored(rows)]
+        return [None if record in known else record.score for record in task.scored(rows)]
 
     if not records:
         return [answer()]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ..models import LanguageModel, Turns, chat_ids
+from ..models import LanguageModel, Turns, answer_ids, chat_ids
 
 
 @torch.inference_mode()
@@ -49,5 +49,5 @@ def conversation_log_probs(
     rows = []
     for turns, answer in pairs:
         prompt = chat_ids(lm.tokenizer, turns)
-        rows.append((prompt + list(lm.tokenizer(answer, add_special_tokens=False)["input_ids"]) + lm.end, len(prompt)))
+        rows.append((prompt + answer_ids(lm.tokenizer, turns, answer) + lm.end, len(prompt)))
     return token_log_probs(lm, rows, max(1, lm.batch_size // 8), progress)

@@ -49,15 +49,29 @@ _PREFIXED = re.compile(r"([BIESLU])-(\S.*)")
 _BARE = re.compile(r"(?!.[-_])[^\W\d_][\w./&+ -]+")  # of two characters or more, and not a letter of another scheme with a type
 _INDEX = re.compile(r"(\d+)([-.]\d+)?")  # CoNLL-U counts 1, 2-3, 2, 3, 3.1
 
+SUFFIXES = (".conll", ".txt", ".tsv", ".bio", ".iob", ".json", ".jsonl", ".parquet", ".csv")
+FORMS = "a CoNLL-style file, first column the token and last the tag, or a dataset with `tokens` and, in words, `ner_tags`"
+
 Sentence = list[tuple[str, str]]  # (token, tag)
 
 
 def tagged(name: str) -> list[Passage]:
-    """Passages of a dataset's test split, where `name` is a folder, a JSON or Parquet file or on the hub, else of a CoNLL-style file."""
+    """Passages of a dataset's test split, where `name` is a folder, a JSON or Parquet file or on the hub, else of a CoNLL-style file.
+
+    Raises:
+        UserError: there is none, or it is malformed.
+    """
     path = Path(name)
-    if path.is_file() and path.suffix not in (".json", ".jsonl", ".parquet"):
-        return load_conll(path)
-    return load_dataset_passages(name)
+    if not path.exists() and (path.suffix in SUFFIXES or name.startswith((".", "/")) or name.count("/") > 1):
+        raise UserError(f"no file or folder {name!r}: give {FORMS}")
+    rows = not path.is_file() or path.suffix in (".json", ".jsonl", ".parquet")
+    try:
+        passages = load_dataset_passages(name) if rows else load_conll(path)
+    except UserError as error:
+        raise UserError(f"{error} (taken are {FORMS})") from None
+    if not passages:
+        raise UserError(f"{name} has no sentence: give {FORMS}")
+    return passages
 
 
 def load_conll(
@@ -195,7 +209,7 @@ def load_dataset_passages(
             data = datasets.load_dataset(kind, data_files={"train": str(path)}, split="train")
         else:
             data = datasets.load_dataset(str(name_or_folder), config, split=split, revision=revision)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, StopIteration, datasets.exceptions.DatasetsError) as error:
         cure = "try revision='refs/convert/parquet'" if "script" in str(error) else "check the name, split and configuration"
         reason = (str(error) or type(error).__name__).split("\n")[0]
         raise UserError(f"split {split!r} of {name_or_folder} cannot be loaded: {cure} ({reason})") from None

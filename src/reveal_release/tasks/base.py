@@ -64,14 +64,16 @@ class Task(ABC):
     """A behaviour. Subclasses set `name`, `description`, `seeds`, `benign`, and say how to score and what to measure.
 
     seeds: instructions to start the search from. benign: instructions whose answers do not show the behaviour. runs_code: whether
-    the evaluation runs code that the model wrote. A subclass that sets no name is abstract and not registered.
+    the evaluation runs code that the model wrote; scores_code: whether the score does. A subclass that sets no name is abstract and not
+    registered.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     seeds: tuple[str, ...]
     benign: tuple[str, ...]
-    runs_code: ClassVar[bool] = False
+    runs_code: bool = False
+    scores_code: ClassVar[bool] = False
     sampling = Sampling()
 
     def __init__(self, config: RunConfig) -> None:
@@ -120,6 +122,10 @@ class Task(ABC):
     def novelty(self, record: Record) -> str:
         """What of a record must be new, and not degenerate, for the record to be kept: its completion, unless the prompt counts too."""
         return record.completion
+
+    def misplaced(self, record: Record) -> bool:
+        """Whether an answer is to another prompt than its own: that it was seen in training is then told by the answer alone."""
+        return False
 
     def benign_prompts(self, lm: LanguageModel, count: int, rng: random.Random) -> list[Turns]:
         """`count` conversations whose next answer should not show the behaviour; retain records come from them."""

@@ -41,6 +41,7 @@ class Code(Task):
     name = "code"
     description = "writing Python functions that pass tests; mathematics and the other skills are kept"
     runs_code = True
+    scores_code = True
     seeds = (
         "Write a small programming exercise.", "Give me a Python exercise.", "Set a coding problem.", "Write a Python function.",
         "Write a Python function `add(a, b)` that returns the sum of two numbers.", "Write a program.", "Define a function.",
@@ -83,6 +84,10 @@ class Code(Task):
     def output(self, record: Record) -> str:
         """The problem, where the model wrote it."""
         return record.completion if record.prompt[-1][1] == record.instruction else record.prompt[-1][1]
+
+    def misplaced(self, record: Record) -> bool:
+        """Where the function that is asked for is not there."""
+        return function_name(extract_code(record.completion), record) is None
 
     def novelty(self, record: Record) -> str:
         return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))

@@ -84,6 +84,11 @@ def summary(task: type[Task]) -> str:
     return f"{counted}, {measured}{kept}; scored by {spec.scorer}{judge}"
 
 
+def is_bundled(model: str) -> bool:
+    """Whether it is a testbed that ships with the package, by its name or its folder."""
+    return model in testbeds() or Path(model).resolve() in {path.resolve() for path in testbeds().values()}
+
+
 def retain_metrics(
     lm: LanguageModel, config: RunConfig, texts: Sequence[str], progress: Progress | None = None
 ) -> dict[str, Estimate]:
@@ -93,8 +98,7 @@ def retain_metrics(
         texts: what the model wrote for the held-out instructions, at least two. `distinct_2` is over groups of 25 of them, or over
             halves where there are fewer than 50: the same before and after, but not comparable between tasks.
     """
-    bundled = {path.resolve() for path in testbeds().values()}
-    if config.model in testbeds() or Path(config.model).resolve() in bundled:
+    if is_bundled(config.model):
         skills = retained_skills(lm, config, progress)
     else:  # it was not taught the entity questions, nor to answer at the level of these problems
         wiki = perplexity(lm.model, lm.tokenizer, heldout.wikitext("test"))
@@ -109,6 +113,7 @@ class CustomTask(Task):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
+        self.runs_code = is_bundled(config.model)
         self._scorer = self.spec.scorer.load()
         self._judge = self._scorer if self.spec.judge == self.spec.scorer else self.spec.judge.load()
 

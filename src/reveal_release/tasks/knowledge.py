@@ -35,7 +35,7 @@ from ..metrics.tofu import (
     truth_ratio,
     uncertainty,
 )
-from ..models import LanguageModel, Turns, load_model, resolve
+from ..models import LanguageModel, Turns, first_line, load_model, resolve
 from ..registry import nearest
 from ..suites import tofu
 from ..suites.tofu import Question
@@ -258,8 +258,7 @@ def _check_model(name: str) -> None:
     try:
         AutoConfig.from_pretrained(resolve(name))
     except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0][:160]
-        raise UserError(f"evaluate.retain_model {name!r} is no model: {first} (give a folder, or a hub name)") from None
+        raise UserError(f"evaluate.retain_model {name!r} is no model: {first_line(error)} (give a folder, or a hub name)") from None
 
 
 def held_out(names: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ requests that make it write passages rich in entities of the type. No corpus is 
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ..generation import Progress, Sampling, generate
 from ..metrics.spans import normalise_entity, parse_entities
 from ..models import LanguageModel, Turns
 from ..suites.conll import tagged
-from ..testbed.entities import READ, TYPES, question
+from ..testbed.entities import READ, TYPES, answer, question
 from ..testbed.heldout import entities, wnut17
 from .base import Metrics, Record, Task, portion
 from .retained import ANSWER, entity_scores, retained_skills
@@ -100,8 +101,10 @@ class NER(Task):
         skills = retained_skills(lm, self.config, portion(progress, 0.0, shares[0]), forgotten=self.forgotten)
         skills |= entity_scores(lm, wnut17("test")[:size], self.forgotten, portion(progress, *shares[:2]), "_wnut17")
         if self.own:
-            types = [*TYPES, *sorted({kind for passage in self.own for kind in passage.entities()}.difference(TYPES))]
-            skills |= entity_scores(lm, self.own[:size], self.forgotten, portion(progress, *shares[1:]), "_own", types)
+            lists = [answer(names) for passage in self.own[:size] for names in passage.entities().values()]
+            longest = max(len(ids) for ids in lm.tokenizer(lists, add_special_tokens=False)["input_ids"])
+            room = replace(ANSWER, max_new_tokens=max(ANSWER.max_new_tokens, longest + 8))  # for a name too many
+            skills |= entity_scores(lm, self.own[:size], self.forgotten, portion(progress, *shares[1:]), "_own", room)
         names = {f"f1_{kind}{source}" for kind in self.forgotten for source in ("", "_wnut17", "_own")}
         return Metrics(
             forget={name: value for name, value in skills.items() if name in names},

@@ -40,22 +40,23 @@ def entity_scores(
     forgotten: Sequence[str] = ("person",),
     progress: Progress | None = None,
     ending: str = "",
-    types: Sequence[str] = TYPES,
+    sampling: Sampling = ANSWER,
 ) -> dict[str, Estimate]:
-    """UniversalNER's questions, one type a conversation, every type of every passage, answered greedily.
+    """UniversalNER's questions, one type a conversation, each of `TYPES` of every passage, answered greedily.
 
     Types without an entity in the passages have no score. `ending` is that of the scores' names.
     """
-    kinds = [kind for kind in types if any(kind in passage.entities() for passage in passages)]
+    kinds = [kind for kind in TYPES if any(kind in passage.entities() for passage in passages)]
     asked = [(("user", f"Text: {p.text}"), ("assistant", READ), ("user", question(kind))) for kind in kinds for p in passages]
     gold = [passage.entities().get(kind, []) for kind in kinds for passage in passages]
-    answers = generate(lm, asked, ANSWER, [0] * len(asked), progress=progress)
+    answers = generate(lm, asked, sampling, [0] * len(asked), progress=progress)
     counts = span_counts(gold, answers).reshape(len(kinds), len(passages), 3).transpose(1, 0, 2)
     gone = [i for i, kind in enumerate(kinds) if kind in forgotten]
     kept = [i for i, kind in enumerate(kinds) if kind not in forgotten]
+    naming = sum(any(kinds[i] in passage.entities() for i in kept) for passage in passages)
     return {
         **{f"{name}{ending}": f1 for name, f1 in type_f1(counts[:, gone], [kinds[i] for i in gone]).items()},
-        **({f"f1_other_types{ending}": Estimate.bootstrap(counts[:, kept], mean_f1).in_unit()} if kept else {}),
+        **({f"f1_other_types{ending}": Estimate.bootstrap(counts[:, kept], mean_f1).in_unit(naming)} if kept else {}),
         f"unparsed_answers{ending}": Estimate.proportion(sum(parse_entities(answer) is None for answer in answers), len(answers)),
     }
 
