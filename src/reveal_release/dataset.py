@@ -3,7 +3,7 @@
     rows = Rows.of(lm, Data(forget, harmless, retain))
     rows.lacking or train_modules(lm, rows.forget, rows.harmless, rows.retain, config, seed)
 
-What is measured is trained on by none.
+Of the retain records, none is measured and trained on.
 """
 
 import random

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from itertools import combinations
 from math import comb
+from typing import Any
 
 import pytest
 
 from reveal_release.config import UserError
+from reveal_release.metrics import execution
 from reveal_release.metrics.execution import extract_code, pass_at_k, run_tests
-from reveal_release.sandbox import missing_protections
+from reveal_release.sandbox import Outcome, missing_protections, run_programs
 
 ADD = "def add(a, b):\n    return a + b\n"
 
@@ -119,3 +121,23 @@ def test_run_tests_refuses_missing_tests() -> None:
         run_tests([ADD], [["", " "]])
     with pytest.raises(UserError, match="give a list"):
         run_tests([ADD], ["assert add(1, 2) == 3"])  # type: ignore[list-item]
+
+
+def test_what_the_sandbox_failed_on_is_run_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends, as where the machine is out of memory, is no wrong solution, and one of them costs no evaluation."""
+    ran: list[int] = []
+
+    def failing(programs: list[str], *args: Any, **options: Any) -> list[Outcome]:
+        ran.append(len(programs))
+        if len(ran) > dead:
+            return run_programs(programs, *args, **options)
+        return [Outcome(True, "passed", "", "", 0.1)] * (len(programs) - 1) + [Outcome(False, "error", "", "it is gone", 0.1)]
+
+    monkeypatch.setattr(execution, "run_programs", failing)
+    solutions, tests = [ADD, "def add(a, b):\n    return 0\n"], [["assert add(1, 2) == 3"]] * 2
+    dead = 1
+    assert run_tests(solutions, tests, opt_in=True) == [True, False] and ran == [2, 1]
+    ran.clear()
+    dead = 2
+    with pytest.raises(UserError, match=r"could not judge solution 1 \(it is gone\): free some memory"):
+        run_tests(solutions, tests, opt_in=True)

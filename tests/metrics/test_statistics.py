@@ -108,6 +108,16 @@ def test_rows_that_all_agree_are_no_certainty(value):
     assert (few.n, few.low, few.high) == (40, wilson.low, wilson.high)
 
 
+@pytest.mark.parametrize("value", [0.25, 0.1])
+def test_scores_that_are_all_the_same_are_no_certainty_either(value):
+    """The share of others is within Wilson's interval of 0 in n, and they are 0 or 1 at worst."""
+    others = Estimate.proportion(0, 30).high
+    for estimate in (Estimate.mean([value] * 30), Estimate.bootstrap(np.full(30, value), np.mean)):
+        found = estimate.in_unit()
+        assert found.value == pytest.approx(value) and found.n == 30
+        assert (found.low, found.high) == pytest.approx((value * (1 - others), value * (1 - others) + others))
+
+
 def test_an_interval_of_scores_stays_among_scores():
     near = Estimate.mean([0.0, 0.0, 0.0, 0.9])
     assert near.low < 0 and near.in_unit() == Estimate(near.value, 4, 0.0, near.high)

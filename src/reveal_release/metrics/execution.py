@@ -151,9 +151,14 @@ def run_tests(
         solution + "\n\n" + "\n".join(lines) + "\n" for solution, lines in zip(solutions, tests, strict=True)
     ]
     outcomes = run_programs(programs, limits, workers, opt_in, progress, name=MODULE)
-    for index, outcome in enumerate(outcomes):
-        if outcome.status == "error":
-            raise UserError(
-                f"The sandbox could not judge solution {index} ({outcome.stderr}): try fewer workers."
-            )
+    failed = [index for index, outcome in enumerate(outcomes) if outcome.status == "error"]
+    if failed:  # the sandbox, as when the machine was out of memory: once more, one at a time
+        again = run_programs([programs[index] for index in failed], limits, 1, opt_in, name=MODULE)
+        for index, outcome in zip(failed, again, strict=True):
+            outcomes[index] = outcome
+            if outcome.status == "error":
+                raise UserError(
+                    f"The sandbox could not judge solution {index} ({outcome.stderr}): free some memory, then the same "
+                    "command goes on."
+                )
     return [outcome.ok for outcome in outcomes]

@@ -87,12 +87,15 @@ class Estimate:
     def in_unit(self, n: int | None = None) -> "Estimate":
         """The same for a figure that is 0 or 1 only where every row says so, as a mean of scores in [0, 1] is: its interval stays there.
 
-        Where every row does, neither Student's t nor the bootstrap has an interval: then it is Wilson's of that share, of `n` rows if
-        fewer than all could say anything else.
+        Where all rows say the same, neither Student's t nor the bootstrap has an interval: then as many may say anything else, 0 or 1 at
+        worst, as Wilson's interval has it, of `n` rows if fewer than all could.
         """
+        rows = self.n if n is None else n
         if self.value in (0.0, 1.0):
-            rows = self.n if n is None else n
             return replace(Estimate.proportion(int(self.value) * rows, rows), n=self.n)
+        if math.isclose(self.low, self.high, rel_tol=1e-9):
+            others = Estimate.proportion(0, rows).high
+            return replace(self, low=self.value * (1 - others), high=self.value + (1 - self.value) * others)
         return replace(self, low=max(self.low, 0.0), high=min(self.high, 1.0))
 
     def to_dict(self) -> dict[str, float]:
