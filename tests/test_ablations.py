@@ -143,9 +143,10 @@ def test_real_records_are_none_of_the_evaluation(config: RunConfig, tmp_path: Pa
     assert first[0].prompt not in {r.prompt for r in records}
 
 
-def test_real_entity_records_are_of_the_type_to_forget(raw: None, config: RunConfig, tmp_path: Path) -> None:
+def test_real_entity_records_are_of_the_type_to_forget(raw: None, tmp_path: Path) -> None:
     for kind, named in (("person", "Ada"), ("location", "Lyon")):
-        records = real_records(get_task("ner", replace(config, task="ner", forget_type=kind)), str(tmp_path), 3, 8)
+        task = get_task("ner", RunConfig(task="ner", forget_type=kind))
+        records = real_records(task, str(tmp_path), 3, 8)
         assert len(records) == 8 and all(r.prompt[-1] == ("user", question(kind)) and named in r.completion for r in records)
 
 

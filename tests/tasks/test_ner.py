@@ -111,8 +111,8 @@ def test_sentences_of_the_users_own_are_measured_and_reserved(lm: LanguageModel,
     assert list(task.evaluation_instructions())[-2:] == ["Text: Ada saw Lyon", "Text: Nobody came"]
     found = task.evaluate(lm)
     assert found.forget["f1_person_own"].n == 2 and {"f1_other_types_own", "unparsed_answers_own"} <= set(found.retain)
-    with pytest.raises(UserError, match=r"sentences of --evaluate.entities .*mine.conll name no event: give others"):
-        NER(replace(CONFIG, evaluate=small, forget_type="event"))
+    with pytest.raises(UserError, match=r"first 2 sentences of .*mine.conll name no building.*: raise --evaluate.sentences"):
+        NER(replace(CONFIG, evaluate=replace(small, sentences=20), forget_type="building"))
     with pytest.raises(UserError, match="no file or folder"):
         NER(replace(CONFIG, evaluate=replace(small, entities=str(tmp_path / "none.json"))))
 
@@ -122,3 +122,9 @@ def test_shown_and_reserved_are_held_out() -> None:
     texts = [f"Text: {passage.text}" for passage in (*entities("test"), *wnut17("test"))]
     assert list(task.evaluation_instructions()) == texts
     assert len(task.showcase()) == 3 and all(turns[0][1] in texts for turns in task.showcase())
+
+
+def test_sentences_that_name_none_of_the_forgotten_are_told() -> None:
+    with pytest.raises(UserError, match=r"the first 4 sentences of Few-NERD name no building, .*: raise --evaluate.sentences"):
+        NER(replace(CONFIG, forget_type="building"))
+    NER(replace(CONFIG, forget_type="building,person"))

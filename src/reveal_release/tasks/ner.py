@@ -49,11 +49,13 @@ class NER(Task):
         if not self.kept:
             raise UserError("--forget-type names every type: leave one to be kept")
         self.own = tagged(config.evaluate.entities) if config.evaluate.entities else []
-        if self.own and not any(kind in passage.entities() for kind in self.forgotten for passage in self.own[: config.evaluate.sentences]):
-            raise UserError(
-                f"the first {config.evaluate.sentences} sentences of --evaluate.entities {config.evaluate.entities} name no "
-                f"{' and no '.join(self.forgotten)}: give others, or raise --evaluate.sentences"
-            )
+        for place, passages in (("Few-NERD", entities("test")), (config.evaluate.entities, self.own)):
+            size = min(config.evaluate.sentences, len(passages))
+            if passages and not any(kind in passage.entities() for kind in self.forgotten for passage in passages[:size]):
+                raise UserError(
+                    f"the first {size} sentences of {place} name no {' and no '.join(self.forgotten)}, so that nothing tells whether "
+                    "it is forgotten: raise --evaluate.sentences, or give others as --evaluate.entities"
+                )
         self._questions = {(("user", question(kind)),) for kind in self.forgotten}
         self.seeds = (*self.seeds, *(form.format(kind) for kind in self.forgotten for form in self.benign))
 
