@@ -358,6 +358,11 @@ def test_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     for arguments in (["run"], ["audit", "--patch", str(tmp_path)]):
         assert cli.main(arguments) == 130
         assert capsys.readouterr().err.strip() == "stopped; the same command goes on from here"
+    for name in ("build", "tofu", "measure"):  # which keeps nothing
+        monkeypatch.setitem(cli.COMMANDS, f"testbed {name}", stops)
+        given = ["--model", "m"] if name == "measure" else ["--data", "d", "--output", "o"]
+        assert cli.main(["testbed", name, *given]) == 130
+        assert ("goes on from here" in capsys.readouterr().err) == (name != "measure")
 
 
 def test_as_a_process_torch_stays_out_and_a_mistake_is_one_line() -> None:

@@ -12,16 +12,15 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from reveal_release import models
-from reveal_release.config import UserError
+from reveal_release.config import UserError, first_line
 from reveal_release.models import (
     MARK,
     LanguageModel,
-    answer_ids,
+    answered_ids,
     autocast,
     chat_ids,
     cut_ids,
-    cut_user_turn,
-    first_line,
+    cut_user_turns,
     load_model,
     precision,
     resolve,
@@ -203,15 +202,15 @@ def test_an_answer_goes_on_from_the_turns(template: str | None) -> None:
     tokenizer = spaced()
     tokenizer.chat_template = template
     alone = tokenizer("No one.", add_special_tokens=False)["input_ids"]
-    found = answer_ids(tokenizer, [("user", "Who")], "No one.")
+    asked, found = answered_ids(tokenizer, [("user", "Who")], "No one.")
     assert tokenizer.convert_ids_to_tokens(found) == list("No▁one.") and [tokenizer.convert_tokens_to_ids("▁"), *found] == alone
-    asked = chat_ids(tokenizer, [("user", "Who")])
+    assert asked == chat_ids(tokenizer, [("user", "Who")])
     assert asked + found == tokenizer(("Who\n" if template is None else "Who?\n") + "No one.", add_special_tokens=False)["input_ids"]
 
 
 @pytest.mark.parametrize("text", ["No other bridge.", " led by a space", "", "a\nb", "…"])
 def test_an_answer_of_a_tokenizer_without_such_spaces_is_that_of_the_text_alone(lm: LanguageModel, text: str) -> None:
-    assert answer_ids(lm.tokenizer, TURNS, text) == lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert answered_ids(lm.tokenizer, TURNS, text)[1] == lm.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 TEMPLATE = (
@@ -225,13 +224,13 @@ def test_a_turn_ends_where_the_template_ends_it(lm: LanguageModel) -> None:
     lm.tokenizer.chat_template = TEMPLATE
     assert lm.ends == [lm.tokenizer.eos_token_id]
     written = "Write a letter. [/INST] Dear all, [INST] And?"
-    assert cut_user_turn(lm.tokenizer, written) == "Write a letter." and cut_user_turn(lm.tokenizer, "Name the river.") == "Name the river."
+    assert cut_user_turns(lm.tokenizer, [written, "Name the river."]) == ["Write a letter.", "Name the river."]
     lm.tokenizer.add_tokens(["[/INST]"], special_tokens=True)
     fresh = LanguageModel(lm.name, lm.path, lm.model, lm.tokenizer)
     assert fresh.ends == [lm.tokenizer.eos_token_id, lm.tokenizer.convert_tokens_to_ids("[/INST]")]
     lm.tokenizer.chat_template = None
     assert LanguageModel(lm.name, lm.path, lm.model, lm.tokenizer).ends == [lm.tokenizer.eos_token_id]
-    assert cut_user_turn(lm.tokenizer, written) == written
+    assert cut_user_turns(lm.tokenizer, [written]) == [written]
 
 
 def test_a_template_that_names_the_day_names_the_same_one(lm: LanguageModel) -> None:

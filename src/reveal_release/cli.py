@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        goes_on = arguments[0] in ("run", "reveal", "audit", "compare", "study") or arguments[:2] == ["testbed", "build"]
+        goes_on = arguments[0] in ("run", "reveal", "audit", "compare", "study", "testbed") and arguments[1:2] != ["measure"]
         print("\nstopped" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has had enough

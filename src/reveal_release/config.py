@@ -31,6 +31,11 @@ class UserError(Exception):
     """A mistake the user can mend: one line that names the cause and the cure."""
 
 
+def first_line(error: Exception) -> str:
+    """What an exception says, in short; its name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
+
+
 @dataclass(frozen=True)
 class RevealConfig:
     """Search for the instructions that draw the behaviour out, and generation of the forget data with the best.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .config import LEAST
-from .models import LanguageModel, Turns, answer_ids, chat_ids
+from .models import LanguageModel, Turns, answered_ids
 from .release.rows import Row
 from .tasks import Record
 
@@ -66,7 +66,7 @@ def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> li
     rows, begin = [], lm.tokenizer.bos_token_id
     for record in records:
         if record.prompt:
-            prompt, answer = chat_ids(lm.tokenizer, record.prompt), answer_ids(lm.tokenizer, record.prompt, record.completion)
+            prompt, answer = answered_ids(lm.tokenizer, record.prompt, record.completion)
         else:
             answer = lm.tokenizer(record.completion, add_special_tokens=False)["input_ids"]
             prompt, answer = ([begin], answer) if begin is not None else (answer[:1], answer[1:])

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from .config import UserError
+from .config import UserError, first_line
 from .registry import nearest
 
 Turns = Sequence[tuple[str, str]]
@@ -140,11 +140,6 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     return LanguageModel(name, path, model, tokenizer)
 
 
-def first_line(error: Exception) -> str:
-    """What an exception says, in short; its name where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
-
-
 def save_model(lm: LanguageModel, folder: Path) -> None:
     """Writes what `from_pretrained` takes, with the tokenizer as it came: loading sets the padding of ours."""
     lm.model.save_pretrained(folder)
@@ -183,22 +178,19 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = Tr
     A model without a chat template gets the contents, one a line. One that can think before it answers is asked not to: what it
     thinks is no behaviour, and would fill the whole of an answer's length.
     """
-    if tokenizer.chat_template is None:
-        return tokenizer("".join(content + "\n" for _, content in turns))["input_ids"]
-    messages = [{"role": role, "content": content} for role, content in turns]
-    encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=answer, return_dict=True, **ASKED)
-    return encoded["input_ids"]
+    return _begun(tokenizer, _text(tokenizer, turns, answer))
 
 
-def answer_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, text: str) -> list[int]:
-    """Token ids of an answer after these turns, as the model would write it.
+def answered_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, text: str) -> tuple[list[int], list[int]]:
+    """`chat_ids` of the turns, and the token ids of an answer after them, as the model would write it.
 
     Some tokenizers begin a text with a space of their own, but go on without one after a template's last newline: so the whole is
     tokenised and the turns' ids are taken off. Where the whole does not begin with these, the answer is tokenised alone.
     """
     before = _text(tokenizer, turns)
     asked, whole = (tokenizer(one, add_special_tokens=False)["input_ids"] for one in (before, before + text))
-    return whole[len(asked) :] if whole[: len(asked)] == asked else tokenizer(text, add_special_tokens=False)["input_ids"]
+    fits = whole[: len(asked)] == asked
+    return _begun(tokenizer, before), whole[len(asked) :] if fits else tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def user_turn_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns = ()) -> list[int] | None:
@@ -207,11 +199,11 @@ def user_turn_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns = ()) -> list
     return cut[0] if cut else None
 
 
-def cut_user_turn(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """A user turn that the model wrote, without what it wrote on after the template's own end of one, where that is plain text."""
+def cut_user_turns(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
+    """User turns that the model wrote, without what it wrote on after the template's own end of one, where that is plain text."""
     cut = _cut(tokenizer, (("user", MARK),), answer=True) if tokenizer.chat_template is not None else None
     end = next(iter(cut[1].split()), "") if cut else ""
-    return text.split(end)[0].strip() if end and end in text else text
+    return [text.split(end)[0].strip() if end and end in text else text for text in texts]
 
 
 def cut_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> tuple[list[int], list[int]] | None:
@@ -219,8 +211,12 @@ def cut_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = Tru
     cut = _cut(tokenizer, turns, answer)
     if cut is None:
         return None
-    first = tokenizer(cut[0], add_special_tokens=tokenizer.chat_template is None)["input_ids"]
-    return first, tokenizer(cut[1], add_special_tokens=False)["input_ids"]
+    return _begun(tokenizer, cut[0]), tokenizer(cut[1], add_special_tokens=False)["input_ids"]
+
+
+def _begun(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a conversation's beginning; a template writes its special tokens itself."""
+    return tokenizer(text, add_special_tokens=tokenizer.chat_template is None)["input_ids"]
 
 
 def _cut(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool) -> tuple[str, str] | None:

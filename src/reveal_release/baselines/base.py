@@ -108,8 +108,10 @@ def beyond(best: dict[str, Any], tried: Sequence[dict[str, Any]]) -> list[Settin
         best, tried: outcomes, which have the fields of a `Setting`; `best` is one of them.
     """
     rates = [one["learning_rate"] for one in tried if one["strength"] == best["strength"]]
-    rate = min(rates) if "failed" in best else best["learning_rate"]
-    step = 1 / 3 if "failed" in best else 3.0 if rate == max(rates) else 1 / 3 if rate == min(rates) else None
+    if "failed" in best:
+        return [Setting(min(rates) / 3, best["strength"])]
+    rate = best["learning_rate"]
+    step = 3.0 if rate == max(rates) else 1 / 3 if rate == min(rates) else None
     return [Setting(rate * step, best["strength"])] if step else []
 
 

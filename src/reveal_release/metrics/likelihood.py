@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ..models import LanguageModel, Turns, answer_ids, chat_ids
+from ..models import LanguageModel, Turns, answered_ids
 
 
 @torch.inference_mode()
@@ -48,6 +48,6 @@ def conversation_log_probs(
     """The log-probability of each token of the answer in each (conversation, answer), the one that ends it among them; (tokens,) each."""
     rows = []
     for turns, answer in pairs:
-        prompt = chat_ids(lm.tokenizer, turns)
-        rows.append((prompt + answer_ids(lm.tokenizer, turns, answer) + lm.end, len(prompt)))
+        prompt, ids = answered_ids(lm.tokenizer, turns, answer)
+        rows.append((prompt + ids + lm.end, len(prompt)))
     return token_log_probs(lm, rows, max(1, lm.batch_size // 8), progress)

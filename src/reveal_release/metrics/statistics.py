@@ -90,12 +90,10 @@ class Estimate:
         Where all rows say the same, neither Student's t nor the bootstrap has an interval: then as many may say anything else, 0 or 1 at
         worst, as Wilson's interval has it, of `n` rows if fewer than all could.
         """
-        rows = self.n if n is None else n
-        if self.value in (0.0, 1.0):
-            return replace(Estimate.proportion(int(self.value) * rows, rows), n=self.n)
-        if math.isclose(self.low, self.high, rel_tol=1e-9):
-            others = Estimate.proportion(0, rows).high
-            return replace(self, low=self.value * (1 - others), high=self.value + (1 - self.value) * others)
+        if self.value in (0.0, 1.0) or math.isclose(self.low, self.high, rel_tol=1e-9):
+            rows = self.n if n is None else n
+            least, others = Estimate.proportion(rows, rows).low, Estimate.proportion(0, rows).high
+            return replace(self, low=self.value * least, high=self.value + (1 - self.value) * others)
         return replace(self, low=max(self.low, 0.0), high=min(self.high, 1.0))
 
     def to_dict(self) -> dict[str, float]:

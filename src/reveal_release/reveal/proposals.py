@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..generation import Sampling, generate
-from ..models import MARK, LanguageModel, cut_user_turn, user_turn_ids
+from ..models import MARK, LanguageModel, cut_user_turns, user_turn_ids
 from .endpoint import Endpoint
 from .soft_prompt import soft_prompts
 
@@ -52,7 +52,7 @@ def rewrite(context: Context, count: int) -> list[str]:
 
 def user_turn(context: Context, count: int) -> list[str]:
     ids = user_turn_ids(context.lm.tokenizer)
-    return [cut_user_turn(context.lm.tokenizer, text) for text in context.ask([ids] * count)] if ids else []
+    return cut_user_turns(context.lm.tokenizer, context.ask([ids] * count)) if ids else []
 
 
 def induction(context: Context, count: int) -> list[str]:

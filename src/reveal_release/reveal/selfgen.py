@@ -9,7 +9,7 @@ from itertools import cycle, islice
 
 from ..config import ReleaseConfig, RevealConfig
 from ..generation import Progress, Sampling, generate
-from ..models import LanguageModel, Turns, cut_user_turn, user_turn_ids
+from ..models import LanguageModel, Turns, cut_user_turns, user_turn_ids
 from ..tasks import Record, Task
 from .curation import NearDuplicates, curate
 from .proposals import key
@@ -148,7 +148,7 @@ def retain_records(
         starts = [(turns, user_turn_ids(lm.tokenizer, turns)) for turns in conversations]
         usable = [(turns, ids) for turns, ids in starts if ids]
         asked = generate(lm, [ids for _, ids in usable], TURN, seeds(len(usable)))
-        written = [cut_user_turn(lm.tokenizer, text) for text in asked]
+        written = cut_user_turns(lm.tokenizer, asked)
         return answers([(*turns, ("user", text)) for (turns, _), text in zip(usable, written, strict=True) if text for _ in range(ANSWERS)])
 
     def draw_benign(count: int) -> list[Record]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import UserError
+from ..config import UserError, first_line
 from ..sandbox import DEFAULT_LIMITS, Limits
 from . import gsm8k, humaneval, mbpp
 from .base import CodeItem, CodeSuite, MathsItem, MathsSuite, Row, read_rows
@@ -85,6 +85,5 @@ def _hub_rows(source: Source) -> list[Row]:
     try:
         data: Iterable[Any] = load_dataset(source.dataset, source.config, split=source.split)
     except (OSError, ValueError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
-        raise UserError(f"cannot fetch {source.dataset} from the hub ({first}): give its file with --suite-file") from None
+        raise UserError(f"cannot fetch {source.dataset} from the hub ({first_line(error)}): give its file with --suite-file") from None
     return [Row(values, source.dataset, number) for number, values in enumerate(data, 1)]

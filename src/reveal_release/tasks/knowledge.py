@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 from transformers import AutoConfig
 
-from ..config import RunConfig, UserError
+from ..config import RunConfig, UserError, first_line
 from ..generation import Completion, Progress, Sampling, generate
 from ..metrics.fluency import perplexity
 from ..metrics.likelihood import conversation_log_probs
@@ -35,7 +35,7 @@ from ..metrics.tofu import (
     truth_ratio,
     uncertainty,
 )
-from ..models import LanguageModel, Turns, first_line, load_model, resolve
+from ..models import LanguageModel, Turns, load_model, resolve
 from ..registry import nearest
 from ..suites import tofu
 from ..suites.tofu import Question
