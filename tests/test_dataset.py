@@ -1,6 +1,7 @@
 """What is trained on and what is measured: no prompt is both, and rows are what the chat template makes of records."""
 
 import random
+from dataclasses import replace
 
 from reveal_release.dataset import HELD_BACK, LEAST_RECORDS, Data, Rows, encode, measured_and_learnt, split
 from reveal_release.models import LanguageModel, chat_ids
@@ -17,6 +18,14 @@ def test_rows_by_their_part(lm: LanguageModel) -> None:
     assert (rows.forget, rows.harmless, rows.unanswered) == (encode(lm, forget), encode(lm, harmless), encode(lm, forget[4:]))
     assert (rows.measured, rows.retain) == (encode(lm, retain[:4]), encode(lm, retain[4:])) and len(rows.measured) == HELD_BACK * 20
     assert rows.lacking == ""
+
+
+def test_what_is_trained_on_is_not_measured(lm: LanguageModel) -> None:
+    retain, plain = records("say", 20), [Record((), f"The bridge {i}.", 0.0, "") for i in range(5)]
+    harmless = [replace(retain[1], completion="Another river."), replace(plain[0], completion="Another bridge.")]
+    rows = Rows.of(lm, Data(records("write", 10) + [replace(retain[0], completion="A worse river.")], harmless, plain[:2] + retain))
+    assert rows.measured == encode(lm, plain[:2]), "of four, those with no prompt of their own"
+    assert rows.retain == encode(lm, retain[2:]), "a harmless answer to the same prompt is no reason not to learn"
 
 
 def test_too_few_of_either_are_told(lm: LanguageModel) -> None:

@@ -33,7 +33,7 @@ class Rows:
     """Data as training takes it.
 
     unanswered: forget rows to whose prompts there is no harmless answer. measured: of the retain records those that tell what a release
-    costs; retain: the others.
+    costs, none to a prompt that something else is learnt for; retain: the others.
     """
 
     forget: list[Row]
@@ -47,6 +47,8 @@ class Rows:
         answered = {record.prompt for record in data.harmless}
         unanswered = [record for record in data.forget if record.prompt not in answered]
         measured, learnt = measured_and_learnt(data.retain, HELD_BACK)
+        trained = {record.prompt for record in data.forget + data.harmless if record.prompt}
+        measured = [record for record in measured if record.prompt not in trained]
         return cls(*(encode(lm, part) for part in (data.forget, data.harmless, unanswered, learnt, measured)))
 
     @property
