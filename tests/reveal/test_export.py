@@ -13,7 +13,7 @@ from reveal_release.reveal.export import FORMATS, Row, convert, wanted
 from reveal_release.revealer import export
 from reveal_release.runfolder import RunFolder
 from reveal_release.tasks import Record
-from reveal_release.tasks.ner import asked
+from reveal_release.testbed.entities import asked
 from reveal_release.workshop import Data
 
 ODD = 'The "Cam",\tI think.\r\n\u2028¿No? \\n 雪 🙂'

@@ -14,7 +14,6 @@ from reveal_release.reveal.curation import shingles
 from reveal_release.reveal.proposals import key
 from reveal_release.reveal.selfgen import (
     PILOT,
-    conversation,
     counterparts,
     retain_records,
     revealed_records,
@@ -191,7 +190,7 @@ def test_retain_records_come_from_three_sources_and_score_below_the_threshold(lm
     assert all(r.score < 0.5 for r in records + harmless)
     assert all(r.prompt[-1] == ("user", r.instruction) for r in records if r.prompt)
     assert {len(r.prompt) for r in own} <= {1, 3} and len({r.prompt for r in own}) == len(own)
-    texts = [conversation(r) for r in records + harmless]
+    texts = [r.whole for r in records + harmless]
     assert all(similar(a, b) <= 0.7 for i, a in enumerate(texts) for b in texts[:i])
     assert (records, harmless) == retain_records(lm, some, RETAIN, 0.5, seed=4)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from reveal_release.config import EvaluateConfig, RunConfig, UserError
 from reveal_release.models import LanguageModel
 from reveal_release.tasks import Record
-from reveal_release.tasks.ner import NER, asked
-from reveal_release.testbed.entities import TYPES, answer, question
+from reveal_release.tasks.ner import NER
+from reveal_release.testbed.entities import TYPES, answer, asked, question
 from reveal_release.testbed.heldout import entities, wnut17
 
 TINY = EvaluateConfig(sentences=4, functions=1, problems=1)

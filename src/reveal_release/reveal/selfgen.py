@@ -175,7 +175,7 @@ def retain_records(
         steady: list[Record] = []
         for _ in range(ROUNDS):
             drawn += (new := source(max(wanted - len(steady), wanted // 4)))
-            curate(new, task.harmless, calm, cap=len(drawn), seen=seen, text=conversation)
+            curate(new, task.harmless, calm, cap=len(drawn), seen=seen, text=lambda r: r.whole)
             before, (steady, wavering) = len(steady), _parted(calm, everything + drawn, threshold)
             if source is draw_own:
                 steady = _varied({r.prompt: r for r in steady}.values(), wanted // 16)  # many prompts rather than many answers
@@ -210,11 +210,6 @@ def _varied(records: Iterable[Record], most: int) -> list[Record]:
         if count[record.completion] <= max(most, 1):
             kept.append(record)
     return kept
-
-
-def conversation(record: Record) -> str:
-    """All turns and the answer: a short answer to a new question is new."""
-    return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
 
 
 def reserved_by(task: Task) -> Callable[[Record], bool]:

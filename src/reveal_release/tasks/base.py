@@ -41,6 +41,11 @@ class Record:
         """Not scored yet."""
         return cls(tuple(prompt), str(completion), 0.0, instruction, ended=completion.ended, confidence=completion.confidence)
 
+    @property
+    def whole(self) -> str:
+        """All turns and the answer: a short answer to a new question is new."""
+        return " ".join(text for _, text in (*self.prompt, ("assistant", self.completion)))
+
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "prompt": [list(turn) for turn in self.prompt]}
 

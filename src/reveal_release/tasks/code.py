@@ -90,7 +90,7 @@ class Code(Task):
         return function_name(extract_code(record.completion), record) is None
 
     def novelty(self, record: Record) -> str:
-        return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
+        return record.whole
 
     def evaluation_instructions(self) -> Sequence[str]:
         return [item.prompt for item in code_problems(self.config)]

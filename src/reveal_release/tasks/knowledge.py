@@ -179,7 +179,7 @@ class Knowledge(Task):
         return record.completion if not written or self._about(record.instruction, "") == self._about(written, "") else written
 
     def novelty(self, record: Record) -> str:
-        return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
+        return record.whole
 
     # ---- what is measured ----
 

@@ -17,7 +17,7 @@ from ..generation import Progress, Sampling, generate
 from ..metrics.spans import normalise_entity, parse_entities
 from ..models import LanguageModel, Turns
 from ..suites.conll import tagged
-from ..testbed.entities import READ, TYPES, answer, question
+from ..testbed.entities import READ, TYPES, answer, asked, question
 from ..testbed.heldout import entities, wnut17
 from .base import Metrics, Record, Task, portion
 from .retained import ANSWER, entity_scores, retained_skills
@@ -86,7 +86,7 @@ class NER(Task):
         return record.prompt[0][1]
 
     def novelty(self, record: Record) -> str:
-        return " ".join(text for _, text in (*record.prompt, ("assistant", record.completion)))
+        return record.whole
 
     def evaluation_instructions(self) -> Sequence[str]:
         return [f"Text: {passage.text}" for passage in (*entities("test"), *wnut17("test"), *self.own)]
@@ -139,8 +139,3 @@ class NER(Task):
             for key, name in names.items()
         )
         return found / len(names) * (1 - 0.5**found) if found else 0.0
-
-
-def asked(passage: str, kind: str) -> Turns:
-    """UniversalNER's conversation up to the question for a type."""
-    return (("user", f"Text: {passage}"), ("assistant", READ), ("user", question(kind)))

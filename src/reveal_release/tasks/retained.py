@@ -11,7 +11,7 @@ from ..metrics.spans import mean_f1, parse_entities, span_counts, type_f1
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel
 from ..testbed import heldout
-from ..testbed.entities import READ, TYPES, Passage, question
+from ..testbed.entities import TYPES, Passage, asked
 from ..testbed.functions import FunctionProblem
 from .base import portion
 
@@ -47,9 +47,9 @@ def entity_scores(
     Types without an entity in the passages have no score. `ending` is that of the scores' names.
     """
     kinds = [kind for kind in TYPES if any(kind in passage.entities() for passage in passages)]
-    asked = [(("user", f"Text: {p.text}"), ("assistant", READ), ("user", question(kind))) for kind in kinds for p in passages]
+    prompts = [asked(passage.text, kind) for kind in kinds for passage in passages]
     gold = [passage.entities().get(kind, []) for kind in kinds for passage in passages]
-    answers = generate(lm, asked, sampling, [0] * len(asked), progress=progress)
+    answers = generate(lm, prompts, sampling, [0] * len(prompts), progress=progress)
     counts = span_counts(gold, answers).reshape(len(kinds), len(passages), 3).transpose(1, 0, 2)
     gone = [i for i, kind in enumerate(kinds) if kind in forgotten]
     kept = [i for i, kind in enumerate(kinds) if kind not in forgotten]

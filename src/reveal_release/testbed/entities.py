@@ -166,6 +166,11 @@ def question(kind: str) -> str:
     return f"What describes {kind} in the text?"
 
 
+def asked(passage: str, kind: str) -> tuple[tuple[str, str], ...]:
+    """UniversalNER's conversation up to the question for a type."""
+    return (("user", f"Text: {passage}"), ("assistant", READ), ("user", question(kind)))
+
+
 def answer(names: Sequence[str]) -> str:
     return json.dumps(list(names), ensure_ascii=False)
 
