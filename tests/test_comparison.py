@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from reveal_release import comparison
 from reveal_release.baselines import Setting, get_method
 from reveal_release.baselines.base import BEYOND, TRIALS, beyond
-from reveal_release.comparison import OURS, Cell, Comparison, compare, distance, divergences, over_seeds, rows_of
+from reveal_release.comparison import OURS, Cell, Comparison, at_its_best, compare, distance, divergences, over_seeds, rows_of
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
 from reveal_release.dataset import encode
 from reveal_release.metrics.divergence import jensen_shannon
@@ -26,6 +26,7 @@ from reveal_release.release.adapter import load
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.release import Utility
 from reveal_release.release.rows import Row, answer_log_probs
+from reveal_release.release.scale import ScaleSearch
 from reveal_release.report.console import SilentReporter
 from reveal_release.tasks import Record, retained
 from reveal_release.testbed.heldout import wikitext
@@ -199,14 +200,36 @@ def test_what_is_measured_is_not_trained_on(
     assert seen["steps"] == config.release.steps + config.release.retain_steps
 
 
+def test_all_methods_train_and_tune_on_the_same(
+    config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s, seen, _ = searching(config, tmp_path / "out", monkeypatch, lambda setting: False)
+    npo, w = dict(seen), s.workshop(0)
+    s.baseline(Cell("simnpo", "self", 7), get_method("simnpo"), s.forget_data("self", w)[0], w.retain_data()[0], [(1.0, 1.0)])
+    assert seen["forget"] is not npo["forget"], "it was trained anew"
+    assert all(seen[part] == npo[part] for part in ("forget", "asked", "retain", "measured"))
+
+
+@pytest.mark.parametrize(("largest", "shows", "best"), [(4.0, [0.2, 0.5], 1.0), (4.0, [0.5, 0.2], 4.0), (0.5, [0.3], 0.5)])
+def test_a_step_beyond_what_was_trained_must_forget_more(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, largest: float, shows: list[float], best: float
+) -> None:
+    monkeypatch.setattr(comparison, "choose_scale", lambda *_: ScaleSearch(largest, 0.019, []))
+    utility, waiting = SimpleNamespace(loss=lambda: 0.004), list(shows)
+    found = at_its_best(lm, Patch(), utility, 0.02, 12.0, lambda: waiting.pop(0))  # type: ignore[arg-type]
+    assert found == {"scale": best, "cost": 0.019 if best == largest else 0.004, "shown": min(shows)} and not waiting
+
+
 def test_what_diverges_is_not_chosen(config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = config.release.learning_rate
     _, _, found = searching(config, tmp_path / "one", monkeypatch, lambda setting: setting.learning_rate == first)
     assert "failed" not in found["chosen"] and sum("failed" in one for one in found["tried"]) == len(get_method("npo").strengths)
     monkeypatch.undo()
     _, _, found = searching(config, tmp_path / "all", monkeypatch, lambda setting: True)
-    assert found["chosen"]["failed"] == "the training diverged" and len(found["tried"]) == TRIALS + BEYOND
-    assert [one["learning_rate"] for one in found["tried"][TRIALS:]] == pytest.approx([first / 9, first / 27]), "lower, not higher"
+    assert found["metrics"] is None and found["failed"] == "the training diverged, with every setting", "it is no figure of the original"
+    tried = json.loads((tmp_path / "all/state/fit-npo-self-7.json").read_text(encoding="utf-8"))["result"]["tried"]
+    assert len(tried) == TRIALS + BEYOND
+    assert [one["learning_rate"] for one in tried[TRIALS:]] == pytest.approx([first / 9, first / 27]), "lower, not higher"
     assert not (tmp_path / "all/patches/npo-self-7").exists()
 
 

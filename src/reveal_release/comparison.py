@@ -8,7 +8,7 @@ in the output folder, and more methods, sources or seeds may be added to it late
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -198,10 +198,11 @@ class Comparison(SeveralSeeds):
     ) -> dict[str, Any]:
         """Trains and measures one, unless its data are too few.
 
-        A fifth of the forget prompts and of the retain prompts is trained on by none: they tell what is forgotten, and what it costs.
+        A fifth of the forget prompts and of the retain prompts, the same for all methods, is trained on by none: they tell what is
+        forgotten, and what it costs.
         """
         seed, path = self.seed(str(cell)), self.folder.path / "patches" / str(cell)
-        held_back, learnt = split(records, HELD_BACK, seed)
+        held_back, learnt = split(records, HELD_BACK, self.seed(f"split-{cell.source}-{cell.seed}"))
         rows, asked = Rows.of(self.lm, Data(learnt, [], retain)), held_back or learnt  # all under one prompt: there is no other
         if rows.lacking:
             return self.failed(cell, len(records), rows.lacking)
@@ -213,6 +214,8 @@ class Comparison(SeveralSeeds):
             return outcome
 
         found = self.phase(f"fit-{cell}", f"{cell.method} on {cell.source} data, seed {cell.seed}", work)
+        if "failed" in found["chosen"]:
+            return self.failed(cell, len(records), f"{found['chosen']['failed']}, with every setting")
         seconds, memory = zip(*took, (self.seconds[f"fit-{cell}"], self.memory_mib[f"fit-{cell}"]), strict=True)
         found["memory_mib"] = max(memory)
         patch = load(path) if found["chosen"]["scale"] else Patch()
@@ -254,14 +257,13 @@ class Comparison(SeveralSeeds):
 
             try:
                 step = train(method, self.lm, rows.forget, rows.retain, release, setting, steps, seed, trained)
-                found = choose_scale(self.lm, step, utility, budget, budget, release.max_scale, shown)
+                found = at_its_best(self.lm, step, utility, budget, release.max_scale, shown)
             except UserError as error:  # it diverged
                 tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "failed": str(error)})
             else:
-                with applied(self.lm.model, step, found.scale):
-                    tried.append({**asdict(setting), "scale": found.scale, "cost": found.cost, "shown": shown()})
+                tried.append({**asdict(setting), **found})
                 if chosen() is tried[-1]:
-                    best = step.scale(found.scale) if found.scale else Patch()
+                    best = step.scale(found["scale"]) if found["scale"] else Patch()
             if not waiting and len(tried) < most:
                 waiting += beyond(chosen(), tried)
         return best, {"chosen": chosen(), "tried": tried}
@@ -316,6 +318,20 @@ class Comparison(SeveralSeeds):
         self.folder.write("table.md", markdown(results))
         forgetting_against_utility(results, self.folder.path / "compare.svg")
         return results
+
+
+def at_its_best(
+    lm: LanguageModel, step: Patch, utility: Utility, budget: float, highest: float, shown: Callable[[], float]
+) -> dict[str, float]:
+    """The scale that the budget allows or, where less of the behaviour is shown there, 1, for which a method was published."""
+    found = choose_scale(lm, step, utility, budget, budget, highest, shown)
+    points: list[dict[str, float]] = []
+    with applied(lm.model, step) as runtime:
+        for scale in sorted({found.scale, min(1.0, found.scale)}):
+            runtime.scale = scale
+            cost = found.cost if scale == found.scale else utility.loss()
+            points.append({"scale": scale, "cost": cost, "shown": shown()})
+    return min(points, key=lambda point: (point["shown"], point["cost"]))
 
 
 @torch.no_grad()

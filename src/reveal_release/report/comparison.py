@@ -80,8 +80,6 @@ def _costs(results: Results) -> str:
 def _setting(chosen: Results) -> str:
     if isinstance(chosen["scale"], list):
         return "scale " + ", ".join(f"{scale:.2g}" for scale in chosen["scale"])
-    if chosen.get("failed"):
-        return "diverged with every setting"
     return f"rate {chosen['learning_rate']:.2g}, strength {chosen['strength']:g}, scale {chosen['scale']:.2g}, cost {chosen['cost']:.3f}"
 
 
