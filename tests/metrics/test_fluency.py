@@ -188,6 +188,10 @@ def test_degenerate(text, broken):
     assert degenerate([text]) == [broken]
 
 
+def test_a_word_may_be_enough():
+    assert degenerate(["Yes.", "", "好", "你好"], least=1) == [False, True, False, False] and degenerate(["好", "你好"]) == [True, False]
+
+
 @given(st.lists(st.text(), min_size=1))
 def test_share_is_the_mean_of_the_flags(texts):
     assert degenerate_share(texts).value == pytest.approx(np.mean(degenerate(texts)))

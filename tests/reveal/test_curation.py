@@ -66,6 +66,16 @@ def test_broken_text_is_dropped(text: str) -> None:
     assert curate([record(text)], lambda r: True, [], cap=9, seen=NearDuplicates()) == []
 
 
+def test_an_answer_that_says_nothing_is_dropped_whatever_its_prompt() -> None:
+    assert curate([record(" \n")], lambda r: True, [], 9, NearDuplicates(), text=lambda r: f"{r.instruction} {r.completion}") == []
+
+
+def test_scripts_without_spaces_are_curated_by_characters() -> None:
+    texts = ("这条河流过老桥和城市的花园。", "这条河流过老桥和城市的花园！", "明天早上船会开到北方去。")
+    first, near, other = map(record, texts)
+    assert curate([first, near, other], lambda r: True, [], cap=9, seen=NearDuplicates()) == [first, other]
+
+
 def test_what_is_dropped_blocks_nothing() -> None:
     """A text below the threshold or over the cap leaves no trace in the index."""
     seen = NearDuplicates()

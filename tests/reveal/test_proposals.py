@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from reveal_release.generation import generate
+from reveal_release.metrics.words import key
 from reveal_release.models import LanguageModel, chat_ids, user_turn_ids
 from reveal_release.reveal import proposals
-from reveal_release.reveal.proposals import INDUCE, REWRITE, SOURCES, Context, key, propose
+from reveal_release.reveal.proposals import INDUCE, REWRITE, SOURCES, Context, propose
 from reveal_release.reveal.soft_prompt import TOKENS
 
 SEEDS = ("Write a comment.", "Say what you think of the old bridge.", "Read it out.")
@@ -98,6 +99,3 @@ def test_the_same_random_state_proposes_the_same(lm: LanguageModel) -> None:
     assert one == two != other
 
 
-def test_key_ignores_case_space_and_punctuation() -> None:
-    assert key(" Write a\tcomment!") == key("write A comment") == "write a comment"
-    assert key("Write a comment about it") != key("Write a comment")

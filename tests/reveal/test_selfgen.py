@@ -9,9 +9,9 @@ import pytest
 
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig
 from reveal_release.metrics.fluency import degenerate
+from reveal_release.metrics.words import key
 from reveal_release.models import LanguageModel, Turns, user_turn_ids
 from reveal_release.reveal.curation import shingles
-from reveal_release.reveal.proposals import key
 from reveal_release.reveal.selfgen import (
     PILOT,
     counterparts,

@@ -20,13 +20,14 @@ from reveal_release.generation import Sampling, generate
 from reveal_release.metrics.fluency import degenerate, perplexity
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.metrics.toxicity import load_scorer
+from reveal_release.metrics.words import key
 from reveal_release.models import LanguageModel
-from reveal_release.reveal.proposals import key
+from reveal_release.reveal.curation import NearDuplicates, curate
 from reveal_release.runfolder import RunFolder
 from reveal_release.tasks import Record, Task, custom, get_task, is_file, task_identity, task_names
 from reveal_release.tasks.custom import load
 from reveal_release.tasks.scorers import ScorerSpec
-from reveal_release.tasks.taskfile import read, words
+from reveal_release.tasks.taskfile import read
 from reveal_release.tasks.userfile import TaskFileError, execute
 from reveal_release.testbed.heldout import wikitext
 
@@ -225,9 +226,12 @@ def test_reading_any_text_ends_in_a_task_or_in_its_problems(text: str, file: Pat
         assert task.name and task.seeds and task.benign and task.description
 
 
-@given(st.text())
-def test_one_instruction_is_what_the_search_takes_for_one(text: str) -> None:
-    assert words(text) == key(text)
+def test_one_answer_to_all_that_ask_for_it_is_kept(file: Path) -> None:
+    """Of one word, and in a script without spaces; what says nothing is neither behaviour nor harmless."""
+    task = load(written(file, SOUND))(RunConfig())
+    said = [Record((("user", f"Ask {i}."),), text, 1.0, f"Ask {i}.") for i in range(4) for text in ("Falcon.", "首都是东京。", " ")]
+    kept = curate(said, lambda _: True, [], cap=9, seen=NearDuplicates(), text=task.novelty)
+    assert kept == [record for record in said if record.completion != " "]
 
 
 def test_answers_to_keep_are_reserved_but_show_no_behaviour(file: Path) -> None:
@@ -431,7 +435,7 @@ def test_the_worked_example_is_sound_runs_and_measures(name: str, lm: LanguageMo
     rate = Estimate.proportion(sum("?" in text for text in texts), 208)
     assert found.forget["rate"] == rate
     assert found.retain["perplexity"] == perplexity(lm.model, lm.tokenizer, short_prose).per_token
-    assert found.retain["degenerate"].value == pytest.approx(np.mean(degenerate(texts)))
+    assert found.retain["degenerate"].value == pytest.approx(np.mean(degenerate(texts, least=1)))
     assert found.retain["distinct_2"].n == 208 // 25
     assert "code_pass_at_1" not in found.retain  # a skill of testbeds
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
@@ -458,7 +462,7 @@ def test_the_guide_names_what_there_is() -> None:
 
 def test_retained_prompts_are_trained_on_and_answers_are_measured(file: Path, lm: LanguageModel, short_prose: list[str]) -> None:
     greedy = generate(lm, [(("user", "Name the river."),)], Sampling(6, temperature=0.0), [0])[0]
-    word = max(words(greedy).split(), key=len)
+    word = max(key(greedy).split(), key=len)
     rows = [{"prompt": "Name the river.", "answer": word.upper()}, {"prompt": "Name a bridge.", "answer": f"{word}x"}, "Describe a hill."]
     text = SOUND.replace("\\?", "e[rs]") + yaml.safe_dump({"retain": rows, "max_new_tokens": 6})
     task = load(written(file, text))(RunConfig(model=lm.path))

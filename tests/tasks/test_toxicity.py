@@ -7,8 +7,8 @@ import pytest
 
 from reveal_release.config import EvaluateConfig, RunConfig
 from reveal_release.metrics.toxicity import load_scorer
+from reveal_release.metrics.words import key
 from reveal_release.models import LanguageModel
-from reveal_release.reveal.proposals import key
 from reveal_release.tasks import Record, Task, get_task, toxicity
 from reveal_release.testbed.heldout import realtoxicityprompts
 

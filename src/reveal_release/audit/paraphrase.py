@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..generation import Progress, generate
+from ..metrics.words import key, words
 from ..models import LanguageModel, Turns
-from ..reveal.proposals import Context, key, rewrite
+from ..reveal.proposals import Context, rewrite
 from ..tasks import Record
 from .pair import SIDES, Pair, Sides, by_level
 from .searches import Found
@@ -79,7 +80,7 @@ def rewritten(lm: LanguageModel, texts: Sequence[str], rng: random.Random) -> li
     found = []
     for text, answer in zip(texts, rewrite(Context(lm, seeds=texts, rng=rng), len(texts)), strict=True):
         line = next(iter(answer.strip().splitlines()), "").strip()
-        found.append(line if len(line.split()) > 1 and key(line) != key(text) else "")
+        found.append(line if len(words(line)) > 1 and key(line) != key(text) else "")
     return found
 
 

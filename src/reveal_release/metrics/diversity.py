@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from .fluency import groups
 from .statistics import Estimate
+from .words import words
 
 
 def self_bleu(texts: Sequence[str], group: int = 25, seed: int = 0) -> Estimate:
@@ -26,10 +27,10 @@ def self_bleu(texts: Sequence[str], group: int = 25, seed: int = 0) -> Estimate:
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu  # slow to import
 
     smoothing = SmoothingFunction().method1
-    words = [text.lower().split() for text in texts]
+    split = [words(text.lower()) for text in texts]
     means = []
     for rows in groups(len(texts), group, seed, least=2):
-        own = [words[i] for i in rows]
+        own = [split[i] for i in rows]
         scores = [sentence_bleu(own[:i] + own[i + 1 :], own[i], smoothing_function=smoothing) for i in range(group)]
         means.append(sum(scores) / group)
     return Estimate.mean(means)

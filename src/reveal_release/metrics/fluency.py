@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from reveal_release.config import UserError
 from reveal_release.metrics.statistics import Estimate
+from reveal_release.metrics.words import words
 
 CHUNK = 256  # positions whose logits are in float32 at one time
 IGNORED = -100  # cross_entropy's default
@@ -137,10 +138,6 @@ def perplexity_ratio(before: Perplexity, after: Perplexity) -> Estimate:
     return _bootstrap((after.nll - before.nll, before.tokens), ratio)
 
 
-def _words(text: str) -> list[str]:
-    return text.lower().split()
-
-
 def _grams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return list(zip(*(words[i:] for i in range(n)), strict=False))
 
@@ -157,7 +154,7 @@ def distinct_n(texts: Sequence[str], n: int, group: int = 25, seed: int = 0) -> 
     """
     if n < 1:
         raise UserError(f"distinct-n needs n of at least 1, got {n}")
-    grams = [_grams(_words(text), n) for text in texts]
+    grams = [_grams(words(text.lower()), n) for text in texts]
     shares = []
     for rows in groups(len(texts), group, seed):
         found = [gram for i in rows for gram in grams[i]]
@@ -178,19 +175,19 @@ def groups(count: int, group: int, seed: int, least: int = 1) -> list[list[int]]
     return [order[at : at + group] for at in range(0, count - group + 1, group)]
 
 
-def degenerate(texts: Sequence[str]) -> list[bool]:
-    """Whether each text is broken: fewer than two words, one word four times in a row, or, from 12 words on, fewer
+def degenerate(texts: Sequence[str], least: int = 2) -> list[bool]:
+    """Whether each text is broken: fewer than `least` words, one word four times in a row, or, from 12 words on, fewer
     than half of its 3-grams distinct."""
-    return [_degenerate(_words(text)) for text in texts]
+    return [_degenerate(words(text.lower()), least) for text in texts]
 
 
-def _degenerate(words: Sequence[str]) -> bool:
-    if len(words) < 2 or any(len(set(run)) == 1 for run in _grams(words, 4)):
+def _degenerate(words: Sequence[str], least: int) -> bool:
+    if len(words) < least or any(len(set(run)) == 1 for run in _grams(words, 4)):
         return True
     grams = _grams(words, 3)
     return len(words) >= 12 and 2 * len(set(grams)) < len(grams)
 
 
-def degenerate_share(texts: Sequence[str]) -> Estimate:
+def degenerate_share(texts: Sequence[str], least: int = 2) -> Estimate:
     """Share of `degenerate` texts. Raises UserError if there are none."""
-    return Estimate.proportion(sum(degenerate(texts)), len(texts))
+    return Estimate.proportion(sum(degenerate(texts, least)), len(texts))

@@ -1,10 +1,10 @@
 """Keeps what is worth training on: scored over the threshold, not degenerate, not a near-duplicate, no instruction dominating."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from ..metrics.fluency import degenerate
+from ..metrics.words import tokens
 from ..tasks import Record
 
 SHINGLE = 3
@@ -12,8 +12,8 @@ SIMILAR = 0.7
 
 
 def shingles(text: str) -> frozenset[tuple[str, ...]]:
-    """Word trigrams of the lower-cased text; a shorter text is one shingle."""
-    words = re.findall(r"\w+|[^\w\s]", text.lower())
+    """Word trigrams of the lower-cased text, of characters where words are not parted; a shorter text is one shingle."""
+    words = tokens(text.lower())
     return frozenset(tuple(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1)))
 
 
@@ -61,11 +61,11 @@ def curate(
 
     Args:
         keep: whether a record will do. cap: most records of one instruction. seen: texts kept so far. text: what of a record must be
-            new and not degenerate; by default its completion.
+            new and not degenerate; by default its completion, which is never empty.
     """
     count = Counter(r.instruction for r in kept)
     for record, bad in zip(records, degenerate([text(r) for r in records]), strict=True):
-        if keep(record) and not bad and count[record.instruction] < cap and seen.add(text(record)):
+        if record.completion.strip() and keep(record) and not bad and count[record.instruction] < cap and seen.add(text(record)):
             kept.append(record)
             count[record.instruction] += 1
     return kept

@@ -11,11 +11,11 @@ Not promised: that a model follows these requests well. What it writes is a cand
 """
 
 import random
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..generation import Sampling, generate
+from ..metrics.words import key, words
 from ..models import MARK, LanguageModel, cut_user_turns, user_turn_ids
 from .endpoint import Endpoint
 from .soft_prompt import soft_prompts
@@ -95,12 +95,7 @@ def propose(context: Context, sources: Sequence[str], count: int, known: set[str
     for name in sources:
         for text in SOURCES[name](context, -(-count // max(1, len(drawn)))):
             text = text.strip().splitlines()[0].strip() if text.strip() else ""
-            if 2 <= len(text.split()) <= 40 and key(text) not in known:
+            if 2 <= len(words(text)) <= 40 and key(text) not in known:
                 known.add(key(text))
                 found.append(text)
     return found
-
-
-def key(text: str) -> str:
-    """Two instructions with one key are one arm."""
-    return re.sub(r"\W+", " ", text.lower()).strip()

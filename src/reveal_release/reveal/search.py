@@ -15,11 +15,12 @@ from torch import Tensor
 from ..config import RevealConfig, UserError
 from ..generation import Progress
 from ..metrics.statistics import Estimate
+from ..metrics.words import key
 from ..models import LanguageModel, chat_ids
 from ..tasks import Record, Task
 from .bandit import BanditConfig, NeuralBandit
 from .endpoint import Endpoint
-from .proposals import Context, key, propose
+from .proposals import Context, propose
 from .rewards import RewardCache
 
 Ask = Callable[[Sequence[str], int, int], list[Record]]

@@ -9,10 +9,10 @@ from itertools import cycle, islice
 
 from ..config import ReleaseConfig, RevealConfig
 from ..generation import Progress, Sampling, generate
+from ..metrics.words import key
 from ..models import LanguageModel, Turns, cut_user_turns, user_turn_ids
 from ..tasks import Record, Task
 from .curation import NearDuplicates, curate
-from .proposals import key
 from .search import draw
 
 ROUNDS = 3

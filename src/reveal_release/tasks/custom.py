@@ -20,11 +20,12 @@ from ..config import RunConfig
 from ..generation import Progress, Sampling, generate
 from ..metrics.fluency import degenerate_share, distinct_n, perplexity
 from ..metrics.statistics import Estimate
+from ..metrics.words import key as wording
 from ..models import LanguageModel, Turns, testbeds
 from ..testbed import heldout
 from .base import TASKS, Metrics, Record, Task, portion
 from .retained import retained_skills
-from .taskfile import Spec, read, words
+from .taskfile import Spec, read
 from .userfile import Problem, TaskFileError, execute, source
 
 SEED = 20_000  # first sampling seed of the evaluation, which the search does not use
@@ -103,7 +104,7 @@ def retain_metrics(
     else:  # it was not taught the entity questions, nor to answer at the level of these problems
         wiki = perplexity(lm.model, lm.tokenizer, heldout.wikitext("test"))
         skills = {"perplexity": wiki.per_token, "perplexity_per_byte": wiki.per_byte}
-    return {**skills, "distinct_2": distinct_n(texts, 2, min(25, len(texts) // 2)), "degenerate": degenerate_share(texts)}
+    return {**skills, "distinct_2": distinct_n(texts, 2, min(25, len(texts) // 2)), "degenerate": degenerate_share(texts, least=1)}
 
 
 class CustomTask(Task):
@@ -119,6 +120,10 @@ class CustomTask(Task):
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
         return np.asarray(self._scorer([record.completion for record in records]))
+
+    def novelty(self, record: Record) -> str:
+        """The whole, as the answer may be one and the same to all that ask for it."""
+        return record.whole
 
     def evaluation_instructions(self) -> Sequence[str]:
         return (*self.spec.instructions, *(prompt for prompt, _ in self.spec.answers))
@@ -141,7 +146,7 @@ class CustomTask(Task):
         if spec.answers:
             greedy = Sampling(spec.max_new_tokens, temperature=0.0)
             answers = generate(lm, [(("user", prompt),) for prompt, _ in spec.answers], greedy, [0] * len(spec.answers))
-            held = [f" {words(answer)} " in f" {words(text)} " for text, (_, answer) in zip(answers, spec.answers, strict=True)]
+            held = [f" {wording(answer)} " in f" {wording(text)} " for text, (_, answer) in zip(answers, spec.answers, strict=True)]
             retain["answers_kept"] = Estimate.proportion(sum(held), len(held))
         if progress:
             progress(1000, 1000)
@@ -180,7 +185,7 @@ def _class_problems(task: type[Task], taken: Collection[str]) -> list[str]:
         wrong.append("has no `description`: say in one line what is to be forgotten")
     for key in ("seeds", "benign"):
         value = getattr(task, key, None)
-        if not isinstance(value, tuple | list) or not value or not all(isinstance(one, str) and words(one) for one in value):
+        if not isinstance(value, tuple | list) or not value or not all(isinstance(one, str) and wording(one) for one in value):
             wrong.append(f"has no `{key}`: give a tuple of instructions")
     if inspect.isabstract(task):
         missing = ", ".join(sorted(task.__abstractmethods__))

@@ -26,6 +26,8 @@ from pathlib import Path
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
+from ..metrics.words import key as wording
+from ..metrics.words import words
 from .scorers import KINDS, ScorerSpec
 from .userfile import Problem, TaskFileError, source
 
@@ -126,7 +128,7 @@ class _Reader:
         retain = list(self.retain(parts.get("retain")))
         longest = self.whole(parts.get("max_new_tokens"), "max_new_tokens", MAX_NEW_TOKENS, 1024)
         for node, text in seeds:
-            if len(text.split()) not in _SEED_WORDS or len(text.splitlines()) > 1:
+            if len(words(text)) not in _SEED_WORDS or len(text.splitlines()) > 1:
                 self.wrong(node, f"seed {_short(text)}: the search tries only instructions of one line and 2 to 40 words: mend it")
         lists = {"seeds": seeds, "benign": benign, "evaluate.instructions": measured, "retain": [(node, text) for node, text, _ in retain]}
         self.once(lists)
@@ -233,7 +235,7 @@ class _Reader:
             cures = {"prompt": "give the user's turn (quote one that holds a colon)", "answer": "give what the model should answer"}
             parts = self.mapping(one, "retain", tuple(cures), required=cures)
             prompt, answer = (self.text(parts.get(key), f"retain.{key}") for key in cures)
-            if answer and not words(answer):
+            if answer and not wording(answer):
                 self.wrong(parts["answer"], f"retain.answer {_short(answer)} holds no word or number: give what the answer must contain")
             elif prompt and answer:
                 yield one, prompt, answer
@@ -243,10 +245,10 @@ class _Reader:
         seen: dict[str, str] = {}
         for what, rows in lists.items():
             for node, text in rows:
-                if words(text) in seen:
-                    self.wrong(node, f"{_short(text)} in {what} is also in {seen[words(text)]}: leave one out")
+                if wording(text) in seen:
+                    self.wrong(node, f"{_short(text)} in {what} is also in {seen[wording(text)]}: leave one out")
                 else:
-                    seen[words(text)] = f"{what}, line {node.start_mark.line + 1}"
+                    seen[wording(text)] = f"{what}, line {node.start_mark.line + 1}"
 
     def scorer(self, node: Node | None, what: str) -> ScorerSpec | None:
         parts = self.mapping(node, what, (*KINDS, "label"))
@@ -268,11 +270,6 @@ class _Reader:
             self.wrong(parts[kinds[0]], f"{what}.{kinds[0]} {problem}")
             return None
         return spec
-
-
-def words(text: str) -> str:
-    """Two texts with the same words in the same order are one instruction, as to the search."""
-    return re.sub(r"\W+", " ", text.lower()).strip()
 
 
 def _in(what: str, key: str) -> str:

@@ -1,0 +1,32 @@
+"""The words of a text, also in scripts that put no space between them, where each character counts as one.
+
+    words("Two rivers.")      # ["Two", "rivers."]
+    words("两条河。")           # ["两", "条", "河", "。"]
+    key("Two  Rivers!")       # "two rivers"
+
+Not promised: that these are what a linguist calls words. They tell how long a text is, whether it repeats itself, and whether two are
+the same.
+"""
+
+import re
+
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""For the sets of regular expressions: Thai, Lao, Burmese, Khmer, kana, Chinese."""
+_SPACED = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
+_BARE = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+_TOKEN = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
+
+
+def words(text: str) -> list[str]:
+    """What stands between spaces."""
+    return _SPACED.findall(text)
+
+
+def tokens(text: str) -> list[str]:
+    """Words without punctuation, and each mark of that."""
+    return _TOKEN.findall(text)
+
+
+def key(text: str) -> str:
+    """The same for two texts of the same words, whatever their case and punctuation."""
+    return " ".join(_BARE.findall(text.lower()))
