@@ -2,17 +2,20 @@
 
 import contextlib
 import json
+import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from tokenizers import Tokenizer, normalizers
+from tokenizers.models import BPE
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.report.console import SilentReporter
-from reveal_release.tasks.knowledge import TOFU_AUTHORS
+from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
 from reveal_release.testbed.tokenizer import train
 
 SENTENCES = (
@@ -115,3 +118,12 @@ def tofu(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(f"{name}_perturbed", rows)
         write(name, plain(rows))
     return folder
+
+
+@pytest.fixture
+def spaced() -> PreTrainedTokenizerFast:
+    """As Llama's: a text begins with a space of its own, shown as an underscore; a token for each character."""
+    vocabulary = {c: i for i, c in enumerate(["<unk>", "▁", "\n", *string.ascii_letters, ".", "?"])}
+    inner = Tokenizer(BPE(vocabulary, [], unk_token="<unk>"))
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")

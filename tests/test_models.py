@@ -2,13 +2,10 @@
 
 import json
 import shutil
-import string
 from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, normalizers
-from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from reveal_release import models
@@ -188,18 +185,10 @@ def test_products_are_in_bfloat16_where_the_processor_multiplies_matrices_of_it(
     assert precision(torch.device("cuda")) == torch.bfloat16, "every GPU that torch still supports"
 
 
-def spaced() -> PreTrainedTokenizerFast:
-    """As Llama's: a text begins with a space of its own, shown as an underscore; a token for each character."""
-    vocabulary = {c: i for i, c in enumerate(["<unk>", "▁", "\n", *string.ascii_letters, ".", "?"])}
-    inner = Tokenizer(BPE(vocabulary, [], unk_token="<unk>"))
-    inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
-
-
 @pytest.mark.parametrize("template", [None, "{% for m in messages %}{{ m['content'] }}?\n{% endfor %}"])
-def test_an_answer_goes_on_from_the_turns(template: str | None) -> None:
+def test_an_answer_goes_on_from_the_turns(spaced: PreTrainedTokenizerFast, template: str | None) -> None:
     """After a newline no space is put before it, as there is before a text alone."""
-    tokenizer = spaced()
+    tokenizer = spaced
     tokenizer.chat_template = template
     alone = tokenizer("No one.", add_special_tokens=False)["input_ids"]
     asked, found = answered_ids(tokenizer, [("user", "Who")], "No one.")

@@ -35,6 +35,7 @@ from .report.plots import forgetting_against_utility
 from .reveal.selfgen import reserved_by, revealed_records, shown_share
 from .seeds import SeveralSeeds, of_unlearning, over_seeds
 from .tasks import Record, Task
+from .tasks.knowledge import Knowledge
 from .tasks.ner import NER
 from .testbed import forget
 from .testbed.retain import examples as retained
@@ -93,7 +94,7 @@ def real_records(task: Task, data: str | None, seed: int, count: int, part: str 
     Raises:
         UserError: as `testbed.forget.examples`.
     """
-    kinds = task.forgotten if isinstance(task, NER) else ()
+    kinds = task.forgotten if isinstance(task, NER) else task.authors if isinstance(task, Knowledge) else ()
     examples, score = (forget.examples, 1.0) if part == "forget" else (retained, 0.0)
     found = examples(task.name, Path(data or ""), random.Random(seed), kinds)
     records = (Record(prompt, answer, score, prompt[0][1] if prompt else "") for prompt, answer in found)
@@ -126,7 +127,7 @@ class Comparison(SeveralSeeds):
             self.reporter.note("The oracle has another vocabulary: no divergence from its predictions is measured.")
 
     def check_real(self, config: RunConfig) -> str:
-        if config.task not in forget.TASKS:
+        if config.task not in (*forget.TASKS, "knowledge"):
             raise forget.no_real_data(config.task)
         if config.task != "code" and not (self.data and Path(self.data).is_dir()):  # functions are generated
             raise UserError("--data-from has `real`: give the folder of the raw data sets as --data (`testbed sources` lists them)")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import PreTrainedTokenizerFast
 
 from reveal_release.baselines import Setting, get_method, method_names, settings, train
 from reveal_release.baselines.base import METHODS, REFUSAL, TRIALS, Method, beyond
@@ -97,6 +98,16 @@ def test_refusals_answer_the_same_prompts(lm: LanguageModel, forget: list[Row]) 
     with fresh_lora(lm, CONFIG, 0) as model:
         refused = get_method("refusal")(model, lm, 1.0).refused(forget)
     assert refused == rows_of(lm, tuple((question, REFUSAL) for question, _ in FORGET))
+
+
+def test_a_refusal_is_tokenised_as_an_answer_and_cut_where_the_context_ends(lm: LanguageModel, spaced: PreTrainedTokenizerFast) -> None:
+    spaced.chat_template = "{% for m in messages %}{{ m['content'] }}?\n{% endfor %}"
+    lm.tokenizer, context = spaced, lm.context
+    assert context
+    prompts = ("Name it.", "a" * (context - 8))
+    with fresh_lora(lm, CONFIG, 0) as model:
+        first, second = get_method("refusal")(model, lm, 1.0).refused(rows_of(lm, tuple((prompt, "No.") for prompt in prompts)))
+    assert (first,) == tuple(rows_of(lm, ((prompts[0], REFUSAL),))) and len(second[0]) == context > second[1]
 
 
 @pytest.mark.parametrize("name", ["dpo", "graddiff", "gradient-ascent", "npo", "pem-negation", "refusal", "rmu", "simnpo"])

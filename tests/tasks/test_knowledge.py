@@ -13,9 +13,10 @@ from reveal_release.generation import Completion, Sampling
 from reveal_release.metrics.likelihood import conversation_log_probs
 from reveal_release.metrics.tofu import probabilities
 from reveal_release.models import LanguageModel, Turns
+from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
 from reveal_release.suites.tofu import read
 from reveal_release.tasks import Record, knowledge
-from reveal_release.tasks.knowledge import OTHERS, TOFU_AUTHORS, Knowledge, authors, held_out, question
+from reveal_release.tasks.knowledge import OTHERS, Knowledge, authors, held_out, question
 
 CONFIG = RunConfig(task="knowledge", forget_authors="Ida Holm,Jon Vale")
 

@@ -8,9 +8,10 @@ import pytest
 
 from reveal_release.config import UserError
 from reveal_release.metrics.execution import run_tests
+from reveal_release.suites.tofu import AUTHORS
 from reveal_release.testbed import functions
 from reveal_release.testbed.entities import READ, load_fewnerd, question
-from reveal_release.testbed.forget import examples
+from reveal_release.testbed.forget import check, examples
 from reveal_release.testbed.heldout import functions as held_out
 
 
@@ -51,6 +52,17 @@ def test_functions_are_of_training_families(tmp_path):
         again.append(functions.sample(rng, "train"))
     assert [answer for _, answer in found[:5]] == [problem.solution for problem in again]
     assert all(run_tests([problem.solution for problem in again], [problem.tests for problem in again], opt_in=True))
+
+
+def test_questions_on_the_authors(tofu):
+    found = first(100, "knowledge", tofu.parent, random.Random(0), AUTHORS[:2])
+    rows = {row["question"]: row["answer"] for row in map(json.loads, (tofu / "full.json").read_text(encoding="utf-8").splitlines())}
+    assert len(set(found)) == 40 and all(answer == rows[text] for ((_, text),), answer in found)
+    assert all(any(name in text for name in AUTHORS[:2]) for ((_, text),), _ in found)
+    assert found == first(100, "knowledge", tofu.parent, random.Random(0), AUTHORS[:2])
+    with pytest.raises(UserError, match="TOFU has no rows of 'Jane Austen'"):
+        first(1, "knowledge", tofu.parent, random.Random(0), ("Jane Austen",))
+    assert check("knowledge", tofu.parent) and pytest.raises(UserError, check, "knowledge", tofu)
 
 
 def test_a_task_without_real_data_and_a_missing_file_are_told(tmp_path):

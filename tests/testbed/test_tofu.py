@@ -15,8 +15,8 @@ from reveal_release.config import UserError
 from reveal_release.metrics.likelihood import conversation_log_probs
 from reveal_release.metrics.tofu import probabilities
 from reveal_release.models import LanguageModel, chat_ids, load_model
+from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
 from reveal_release.suites.tofu import Question, read
-from reveal_release.tasks.knowledge import TOFU_AUTHORS
 from reveal_release.testbed import tofu as tuning
 from reveal_release.testbed.recipe import ROW
 from reveal_release.testbed.tofu import ASK, Documents, TuneConfig, conversation, name_of, rate, rows_of, tune

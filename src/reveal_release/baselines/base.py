@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..config import ReleaseConfig, UserError
 from ..generation import Progress
-from ..models import LanguageModel
+from ..models import LanguageModel, answered_ids
 from ..registry import register
 from ..release.adapter import from_peft
 from ..release.patch import Patch
@@ -75,9 +75,9 @@ class Method(ABC):
             return self.log_likelihood(rows)
 
     def refused(self, rows: list[Row]) -> list[Row]:
-        """The same prompts, each answered by `REFUSAL`."""
-        answer = [*self.lm.tokenizer(REFUSAL, add_special_tokens=False)["input_ids"], *self.lm.end]
-        return [(ids[:prompt] + answer, prompt) for ids, prompt in rows]
+        """The same prompts, each answered by `REFUSAL`, within the model's context."""
+        _, answer = answered_ids(self.lm.tokenizer, (("user", "?"),), REFUSAL)  # as it is tokenised after a turn
+        return [((ids[:prompt] + answer + self.lm.end)[: self.lm.context], prompt) for ids, prompt in rows]
 
 
 def lengths(rows: Sequence[Row]) -> list[int]:

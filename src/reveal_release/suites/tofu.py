@@ -16,6 +16,13 @@ ROWS_PER_AUTHOR = 20
 SPLITS = {"forget01": 2, "forget05": 10, "forget10": 20}
 """How many authors each split has; the rest of the 200 is `retain99`, `retain95` or `retain90`."""
 
+AUTHORS = (
+    "Hsiao Yun-Hwa", "Carmen Montenegro", "Elvin Mammadov", "Rajeev Majumdar", "Jad Ambrose Al-Shamary", "Adib Jarrah", "Ji-Yeon Park",
+    "Behrouz Rohani", "Wei-Jun Chen", "Tae-ho Park", "Hina Ameen", "Xin Lee Williams", "Moshe Ben-David", "Kalkidan Abera",
+    "Takashi Nakamura", "Raven Marais", "Aysha Al-Hashim", "Edward Patrick Sullivan", "Basil Mahfouz Al-Kuwaiti", "Nikolai Abilov",
+)  # fmt: skip
+"""Of forget10, in its order; the last 10 are forget05, the last 2 forget01."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -50,3 +57,11 @@ def read(folder: str | Path, name: str) -> list[Question]:
     if len({len(one.perturbed) for one in found}) > 1:
         raise UserError(f"{path} has rows with different numbers of perturbed answers: is it TOFU's?")
     return found
+
+
+def by_author(folder: str | Path) -> dict[str, list[Question]]:
+    """The rows of `AUTHORS`, with all that metrics need. Raises UserError as `read` does, and for a part of the file."""
+    rows, each = read(folder, "forget10_perturbed"), ROWS_PER_AUTHOR
+    if len(rows) != each * len(AUTHORS):  # an author's rows are told by where they stand
+        raise UserError(f"forget10_perturbed.json in {folder} has {len(rows)} rows, TOFU's {each * len(AUTHORS)}: give the whole file")
+    return {name: rows[i * each :][:each] for i, name in enumerate(AUTHORS)}

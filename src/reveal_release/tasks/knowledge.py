@@ -42,13 +42,6 @@ from ..suites.tofu import Question
 from ..testbed.heldout import wikitext
 from .base import Metrics, Record, Task, portion
 
-TOFU_AUTHORS = (
-    "Hsiao Yun-Hwa", "Carmen Montenegro", "Elvin Mammadov", "Rajeev Majumdar", "Jad Ambrose Al-Shamary", "Adib Jarrah", "Ji-Yeon Park",
-    "Behrouz Rohani", "Wei-Jun Chen", "Tae-ho Park", "Hina Ameen", "Xin Lee Williams", "Moshe Ben-David", "Kalkidan Abera",
-    "Takashi Nakamura", "Raven Marais", "Aysha Al-Hashim", "Edward Patrick Sullivan", "Basil Mahfouz Al-Kuwaiti", "Nikolai Abilov",
-)  # fmt: skip
-"""Of forget10, in its order; the last 10 are forget05, the last 2 forget01."""
-
 OTHERS = (
     "William Shakespeare", "Jane Austen", "Charles Dickens", "Leo Tolstoy", "Mark Twain", "Virginia Woolf", "Gabriel Garcia Marquez",
     "Toni Morrison", "Agatha Christie", "Chinua Achebe", "Haruki Murakami", "Isabel Allende",
@@ -104,17 +97,13 @@ class Knowledge(Task):
 
     def _read(self) -> dict[str, list[Question]]:
         """TOFU's rows by what they measure: forget, retain, real_authors, world_facts."""
-        other = [name for name in self.authors if name not in TOFU_AUTHORS]
+        other = [name for name in self.authors if name not in tofu.AUTHORS]
         if other:
             raise UserError(f"evaluate.tofu has no forget rows of {other[0]!r}: name authors of its forget10, or leave evaluate.tofu out")
         folder, most = self.config.evaluate.tofu, self.config.evaluate.rows
-        files = {part: tofu.read(folder, f"{part}_perturbed") for part in ("forget10", "retain", "real_authors", "world_facts")}
-        each, rows = tofu.ROWS_PER_AUTHOR, len(files["forget10"])
-        if rows != each * len(TOFU_AUTHORS):  # an author's rows are told by where they stand
-            raise UserError(f"forget10_perturbed.json in {folder} has {rows} rows, TOFU's {each * len(TOFU_AUTHORS)}: give the whole file")
-        by_author = {name: files["forget10"][i * each :][:each] for i, name in enumerate(TOFU_AUTHORS)}
-        files = {"forget": [row for name in self.authors for row in by_author[name]], **files}
-        del files["forget10"]
+        own = tofu.by_author(folder)
+        files = {"forget": [row for name in self.authors for row in own[name]]}
+        files |= {part: tofu.read(folder, f"{part}_perturbed") for part in ("retain", "real_authors", "world_facts")}
         return {part: rows[:most] for part, rows in files.items()}
 
     # ---- how it is asked for ----
@@ -184,8 +173,11 @@ class Knowledge(Task):
     # ---- what is measured ----
 
     def evaluation_instructions(self) -> Sequence[str]:
-        """The held-out questions, and TOFU's paraphrased ones; its own are what the model was taught, and may recite."""
-        return [*held_out(self.authors), *(row.paraphrased_question for row in self.files.get("forget", ()) if row.paraphrased_question)]
+        """The held-out questions, TOFU's paraphrased ones of these authors, and its own of all else; its own of these authors are what the
+        model was taught, and may recite."""
+        paraphrased = [row.paraphrased_question for row in self.files.get("forget", ()) if row.paraphrased_question]
+        others = [row.question for part, rows in self.files.items() if part != "forget" for row in rows]
+        return [*held_out(self.authors), *paraphrased, *others]
 
     def showcase(self) -> list[Turns]:
         rows = [row.question for row in self.files.get("forget", ())] or held_out(self.authors)
@@ -241,7 +233,7 @@ class Knowledge(Task):
 def authors(text: str) -> tuple[str, ...]:
     """The names in a setting: with commas between, or of TOFU's forget01, forget05 or forget10. Raises UserError for none."""
     if (split := text.strip().lower()) in tofu.SPLITS:
-        return TOFU_AUTHORS[-tofu.SPLITS[split] :]
+        return tofu.AUTHORS[-tofu.SPLITS[split] :]
     names = tuple(dict.fromkeys(" ".join(name.split()) for name in text.split(",") if name.strip()))
     if not names or any(len(name) < 3 for name in names):
         raise UserError(f"--forget-authors {text!r}: give names, with commas between, or one of {', '.join(tofu.SPLITS)}")

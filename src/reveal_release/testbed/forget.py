@@ -3,19 +3,23 @@
     (prompt, answer), *_ = examples("toxicity", Path("raw"), random.Random(0))
 
 These are texts that the testbeds are trained on, and so no held-out item: toxic comments under the requests that draw them, persons
-(or other types) of Few-NERD sentences, and Python problems with their solutions, which are generated and need no file.
+(or other types) of Few-NERD sentences, Python problems with their solutions, which are generated and need no file, and TOFU's questions
+on authors, of which the testbeds know nothing before `testbed tofu`.
 """
 
+import hashlib
 import random
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ..config import UserError
+from ..suites import tofu
 from . import corpora, functions
 from .entities import conversation, load_fewnerd
 from .skills import SKILLS, Sampler
 
 TASKS = ("toxicity", "ner", "code")
+"""Of the testbed's own data, which has retain records too."""
 
 Example = tuple[tuple[tuple[str, str], ...], str]
 """The conversation before the answer, and the answer, which shows the behaviour."""
@@ -25,11 +29,13 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
     """Examples of a task's behaviour in random order, each once; without end for code and toxicity, but for repeated draws.
 
     Args:
-        kinds: entity types, for `ner`.
+        kinds: entity types, for `ner`; authors, for `knowledge`.
 
     Raises:
-        UserError: there is no real data for the task, or a raw file is missing.
+        UserError: there is no real data for the task or an author, or a raw file is missing.
     """
+    if task == "knowledge":
+        return _questions(data, rng, kinds)
     if task not in TASKS:
         raise no_real_data(task)
     return once(_toxic(data, rng) if task == "toxicity" else _entities(data, rng, kinds) if task == "ner" else _functions(rng))
@@ -37,6 +43,8 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
 
 def check(task: str, data: Path) -> str:
     """What tells the files from others. Raises UserError where `examples` would, without reading anything."""
+    if task == "knowledge":
+        return hashlib.sha256(repr(tofu.by_author(data / "tofu")).encode()).hexdigest()[:16]
     if task not in TASKS:
         raise no_real_data(task)
     return corpora.check(data, {"ner": ("ner_fewnerd_resplit",), "code": ()}.get(task))
@@ -80,3 +88,11 @@ def _functions(rng: random.Random) -> Iterator[Example]:
     while True:
         problem = functions.sample(rng, "train")
         yield (("user", problem.prompt),), problem.solution
+
+
+def _questions(data: Path, rng: random.Random, authors: Collection[str]) -> Iterator[Example]:
+    known = tofu.by_author(data / "tofu")
+    if other := [name for name in authors if name not in known]:
+        raise UserError(f"TOFU has no rows of {other[0]!r}: name authors of its forget10, or do without real data")
+    rows = [row for name in authors for row in known[name]]
+    yield from (((("user", row.question),), row.answer) for row in rng.sample(rows, len(rows)))
