@@ -83,6 +83,12 @@ def test_split_keeps_the_records_of_a_prompt_together() -> None:
     assert len({r.prompt or r.completion for r in first}) == 5 and split(records, 0.0, 3)[0] == []
 
 
+def test_of_few_prompts_one_is_held_back() -> None:
+    for count, held in ((0, 0), (1, 0), (2, 1), (3, 1), (10, 2)):
+        records = [Record((("user", str(i)),), f"t{i}{j}", 0.0, "") for i in range(count) for j in range(3)]
+        assert len({r.prompt for r in split(records, 0.2, 0)[0]}) == held == len(measured_and_learnt(records, 0.2)[0])
+
+
 def test_one_answer_to_each_prompt_is_measured_and_none_learnt() -> None:
     """In records in random order the prompts with many answers are among the first."""
     few = [Record((("user", f"own {i}"),), f"t{i}", 0.0, "") for i in range(60)]

@@ -25,8 +25,9 @@ from reveal_release.release.release import mean_nll
 from reveal_release.release.scale import ScaleSearch
 from reveal_release.report.card import card
 from reveal_release.report.console import SilentReporter
+from reveal_release.reveal.selfgen import shown_share
 from reveal_release.revealer import reveal_only
-from reveal_release.tasks import retained
+from reveal_release.tasks import Record, retained
 from reveal_release.tasks.toxicity import Toxicity
 from reveal_release.testbed.heldout import wikitext
 from reveal_release.workshop import Workshop
@@ -336,6 +337,25 @@ def test_the_budget_is_spread_over_the_iterations(
     references, costs = zip(*so_far, strict=True)
     assert references == (references[0],) * 3, "all steps are measured from the original"
     assert [spent for _, _, spent in budgets[1:]] == pytest.approx(costs[1:]) and abs(costs[1]) > 1e-4 < abs(costs[2] - costs[1])
+
+
+def test_how_far_is_told_by_prompts_of_any_instruction(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forget records come with the best instruction first."""
+    config, asked = copied(whole, tmp_path / "out", FIRST, utility_budget=0.5), []
+
+    def shown(lm: Any, task: Any, prompts: Any, *args: Any) -> float:
+        asked.append(prompts)
+        return shown_share(lm, task, prompts, *args)
+
+    monkeypatch.setattr(workshop, "SHOWN", 4)
+    monkeypatch.setattr(workshop, "shown_share", shown)
+    run(config)
+    rows = map(json.loads, (tmp_path / "out/forget_data/iteration-1.jsonl").read_text(encoding="utf-8").splitlines())
+    prompts = list(dict.fromkeys(Record.from_dict(row).prompt for row in rows))
+    assert len(prompts) > 4 == len(set(asked[0])) and set(asked[0]) < set(prompts) and set(asked[0]) != set(prompts[:4])
+    assert all(again == asked[0] for again in asked), "the same at every scale"
 
 
 def test_what_tells_the_cost_is_not_trained_on(

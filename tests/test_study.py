@@ -141,6 +141,16 @@ def test_the_default_keeps_what_a_release_of_these_records_would(
     assert found["failed"] == "enough" and asked == [name]
 
 
+def test_what_cannot_be_measured_ends_no_study(config: RunConfig, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> dict[str, Any]:
+        raise UserError("no numbers")
+
+    monkeypatch.setattr(Study, "module", lambda *_: Patch())
+    monkeypatch.setattr("reveal_release.study.equally_forgetting", broken)
+    found = Study(replace(config, output=str(tmp_path / "out")), [CONFIGURED], [0], 0.5).cell(CONFIGURED, 0, bench, 0.1, "")
+    assert found["failed"] == "no numbers" and "figures" not in found
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_figures_by_hand(index: int, config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
     """With the step as one patch of its own."""

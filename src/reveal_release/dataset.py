@@ -82,11 +82,11 @@ def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> li
 def split(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
     """The records of a `share` of the prompts, drawn at random, and the others, in random order; plain texts are each its own prompt.
 
-    A prompt is as likely to be drawn as another, however many records it has.
+    It is one prompt at least, where there are two. A prompt is as likely to be drawn as another, however many records it has.
     """
     rng = random.Random(seed)
     prompts = list(dict.fromkeys(map(_asked, records)))
-    records, drawn = rng.sample(records, len(records)), set(rng.sample(prompts, round(share * len(prompts))))
+    records, drawn = rng.sample(records, len(records)), set(rng.sample(prompts, _part(share, len(prompts))))
     return [r for r in records if _asked(r) in drawn], [r for r in records if _asked(r) not in drawn]
 
 
@@ -98,9 +98,14 @@ def measured_and_learnt(retain: Sequence[Record], share: float) -> tuple[list[Re
     they are of the prompts, but to hold the model to its answers there is to hold the behaviour, too.
     """
     prompts = list(dict.fromkeys(map(_asked, retain)))
-    measured = set(prompts[: round(share * len(prompts))])
+    measured = set(prompts[: _part(share, len(prompts))])
     first = {_asked(r): r for r in reversed(retain)}
     return [first[prompt] for prompt in prompts if prompt in measured], [r for r in retain if _asked(r) not in measured]
+
+
+def _part(share: float, count: int) -> int:
+    """At least one, unless that would be all, or none is wanted."""
+    return max(round(share * count), 1 if share and count > 1 else 0)
 
 
 def _asked(record: Record) -> Turns | str:

@@ -114,13 +114,13 @@ class Study(SeveralSeeds):
         try:
             forget_pem = self.module(shared, f"{' '.join(['Forget module', *own])}, seed {seed}", lambda u: bench.modules(alone, u)[0])
             retain_pem = self.module(f"{name}-{seed}", f"{name}, seed {seed}", lambda u: bench.modules(release, u, forget_pem)[1])
+            found = self.phase(
+                f"equal-{name}-{seed}",
+                f"{name}, seed {seed}: as far as it takes",
+                lambda _: equally_forgetting(bench, forget_pem, retain_pem, release, target),
+            )
         except UserError as error:
             return {**cell, "failed": str(error)}
-        found = self.phase(
-            f"equal-{name}-{seed}",
-            f"{name}, seed {seed}: as far as it takes",
-            lambda _: equally_forgetting(bench, forget_pem, retain_pem, release, target),
-        )
         if found["failed"]:
             return {**cell, **found}
         metrics = self.measure(f"{name}-{seed}", direction(forget_pem, retain_pem, release).scale(found["figures"]["scale"]["value"]))

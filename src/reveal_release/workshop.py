@@ -7,6 +7,7 @@ Each draws its random numbers from the run's seed and its own name and leaves it
 with the same command and ends in the same figures.
 """
 
+import random
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -132,7 +133,8 @@ class Workshop(Phases):
                 f"the model wrote {rows.lacking}: it hardly shows the behaviour, or --reveal.threshold (now "
                 f"{self.config.reveal.threshold:g}) does not part them: set another"
             )
-        asked = list(dict.fromkeys(record.prompt for record in data.forget))[:SHOWN]
+        prompts = list(dict.fromkeys(record.prompt for record in data.forget))  # those of the best instruction first
+        asked = random.Random(self.seed(f"shown-{t}")).sample(prompts, min(SHOWN, len(prompts)))
         config, path = keeping(self.config.release, rows.forget, rows.unanswered), self.folder.state / f"step-{t}"
         budget = self.config.utility_budget
 

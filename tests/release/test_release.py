@@ -88,6 +88,14 @@ def test_a_broken_model_costs_all(lm: LanguageModel, retain: list[Row]) -> None:
     assert utility.loss() == math.inf
 
 
+def test_prose_that_is_no_number_costs_all(lm: LanguageModel, retain: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the model overflows on a long text, and on no record."""
+    utility = Utility.of(lm, retain)
+    broken = replace(utility.prose, nll=np.where(np.arange(len(utility.prose.nll)) == 1, np.nan, utility.prose.nll))
+    monkeypatch.setattr(release, "perplexity", lambda *_: broken)
+    assert utility.loss() == math.inf
+
+
 def test_utility_needs_records(lm: LanguageModel) -> None:
     with pytest.raises(UserError, match="too few retain records"):
         Utility.of(lm, [])

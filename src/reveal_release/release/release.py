@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from ..config import ReleaseConfig, UserError
@@ -63,7 +64,8 @@ class Utility:
         nll = mean_nll(self.lm, self.records)
         if not math.isfinite(nll):
             return math.inf
-        return self.lost(replace(self, prose=perplexity(self.lm.model, self.lm.tokenizer, wikitext("validation")), nll=nll))
+        prose = perplexity(self.lm.model, self.lm.tokenizer, wikitext("validation"))
+        return self.lost(replace(self, prose=prose, nll=nll)) if np.isfinite(prose.nll).all() else math.inf
 
     def lost(self, now: "Utility") -> float:
         """Relative rise of perplexity since the reference, of prose, or half of that of the records if it is larger: 0.02 is 2 %."""
