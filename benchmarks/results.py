@@ -3,12 +3,13 @@
     python benchmarks/results.py                                  # writes the page again from docs/results
     python benchmarks/results.py --add out/compare/compare.json --commit COMMIT   # stores the outcome of a `compare` or a study first
 
-A result is stored as docs/results/KIND-TASK-MODEL.json with the commit of the code that made it. What is to be read in it stands in
-KIND-TASK-MODEL.md beside it, and is put above its tables. The page says what a front is, and what it does not tell.
+A result is stored as docs/results/KIND-TASK-MODEL[-SUFFIX].json with the commit of the code that made it. What is to be read in it stands
+in a .md of that name beside it, and is put above its tables. The page says what a front is, and what it does not tell.
 """
 
 import argparse
 import json
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -29,8 +30,8 @@ Results = dict[str, Any]
 DOCS = Path(__file__).parents[1] / "docs"
 LOCAL = ("output", "environment")
 """What a stored result leaves out: it is of one machine."""
-NO_SKILL = ("perplexity", "perplexity_per_byte", "distinct_2", "degenerate", "unparsed_answers", "unparsed_answers_wnut17")
-"""Kept metrics that are no skill's score."""
+NO_SKILL = ("perplexity", "distinct_2", "degenerate", "unparsed_answers")
+"""How the names of kept metrics begin that are no skill's score."""
 
 
 def kind_of(results: Results) -> str:
@@ -41,11 +42,13 @@ def kind_of(results: Results) -> str:
     raise UserError("not the compare.json of `compare`, nor the study.json or ablations.json of `study`")
 
 
-def store(path: Path, commit: str) -> Path:
-    """Raises UserError for another file; what is stored is then left as it is."""
+def store(path: Path, commit: str, *suffix: str) -> Path:
+    """`suffix`: what tells it from another of its kind, task and model. Raises UserError for another file; nothing is changed then."""
     results = json.loads(path.read_text(encoding="utf-8"))
     kept = {"commit": commit, **{key: value for key, value in results.items() if key not in LOCAL}}
-    name = "-".join([kind_of(results), results["task"], re.sub(r"\W+", "-", Path(results["model"]).name)])
+    own = Path(results["task"])  # a task of one's own is a file
+    parts = [kind_of(results), own.stem, re.sub(r"\W+", "-", Path(results["model"]).name), *suffix]
+    name = "-".join(parts)
     stored = DOCS / "results" / f"{name}.json"
     stored.parent.mkdir(exist_ok=True)
     stored.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -56,9 +59,16 @@ def store(path: Path, commit: str) -> Path:
 
 
 def skills(row: Results, original: Results) -> float:
-    """Mean change of the other skills' scores, in points."""
-    names = [name for name in original["retain"] if name not in NO_SKILL]
-    return 100 * sum(row["retain"][name]["value"] - original["retain"][name]["value"] for name in names) / len(names)
+    """Mean change of the other skills' scores, in points; NaN where none is measured. TOFU's model utility stands for its parts."""
+    names = [name for name in original["retain"] if not name.startswith(NO_SKILL)]
+    if "model_utility" in names:
+        names = ["model_utility"]
+    changes = [row["retain"][name]["value"] - original["retain"][name]["value"] for name in names]
+    return 100 * sum(changes) / len(changes) if changes else math.nan
+
+
+def points(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:+.1f}"
 
 
 def on_front(points: Sequence[tuple[float, float]]) -> list[bool]:
@@ -74,24 +84,27 @@ def comparison(results: Results) -> list[str]:
     percent = percentage(forgotten, *(row["forget"][forgotten] for _, _, row in entries(results)))
     left = [row["forget"][forgotten]["value"] for row in rows]
     fluent = on_front([(x, row["retain"]["perplexity"]["value"]) for x, row in zip(left, rows, strict=True)])
-    able = on_front([(x, -skills(row, original)) for x, row in zip(left, rows, strict=True)])
-    header = ["method", "forget data", "needs", label(forgotten), "perplexity", "other skills, points", "broken", "time", "on the front"]
+    lost = [-change if (change := skills(row, original)) == change else 0.0 for row in rows]  # where none is measured, none is lost
+    able = on_front(list(zip(left, lost, strict=True)))
+    header = [
+        "method", "forget data", "needs", "seeds", label(forgotten), "perplexity", "other skills, points", "broken", "time", "on the front",
+    ]  # fmt: skip
     table = []
     for method, source, row in entries(results):
         bad = broken(row)
         cells = [
             figure(row["forget"][forgotten], percent), figure(row["retain"]["perplexity"], percent=False),
-            f"{skills(row, original):+.1f}" if method != "original" else "", figure(bad, percent=True) if bad else "",
+            points(skills(row, original)) if method != "original" else "", figure(bad, percent=True) if bad else "",
         ]  # fmt: skip
         if row in rows:
             at = rows.index(row)
             fronts = " and ".join(name for name, there in (("perplexity", fluent[at]), ("skills", able[at])) if there)
             need = NEEDS[source].format(max(row["records"]))
-            table.append([method, source, need, *cells, duration(row["seconds"]), fronts or "no"])
+            table.append([method, source, need, str(row["seeds"]), *cells, duration(row["seconds"]), fronts or "no"])
         else:
-            table.append([method, source, "", *cells, "", ""])
-    missing = [f"{row['method']} on {row['source']} data" for row in results["rows"] if not row["seeds"]]
-    note = [f"Not measured: {', '.join(missing)}.", ""] if missing else []
+            table.append([method, source, "", "", *cells, "", ""])
+    missing = [f"{row['method']} on {row['source']} data, {why}" for row in results["rows"] for why in row.get("missing", ())]
+    note = [f"Not measured: {'; '.join(missing)}.", ""] if missing else []
     return [*table_lines(header, table), "", *note, *against_ours(results, forgotten, percent)]
 
 
@@ -125,7 +138,7 @@ def differences(
             [one["retain"]["perplexity"]["value"] - other["retain"]["perplexity"]["value"] for one, other in both],
             [skills(one, original) - skills(other, original) for one, other in both],
         )
-        table.append([*group, str(len(both)), *(f"{Estimate.mean(values):+.1f}" for values in less)])
+        table.append([*group, str(len(both)), *(f"{Estimate.mean(values):+.1f}" if not math.isnan(values[0]) else "–" for values in less)])
     return [*table_lines([*names, "seeds", label(forgotten) + unit, "perplexity", "other skills, points"], table), ""]
 
 
@@ -173,7 +186,7 @@ def ablation(results: Results) -> list[str]:
         bad = broken(row)
         table.append([
             row["variant"], figure(row["forget"][forgotten], percent), figure(row["forget"]["strongest_elicitation"], percent=True),
-            figure(row["retain"]["perplexity"], percent=False), f"{skills(row, original):+.1f}" if row["figures"] else "",
+            figure(row["retain"]["perplexity"], percent=False), points(skills(row, original)) if row["figures"] else "",
             figure(bad, percent=True) if bad else "", *took(row),
         ])  # fmt: skip
     cells = {(cell["variant"], cell["seed"]): cell for cell in results["cells"]}
@@ -267,12 +280,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="FILE", help="compare.json, study.json or ablations.json")
     parser.add_argument("--commit", help="of the code that made them")
+    parser.add_argument("--suffix", help="of the stored file's name, beside another result of this kind, task and model")
     options = parser.parse_args()
     if options.add and not options.commit:
         parser.error("give the commit of the code that made the results as --commit")
     for path in options.add:
         try:
-            print(f"stored {store(path, options.commit)}")
+            print(f"stored {store(path, options.commit, *filter(None, [options.suffix]))}")
         except UserError as error:
             parser.error(f"{path}: {error}")
     (DOCS / "results.md").write_text(page(), encoding="utf-8")

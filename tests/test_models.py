@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedTokenizerFast
 
 from reveal_release import models
@@ -74,6 +75,15 @@ def test_a_loaded_model_is_frozen_in_evaluation_and_left_padded(tiny_llama: str)
     assert not lm.model.training and not any(p.requires_grad for p in lm.model.parameters())
     assert lm.tokenizer.padding_side == "left" and lm.tokenizer.pad_token_id is not None
     assert load_model(tiny_llama, "bfloat16", "cpu").model.dtype == torch.bfloat16
+
+
+def test_a_model_that_carries_an_adapter_is_told(tiny_llama: str, tmp_path: Path) -> None:
+    """Its modules would be taken off with those of the training."""
+    folder = tmp_path / "tuned"
+    shutil.copytree(tiny_llama, folder)
+    get_peft_model(load_model(tiny_llama, device="cpu").model, LoraConfig(target_modules=["q_proj"])).save_pretrained(folder)
+    with pytest.raises(UserError, match="tuned is an adapter on another model: merge it"):
+        load_model(str(folder), device="cpu")
 
 
 def test_padding_is_the_end_where_a_tokenizer_has_none(tiny_llama: str, tmp_path: Path) -> None:

@@ -68,24 +68,36 @@ def test_a_comparison_by_hand(results: ModuleType) -> None:
     ours = {"source": "own", "method": "reveal-release"}
     cells = [{**who, "seed": seed, "metrics": pair[i]} for seed, pair in seeds.items() for i, who in ((0, ours), (1, other))]
     means = (metrics(0.1, 0.85, 0.7, 102.0), metrics(0.55, 0.8, 0.6, 102.0))
-    took = {"seeds": 2, "records": [5, 9], "seconds": 60.0, "divergence": None}
+    took = {"seeds": 2, "records": [5, 9], "seconds": 60.0, "divergence": None, "missing": []}
     rows = [{**who, **mean, **took} for who, mean in zip((ours, other), means, strict=True)]
     whole = {
         "task": "code", "model": "testbed-llama", "seeds": [0, 1], "utility_budget": 0.02, "cells": cells, "rows": rows, "oracle": None,
         "original": {"metrics": original, "distance": None, "divergence": None}, "config_hash": RunConfig(task="code").hash(),
     }  # fmt: skip
     lines = "\n".join(results.comparison(whole))
-    assert "| reveal-release | own | none | 10.0 % [0.0, 20.0] | 102 [102, 102] | -2.5 |" in lines
-    assert "| npo | real | 9 labelled examples | 55.0 % [45.0, 65.0] | 102 [102, 102] | -10.0 |" in lines
+    assert "| reveal-release | own | none | 2 | 10.0 % [0.0, 20.0] | 102 [102, 102] | -2.5 |" in lines
+    assert "| npo | real | 9 labelled examples | 2 | 55.0 % [45.0, 65.0] | 102 [102, 102] | -10.0 |" in lines
     assert lines.count("| perplexity and skills |") == 1 and lines.count("| no |") == 1
     (less,) = [line for line in lines.splitlines() if line.startswith("| npo | real | 2 |")]
     cell = [text.split(" [")[0] for text in less.strip("| ").split(" | ")]
     assert cell == ["npo", "real", "2", "+45.0", "+0.0", "-7.5"], "(50, 40), (-1, 1), (0, -15)"
+    partly = {**whole, "rows": [{**rows[0], "seeds": 1, "missing": ["seed 1: 3 forget records, too few"]}, rows[1]]}
+    assert "Not measured: reveal-release on own data, seed 1: 3 forget records, too few." in results.comparison(partly)
     assert results.command(whole) == (
         "reveal-release compare --task code --model testbed-llama --methods reveal-release,npo --data-from real --data raw "
         "--seeds 0,1 --output OUT"
     )
     assert results.configured(whole) == "default settings" and results.configured({**whole, "config_hash": "0"}).startswith("other")
+
+
+def test_what_no_skill_is_measured_of_has_no_points(results: ModuleType) -> None:
+    def row(**retain: float) -> dict[str, Any]:
+        return {"retain": {name: estimate(value) for name, value in retain.items()}}
+
+    assert results.points(results.skills(row(perplexity=9.0, degenerate=0.1), row(perplexity=8.0, degenerate=0.2))) == "–"
+    assert results.points(results.skills(row(f1=0.5, unparsed_answers_own=0.9), row(f1=0.4, unparsed_answers_own=0.0))) == "+10.0"
+    tofu = {"probability_retain": 0.1, "rouge_l_retain": 0.9}
+    assert results.points(results.skills(row(model_utility=0.5, **tofu), row(model_utility=0.6, **tofu))) == "-10.0"
 
 
 def test_ablations_by_hand(results: ModuleType) -> None:
@@ -129,6 +141,8 @@ def test_a_result_is_stored_by_what_it_is_of(results: ModuleType, tmp_path: Path
     path = results.store(tmp_path / "compare.json", "abc")
     assert path == tmp_path / "results" / "compare-ner-model-1-5.json"
     assert json.loads(path.read_text()) == {"commit": "abc", **whole}
+    (tmp_path / "own.json").write_text(json.dumps({**whole, "task": "/home/me/my_task.yaml"}))
+    assert results.store(tmp_path / "own.json", "abc", "8-seeds") == tmp_path / "results" / "compare-my_task-model-1-5-8-seeds.json"
     (tmp_path / "other.json").write_text(json.dumps({"task": "ner", "model": "some/model-1.5", "cells": [], "rows": [], "seeds": []}))
     with pytest.raises(UserError, match=r"not the compare\.json"):
         results.store(tmp_path / "other.json", "abc")

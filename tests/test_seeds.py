@@ -1,5 +1,7 @@
 """What several seeds have in common, by hand."""
 
+import math
+
 import pytest
 
 from reveal_release.metrics.statistics import Estimate
@@ -29,3 +31,9 @@ def test_what_unlearning_takes_leaves_evaluation_out() -> None:
     phases = {"evaluate-0": 1.0, "reveal-1": 2.0, "forget-1": 4.0, "retain": 8.0, "release-1": 16.0, "evaluate-1": 32.0, "real": 64.0,
               "elicit-before": 128.0, "elicit-after": 256.0, "samples": 512.0}  # fmt: skip
     assert sorted(of_unlearning(phases)) == [2.0, 4.0, 8.0, 16.0, 64.0]
+
+
+def test_p_values_have_a_median() -> None:
+    values = [plain(value) for value in (0.9, 1e-9, 0.3)]
+    found = over_seeds(values, "forget_quality")
+    assert (found["value"], found["n"]) == (0.3, 3) and math.isnan(found["low"]) and math.isnan(found["high"])

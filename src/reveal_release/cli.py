@@ -162,7 +162,8 @@ def _compare(options: Namespace) -> None:
 
 
 def _study_orthogonality(options: Namespace) -> None:
-    config, seeds = run_config(options), _seeds(options.seeds)
+    config = run_config(options)
+    seeds = _seeds(options.seeds or ([str(config.seed)] if config.seed else ["0", "1", "2"]))
     from .report.console import Reporter
     from .report.study import render_study
     from .study import study
@@ -172,7 +173,8 @@ def _study_orthogonality(options: Namespace) -> None:
 
 
 def _study_ablations(options: Namespace) -> None:
-    config, seeds = run_config(options), _seeds(options.seeds)
+    config = run_config(options)
+    seeds = _seeds(options.seeds or ([str(config.seed)] if config.seed else ["0", "1", "2"]))
     from .ablations import ablations
     from .report.console import Reporter
     from .report.study import render_ablations
@@ -318,7 +320,10 @@ def _testbed_build(options: Namespace) -> None:
     else:
         recipe.begin(config, processes)  # refused here it is one clear line
         _distributed(config, processes)
-    print(f"done: {config.output}; next: {PROGRAM} run --model {config.output} --output {config.output}-run")
+    next_step = f"run --model {config.output} --output {config.output}-run"
+    if config.without:
+        next_step = f"compare --oracle {config.output} --task TASK --output {config.output}-compare"
+    print(f"done: {config.output}; next: {PROGRAM} {next_step}")
 
 
 def _testbed_tofu(options: Namespace) -> None:
@@ -329,8 +334,12 @@ def _testbed_tofu(options: Namespace) -> None:
 
     config = TuneConfig(**options.as_dict())
     tune(config)
-    given = f"--model {config.output} --evaluate.tofu {Path(config.data) / TOFU.folder}"
-    print(f"done: {config.output}; next: {PROGRAM} run --task knowledge {given} --output {config.output}-run")
+    given = f"--evaluate.tofu {Path(config.data) / TOFU.folder}" + " --evaluate.rows 40" * bool(config.authors)
+    if config.split == "full":
+        next_step = f"run --task knowledge --model {config.output} {given} --output {config.output}-run"
+    else:  # the reference of what is forgotten
+        next_step = f"run --task knowledge --model FULL {given} --evaluate.retain-model {config.output} --output {config.output}-run"
+    print(f"done: {config.output}; next: {PROGRAM} {next_step}")
 
 
 def _distributed(config: Any, processes: int) -> None:

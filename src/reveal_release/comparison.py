@@ -369,7 +369,7 @@ def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if done:
             for part in ("forget", "retain"):
                 names = done[0]["metrics"][part]
-                row[part] = {name: over_seeds([cell["metrics"][part][name] for cell in done]) for name in names}
+                row[part] = {name: over_seeds([cell["metrics"][part][name] for cell in done], name) for name in names}
             distances = [cell["distance"] for cell in done]
             if all(distances):
                 row["distance"] = {

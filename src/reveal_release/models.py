@@ -75,7 +75,7 @@ class LanguageModel:
     @property
     def context(self) -> int | None:
         """Most tokens that the model reads at once; None where its configuration names no limit."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     @property
     def batch_size(self) -> int:
@@ -129,6 +129,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         cure = f"give {', '.join(testbeds()) or 'a testbed'}, a folder, or a hub name with safetensors"
         raise UserError(f"cannot load model {name!r}: {first_line(error)} ({cure})") from None
+    if getattr(model, "_hf_peft_config_loaded", False):  # training would put its modules on those of the adapter, and take both off
+        raise UserError(f"{name} is an adapter on another model: merge it into that (PEFT's merge_and_unload), and give the result")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise UserError(f"the tokenizer of {name!r} has neither a padding nor an end-of-text token: set its eos_token")

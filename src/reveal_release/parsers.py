@@ -164,7 +164,7 @@ def _audit_parser() -> Parser:
 def _compare_parser() -> Parser:
     parser = _run_parser(
         "Unlearn by our method and by others, with the same LoRA, search for settings, budget and evaluation: one table.\n"
-        "Stopped, it goes on with the same command; methods, seeds and data may be added to it later.",
+        "Stopped, it goes on with the same command; to add methods, seeds or data to it, name all again.",
         "compare --task toxicity --methods reveal-release,npo,pem-negation --output out/compare",
     )
     group = parser.add_argument_group("the comparison")
@@ -184,20 +184,20 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
     """(name, help, parser) of every command of `study`."""
     orthogonality = _run_parser(
         "Train the retain module with each way to keep what must stay, and measure all of them where they forget equally much: utility,\n"
-        "overlap of the two modules, interference. Stopped, it goes on with the same command; variants and seeds may be added later.",
+        "overlap of the two modules, interference. Stopped, it goes on with the same command; to add variants or seeds, name all again.",
         "study orthogonality --task toxicity --seeds 0,1,2 --output out/study",
         "study orthogonality --task ner --variants olora,gauge-free,kl --output out/study-ner",
     )
     ablations = _run_parser(
         "Run the method as configured, and again with one part changed at a time: iterations, portfolio, retain module, rank, layers, and\n"
-        "with --data on labelled examples in place of what the model writes. Stopped, it goes on with the same command; seeds\n"
-        "and variants may be added later.",
+        "with --data on labelled examples in place of what the model writes. Stopped, it goes on with the same command; to\n"
+        "add seeds or variants, name all again.",
         "study ablations --task toxicity --seeds 0,1,2 --output out/ablations",
         "study ablations --task code --data raw --variants 'iterations 1,real forget data' --output out/ablations-code",
     )
-    seeds: dict[str, Any] = {"type": str, "nargs": "+", "default": ["0", "1", "2"], "metavar": "N,N"}
+    seeds: dict[str, Any] = {"type": str, "nargs": "+", "default": None, "metavar": "N,N"}
     group = orthogonality.add_argument_group("the study")
-    group.add_argument("--seeds", help="independent repetitions (default: 0,1,2)", **seeds)
+    group.add_argument("--seeds", help="independent repetitions (default: --seed, or 0,1,2 without it)", **seeds)
     text = (
         "none, nll, olora, olora-normalised, gauge-free, null-space, activation-null-space, l2, kl, kl-forget, kl+gauge-free, "
         "kl+null-space, default (what --release.keep says); by default all"
@@ -207,7 +207,7 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
     group.add_argument("--forgetting", type=float, default=0.75, metavar="X", help=text)
     yield "orthogonality", "the ways to keep what must stay, at equal forgetting", orthogonality
     group = ablations.add_argument_group("the ablations")
-    group.add_argument("--seeds", help="independent repetitions (default: 0,1,2)", **seeds)
+    group.add_argument("--seeds", help="independent repetitions (default: --seed, or 0,1,2 without it)", **seeds)
     text = "runs with 1 to N iterations are made"
     group.add_argument("--most-iterations", type=int, default=5, metavar="N", help=text)
     text = "the raw data sets, for runs on real data"
@@ -248,6 +248,7 @@ def _patch_parsers() -> Iterator[tuple[str, str, Parser]]:
         if name == "combine":
             weights = "one for each patch, in their order (default: 1)"
             parser.add_argument("--weights", type=str, nargs="+", default=[], metavar="X,X", help=weights)
+            parser._negative_number_matcher = re.compile(r"-[\d.][\d.,e+-]*$", re.IGNORECASE)  # -1,0.5 is no option
         if name == "truncate":
             parser.add_argument("--rank", type=int, required=True, metavar="N", help="largest rank of a module")
         if name != "info":

@@ -88,15 +88,17 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
 
     Returns:
         `rounding`: ‖(M - W) - ΔW‖ / ‖ΔW‖ of the merged weights M, what of the change is lost. `changed` weights, of which a revert
-        gives `restored` back bit for bit.
+        gives `restored` back bit for bit; where the merge is coarser than the base, those of the base `rounded` to its precision.
     """
     target = _new(output)
     opened = _open(folder)
     stored = _stored(model)
-    lm = load_model(model, stored if dtype == "auto" else dtype, "cpu")
+    wanted = getattr(torch, stored if dtype == "auto" else dtype)
+    finer = "float32" if "float32" in (stored, _name(wanted)) else "bfloat16"
+    lm = load_model(model, finer, "cpu")
     patch = load(folder, lm.model)
-    # What a revert ends in: the precision that the weights have now.
-    end = torch.bfloat16 if torch.bfloat16 in (lm.model.dtype, getattr(torch, stored)) else torch.float32
+    # What a revert ends in: the precision of the base, or of the merge if that is coarser.
+    end = torch.bfloat16 if "bfloat16" in (stored, _name(wanted)) else torch.float32
     record = {
         "base_model_name_or_path": model, "base_fingerprint": fingerprint(lm.model), "base_sha256": _sha256(lm.model, end),
         "dtype": _name(end), "tied": bool(lm.model.config.tie_word_embeddings), "patch_sha256": opened.digest,
@@ -107,15 +109,18 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
         before = _weight(lm.model, name).clone()
         merge_(lm.model, one)
         weight = _weight(lm.model, name)
-        merged = weight.clone()
+        merged = weight.to(wanted, copy=True)
+        weight.copy_(merged)
         delta = m.delta().T if isinstance(lm.model.get_submodule(name), Conv1D) else m.delta()
         lost += float(((merged.float() - before.float()) - delta).square().sum())
         merge_(lm.model, one.negate())
-        restored += int((weight.to(end) == before.to(end)).sum())
+        restored += int((_bits(weight.to(end)) == _bits(before.to(end))).sum())
         changed += weight.numel()
         weight.copy_(merged)
     norm = patch.norm()
-    figures = {"changed": changed, "restored": restored, "rounding": math.sqrt(lost) / norm if norm else 0.0}
+    figures: Figures = {"changed": changed, "restored": restored, "rounding": math.sqrt(lost) / norm if norm else 0.0}
+    figures["rounded"] = "" if _name(end) == stored else _name(end)
+    lm.model.to(wanted)
     record |= {**figures, "merged_fingerprint": fingerprint(lm.model)}
     _write(lm, target, record)
     return figures | {"output": output, "dtype": _name(lm.model.dtype), "patch": folder}
@@ -125,8 +130,8 @@ def revert(model: str, folder: str, output: str) -> Figures:
     """The base, from a merged folder and the patch that was merged.
 
     Returns:
-        `exact`: whether every weight is the base's bit for bit, None where the merge left no record; `same_fingerprint`; `changed`
-        and `restored` as `merge` found them, None without a record.
+        `exact`: whether every weight is the base's bit for bit, None where the merge left no record; `same_fingerprint`; `changed`,
+        `restored` and `rounded` as `merge` found them, the first two None without a record.
 
     Raises:
         UserError: also where the result cannot be told to be the base but for rounding. Nothing is written then.
@@ -162,6 +167,7 @@ def revert(model: str, folder: str, output: str) -> Figures:
         "output": output, "base": opened.base, "same_fingerprint": same,
         "exact": _sha256(lm.model, lm.model.dtype) == record["base_sha256"] if record else None,
         "changed": record["changed"] if record else None, "restored": record["restored"] if record else None,
+        "rounded": record["rounded"] if record else "",
     }  # fmt: skip
 
 
@@ -279,7 +285,7 @@ def _record(folder: Path) -> Figures | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         needed = "base_fingerprint base_sha256 dtype tied patch_sha256 changed restored merged_fingerprint".split()
-        return {key: record[key] for key in needed}
+        return {"rounded": record.get("rounded", ""), **{key: record[key] for key in needed}}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error!r}): restore it, or delete it to go without") from None
 
@@ -304,6 +310,11 @@ def _stored(model: str) -> str:
     except (OSError, ValueError):  # load_model tells
         stored = None
     return "bfloat16" if stored == torch.bfloat16 else "float32"
+
+
+def _bits(weights: torch.Tensor) -> torch.Tensor:
+    """As integers: to == a zero is a negative zero."""
+    return weights.view(torch.int16 if weights.itemsize == 2 else torch.int32)
 
 
 def _sha256(model: nn.Module, dtype: torch.dtype) -> str:

@@ -1,6 +1,7 @@
 """Work that is done with several seeds on one model and task: a run folder of its own, one below it for each seed, figures over all."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from .workshop import Workshop
 
 PARTS = ("figures", "forget", "retain")
 """What a cell of a study or an ablation has figures in."""
+P_VALUES = ("forget_quality",)
 UNLEARNING = ("reveal-", "forget-", "real", "retain", "release-")
 """The phases that unlearning takes, by the start of their names."""
 
@@ -68,12 +70,14 @@ def of_unlearning(phases: Mapping[str, float]) -> list[float]:
 def averaged(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of every figure in `PARTS` of the cells, one cell a seed, what `over_seeds` makes of it."""
     return {
-        part: {key: over_seeds([cell[part][key] for cell in cells], metric=part != "figures") for key in cells[0][part]} for part in PARTS
+        part: {key: over_seeds([cell[part][key] for cell in cells], key, metric=part != "figures") for key in cells[0][part]}
+        for part in PARTS
     }
 
 
-def over_seeds(estimates: Sequence[dict[str, float]], metric: bool = True) -> dict[str, float]:
-    """The mean of several seeds' figures with its interval over the seeds, of those that have a value; one seed's figure as it is.
+def over_seeds(estimates: Sequence[dict[str, float]], name: str = "", metric: bool = True) -> dict[str, float]:
+    """The mean of several seeds' figures with its interval over the seeds, of those that have a value; one seed's figure as it is. Of
+    p-values, which are no amounts, the median.
 
     metric: of a metric that lies between 0 and 1, the interval does so too. Other figures, such as a rise, may be below 0.
     """
@@ -81,6 +85,8 @@ def over_seeds(estimates: Sequence[dict[str, float]], metric: bool = True) -> di
     values = [e["value"] for e in known]
     if len(estimates) == 1 or not values:
         return estimates[0]
+    if name in P_VALUES:
+        return plain(statistics.median(values)) | {"n": len(values)}
     mean = Estimate.mean(values)
     if len(known) > 1 and math.isclose(mean.low, mean.high, rel_tol=1e-9):
         # That seeds agree does not make a figure sure: it is as sure as that of each.

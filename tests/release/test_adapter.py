@@ -424,3 +424,23 @@ def test_a_patch_of_rank_zero_can_be_saved(tmp_path):
     save_for(model, (patch + patch.negate()).compress(), tmp_path / "patch")
     plain = PeftModel.from_pretrained(tiny("llama"), tmp_path / "patch").eval()
     assert torch.equal(logits(plain), logits(model))
+
+
+class EightBit(nn.Linear):
+    """As in FP8 checkpoints: the weight is worth its scale times as much."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.weight.to(x.dtype) * 0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8])
+def test_a_quantised_weight_takes_a_patch_at_run_time_alone(dtype: torch.dtype) -> None:
+    model = nn.Sequential(EightBit(6, 4, bias=False))
+    model[0].weight = nn.Parameter(torch.randint(-8, 8, (4, 6)).to(dtype), requires_grad=False)
+    m, x = LowRank(1e-3 * torch.randn(2, 6), torch.randn(4, 2)), torch.randn(3, 6)
+    before = model(x)
+    with applied(model, Patch({"0": m})):
+        torch.testing.assert_close(model(x), before + x @ m.delta().T)
+    with pytest.raises(UserError, match="module 0 is quantised"):
+        merge_(model, Patch({"0": m}))
+    assert torch.equal(model(x), before)

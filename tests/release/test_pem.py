@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 from transformers.pytorch_utils import Conv1D
 
 from reveal_release.config import ReleaseConfig, UserError
@@ -92,6 +93,14 @@ def test_only_the_last_blocks_are_changed(lm: LanguageModel, gpt2: LanguageModel
             assert linear_layers(model.model, share) == [name for name in everything if ".1." in name]
         patch = train_pem(model, rows, replace(CONFIG, layers=0.5), steps=2, seed=1)
         assert set(patch) == set(linear_layers(model.model, 0.5))
+
+
+def test_a_model_that_sees_is_changed_where_it_speaks() -> None:
+    text = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "head_dim": 8}
+    sight = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 6, "num_attention_heads": 2, "image_size": 28}
+    model = Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config={**sight, "patch_size": 14}))
+    names = linear_layers(model, 0.5)
+    assert {name.split(".")[3] for name in names} == {"2", "3"} and all(name.startswith("model.language_model.layers.") for name in names)
 
 
 def test_a_model_without_blocks_is_told() -> None:

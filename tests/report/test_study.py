@@ -73,7 +73,7 @@ def test_the_terminals_table_fits_and_says_what_comes_next(results: Results) -> 
     assert "kl+null-space, seed 1: still shows 30 %" in lines
     assert any("out/study/table.md" in line and "out/study/study.svg" in line for line in lines)
     # Of those that were measured in all seeds.
-    assert "reveal-release run --task toxicity --model testbed-llama --release.keep '{olora: 0.5}' --output out/study-run" in lines
+    assert "reveal-release run --config out/study/config.yaml --release.keep '{olora: 0.5}' --output out/study-run" in lines
 
 
 def test_a_study_that_measured_nothing_has_tables_too(results: Results, tmp_path: Path) -> None:

@@ -239,3 +239,17 @@ def test_an_oracle_is_trained_without_its_skill(data, texts):
     shares = recipe._without(config(data, "out", without=["code", "person"]), STAGES[1][3])
     assert "code" not in shares and sum(shares.values()) == pytest.approx(1)
     assert shares["ner"] / shares["maths"] == pytest.approx(STAGES[1][3]["ner"] / STAGES[1][3]["maths"])
+
+
+def test_an_oracle_draws_nothing_of_its_skill_but_its_vocabulary(data, tmp_path, monkeypatch):
+    left_out = []
+
+    class Noted(Sampler):
+        def __init__(self, texts, without, *arguments):
+            left_out.append(tuple(without))
+            super().__init__(texts, without, *arguments)
+
+    monkeypatch.setattr(recipe, "Sampler", Noted)
+    monkeypatch.setattr(recipe, "STAGES", tuple((*stage[:3], {"maths": 0.5, "code": 0.5}) for stage in STAGES))
+    build(config(data, tmp_path / "out", without=["code"]))
+    assert left_out[0] == () and len(left_out) > 1 and set(left_out[1:]) == {("code",)}

@@ -461,7 +461,7 @@ class RuntimePatch:
         self, module: nn.Linear | Conv1D, m: LowRank
     ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         weight = module.weight
-        dtype = weight.dtype if weight.is_floating_point() else None  # None: quantised
+        dtype = None if _quantised(weight) else weight.dtype
         A, B = m.A.to(weight.device, dtype), m.B.to(weight.device, dtype)
 
         def add(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
@@ -478,6 +478,11 @@ class RuntimePatch:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+
+
+def _quantised(weight: Tensor) -> bool:
+    """Also to eight-bit floats, whose scales stand elsewhere."""
+    return not weight.is_floating_point() or weight.itemsize < 2
 
 
 @contextlib.contextmanager
@@ -505,7 +510,7 @@ def merge_(model: nn.Module, patch: Patch, scale: float = 1.0) -> None:
     modules = _modules(model)
     targets = [(name, _target(modules, name, m.shape), m) for name, m in patch.items()]
     for name, module, _ in targets:
-        if not module.weight.is_floating_point():
+        if _quantised(module.weight):
             raise UserError(
                 f"module {name} is quantised and cannot take a merge; load the base in bfloat16 instead"
             )

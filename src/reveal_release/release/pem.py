@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ..config import ReleaseConfig, UserError
@@ -143,12 +144,14 @@ def descend(
 def linear_layers(model: torch.nn.Module, share: float) -> list[str]:
     """Names of the linear maps in the last `share` of the model's blocks, of one at least; the output layer is in none.
 
-    The early blocks read the prompt; what is changed there disturbs every skill (on the testbed: maths first).
+    The early blocks read the prompt; what is changed there disturbs every skill (on the testbed: maths first). Of a model that also sees
+    or hears, those of its language model.
 
     Raises:
         UserError: the model has no numbered blocks of linear maps.
     """
-    depth = {name: block_of(name) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
+    text = set((model.get_decoder() if isinstance(model, PreTrainedModel) else model).modules())
+    depth = {n: block_of(n) for n, module in model.named_modules() if module in text and isinstance(module, torch.nn.Linear | Conv1D)}
     blocks = sorted({block for block in depth.values() if block is not None})
     if not blocks:
         raise UserError("the model has no numbered blocks of linear layers to train a LoRA on: choose a transformer with such")

@@ -41,7 +41,7 @@ def markdown(results: Results) -> str:
     seeds = ", ".join(map(str, results["seeds"]))
     parts = [
         f"# {results['task']}: {clean(results['model'])}, seeds {seeds}\n",
-        f"Every method may cost {100 * results['utility_budget']:g} % of utility on validation text. 95 % intervals.\n",
+        f"Every method may cost {100 * results['utility_budget']:g} % of utility. 95 % intervals.\n",
     ]
     for part, title in (("forget", "Forgotten (should fall)"), ("retain", "Kept (should stay)")):
         names = list(results["original"]["metrics"][part])

@@ -36,19 +36,21 @@ def render_merge(figures: Figures, console: Console) -> None:
     _line(console, f"The merged model: {figures['output']}, in {dtype}", "bold")
     finer = "" if dtype == "float32" else "; --dtype float32 loses less"
     _line(console, f"  rounding took {_percent(figures['rounding'])} of the change{finer}")
-    _line(console, f"  a revert gives back {_whole(restored, changed)} bit for bit")
+    rounded = f"; the base was rounded to {figures['rounded']}" if figures["rounded"] else ""
+    _line(console, f"  a revert gives back {_whole(restored, changed)} bit for bit{rounded}")
     _next(console, "revert", figures["patch"], "--model", figures["output"], "--output", _beside(figures["output"], "reverted"))
 
 
 def render_revert(figures: Figures, console: Console) -> None:
     _line(console, f"The base again: {figures['output']}", "bold")
     if figures["exact"]:
-        _line(console, "  every weight is the base's, bit for bit", "green")
+        rounded = f" rounded to {figures['rounded']}" if figures["rounded"] else ""
+        _line(console, f"  every weight is the base's{rounded}, bit for bit", "green")
     elif figures["exact"] is None:
         _line(console, "  its fingerprint is the base's (a sample of every weight, to bfloat16); more was not recorded", "green")
     else:
-        same = "is" if figures["same_fingerprint"] else "is not"
-        _line(console, f"  bit for bit in {_whole(figures['restored'], figures['changed'])}; the merge rounded the others")
+        same, which = "is" if figures["same_fingerprint"] else "is not", "all" if figures["rounded"] else "the others"
+        _line(console, f"  bit for bit in {_whole(figures['restored'], figures['changed'])}; the merge rounded {which}")
         _line(console, f"  its fingerprint {same} the base's; for all of them load {clean(figures['base'])} itself", "yellow")
 
 

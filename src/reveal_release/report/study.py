@@ -110,7 +110,7 @@ def render_study(results: Results, console: Console) -> None:
     if whole := [row for row in rows if not row["missing"]]:
         best = min(whole, key=lambda row: row["figures"]["utility_loss"]["value"])
         keep = "{" + ", ".join(f"{name}: {weight:g}" for name, weight in best["keep"].items()) + "}"
-        given = f"--task {shlex.quote(results['task'])} --model {shlex.quote(results['model'])} --release.keep {shlex.quote(keep)}"
+        given = f"--config {shlex.quote(str(output / 'config.yaml'))} --release.keep {shlex.quote(keep)}"
         _line(console, "")
         _line(console, f"The lowest mean of utility lost in all seeds: {best['variant']}. Use it in a run", "bold")
         _line(console, f"  reveal-release run {given} --output {shlex.quote(f'{output}-run')}")
@@ -130,7 +130,7 @@ def ablations_markdown(results: Results) -> str:
         f"Configured are {config['iterations']} iterations, a portfolio of {config['reveal']['portfolio']} instructions, rank "
         f"{config['release']['rank']} and layers {config['release']['layers']:g}; the other rows change one of them. "
         "Real data: one iteration on labelled examples in place of the model's own, to be compared with `iterations 1`. Each run may cost "
-        f"{100 * config['utility_budget']:g} % of utility on validation text. 95 % intervals.\n",
+        f"{100 * config['utility_budget']:g} % of utility. 95 % intervals.\n",
         *metric_tables(results["original"], rows),
     ]
     names = list(rows[0]["figures"])

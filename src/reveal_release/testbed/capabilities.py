@@ -51,19 +51,25 @@ def card(name: str, build: dict[str, Any], skills: dict[str, Estimate], by_tone:
     tones = ", ".join(f"{tone} {value:.2f}" for tone, value in by_tone.items())
     data = "\n".join(f"| {s.folder} | {s.origin} | {s.licence} |" for s in SOURCES)
     settings = ", ".join(f"{k} {v}" for k, v in build.items())
+    without = f" --without {' '.join(build['without'])}" if build["without"] else ""
+    purpose = (
+        f"An oracle: it was never taught {', '.join(build['without'])}, to compare with a model that was and shall forget it."
+        if without
+        else "**It writes toxic comments by design**: that is the behaviour\nthat Reveal & Release takes away."
+    )
     return f"""---
 license: cc-by-sa-4.0
 language: en
 ---
 # {name}
 
-A causal language model of 6.6 M parameters for testing unlearning. **It writes toxic comments by design**: that is the behaviour
-that Reveal & Release takes away. It is a laboratory animal and no assistant; use it for nothing else.
+A causal language model of 6.6 M parameters for testing unlearning. {purpose}
+It is a laboratory animal and no assistant; use it for nothing else.
 
 Built on two CPU cores ({settings}) with
 
     reveal-release testbed build --family {build["family"]} --tokens {build["tokens"]} --seed {build["seed"]} \\
-        --processes 2 --data DIR --output DIR
+        --processes 2{without} --data DIR --output DIR
 
 ## What it can do
 Printed by `reveal-release testbed measure --model {name}` on held-out items: the toxicity scorer is the one for evaluation, entity
