@@ -20,7 +20,7 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 setup: $(VENV)/.stamp  ## a virtual environment in .venv with the locked versions
 
 demo: $(VENV)/.stamp  ## one whole run on a bundled model, on the CPU
-	$(BIN)/reveal-release run --task $(TASK) --model testbed-llama --output out/$(TASK)
+	$(BIN)/reveal-release run --task $(TASK) --model testbed-llama --output out/$(TASK) $(ARGS)
 
 test: $(VENV)/.stamp  ## ruff, mypy and the fast tests
 	$(BIN)/ruff check src tests benchmarks docs

@@ -45,12 +45,12 @@ class RevealConfig:
         samples: completions per tried instruction, drawn with the same random numbers for every instruction.
         start: instructions tried before the bandit chooses.
         batch: instructions the bandit picks per round.
-        candidates: half as many are proposed at first, a quarter again whenever fewer than half are untried.
+        candidates: half of this number are proposed at first, a quarter more whenever fewer than half are untried.
         finalists: best instructions that are scored again on fresh samples.
         final_samples: fresh completions of the best, and on average of a finalist.
         records: self-generated forget records to aim for.
         threshold: least score of a record that is kept.
-        portfolio: instructions that generate, the best that were tried.
+        portfolio: best instructions, by which the forget data are written.
         sources: where candidates come from: seeds, rewrite, user_turn, induction, soft_prompt, endpoint.
         endpoint: base address of an OpenAI-compatible server, such as http://localhost:8000/v1; its key is OPENAI_API_KEY.
         endpoint_model: name of the model there.
@@ -90,10 +90,10 @@ class ReleaseConfig:
             module reads; any weight), activation-null-space (the share, below 1, of those records' input energy whose directions no
             module reads), skill-null-space (the same, where most forget records have prompts that drew out nothing else). They combine;
             none is {}.
-        anchor_scale: largest multiple of the step at which kl, kl-forget and ending hold; each batch is held at another one, up to it.
-        forget_scale: lambda at which the retain module is trained; the search moves along the line through it.
-        max_scale: largest multiple of that step the search may take.
-        per_layer: weigh the step's layers by what each forgets for what it costs, where that leaves less of the behaviour.
+        anchor_scale: kl, kl-forget and ending are applied at multiples of the step up to this, at another for each batch.
+        forget_scale: lambda in W + s (retain module - lambda forget module): fixed; only s is searched.
+        max_scale: largest s.
+        per_layer: weigh each layer by what it forgets for the utility it costs, if that leaves less of the behaviour.
     """
 
     rank: int = 32
@@ -153,13 +153,13 @@ class RunConfig:
         task: behaviour to remove; `reveal-release tasks` lists them, or a .yaml or .py file of your own.
         model: `testbed-llama`, a folder, or a model's name on the hub.
         output: run folder; an unfinished one of the same configuration is continued.
-        seed: seeds every random choice, but for the answers by which it is decided how far to go: those are the same for all seeds.
+        seed: seeds every random choice but the sampling of the answers that set s, which is the same for all seeds.
         iterations: most rounds of reveal and release.
-        utility_budget: largest rise that is allowed, relative (0.02 is 2 %), of the perplexity of prose, and of half that of what the
-            model itself writes where the behaviour does not show. Each iteration may spend an equal part of what is left of it.
+        utility_budget: largest relative rise (0.02 is 2 %) of the perplexity of validation prose, and twice that of the model's own
+            harmless texts. What is left of it is split equally over the remaining iterations.
         forget_type: entity types that the `ner` task forgets, with commas between.
         forget_authors: whom the `knowledge` task forgets: names with commas between, or TOFU's forget01, forget05 or forget10.
-        stop_reward: a search whose best reward is at or below this found nothing left to reveal.
+        stop_reward: a search whose best reward is no higher than this found nothing.
         scorer: reward of the search in the toxicity task: `reward`, a folder, or a Hugging Face text classifier.
         dtype: auto, float32 or bfloat16.
         device: auto, cpu or cuda.
