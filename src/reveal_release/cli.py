@@ -302,6 +302,10 @@ def _testbed_sources(options: Namespace) -> None:
         print(f"{source.folder}  ({source.licence}; {use})\n  {source.origin} at {source.commit}")
         for name, path, _ in source.files:
             print(f"    {path} -> {name}")
+    print("\nPut each file into DATA/SET/NAME and give DATA as --data, here for the first of them (quote paths with spaces):")
+    first = SOURCES[0]
+    (name, path, _), where = first.files[0], first.origin.removeprefix("github.com/")
+    print(f"  curl --create-dirs -Lo DATA/{first.folder}/{name} https://raw.githubusercontent.com/{where}/{first.commit}/{path}")
 
 
 def _testbed_build(options: Namespace) -> None:

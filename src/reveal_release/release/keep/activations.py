@@ -9,6 +9,7 @@ Not promised: that other inputs stay. What an earlier layer's module changes mov
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,13 +98,14 @@ def inputs(training: Training) -> dict[str, Tensor]:
     layers = training.model.get_base_model().named_modules()
     handles = [layer.register_forward_pre_hook(reader(name)) for name, layer in layers if name in training.factors]
     device = next(training.model.parameters()).device
+    body: Any = training.model.get_base_model().base_model  # what the output layer would make of it is not asked
     ordered = sorted(training.anchors, key=lambda row: len(row[0]))
     try:
         for start in range(0, len(ordered), STREAM):
             ids, attention, _ = padded(ordered[start : start + STREAM], training.pad, device)
             mask = attention.bool()
             with autocast(device):
-                training.model(input_ids=ids, attention_mask=attention, use_cache=False)
+                body(input_ids=ids, attention_mask=attention, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
