@@ -127,7 +127,8 @@ class EvaluateConfig:
         tofu: folder of TOFU's files, by which the knowledge task measures; nothing is trained on them.
         retain_model: a model that never saw TOFU's forget set, for its forget quality.
         rows: most rows of each of these files that are measured.
-        entities: sentences of your own that the ner task is measured on as well: a CoNLL-style file, or a Hugging Face dataset.
+        entities: sentences of your own that the ner task is measured on as well: a CoNLL-style file (on a line the word first,
+            the tag last), or a Hugging Face dataset with `tokens` and `ner_tags`.
     """
 
     prompts: int = 100
