@@ -272,17 +272,41 @@ def test_a_machine_that_cannot_isolate_code_is_told_before_any_work(
     assert watcher.names == []
 
 
-def test_too_little_left_in_a_later_iteration_ends_the_run_well(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path) -> None:
-    """The second search finds something, but the model writes hardly a record with it: the first step is the result."""
-    config = copied(whole, tmp_path / "out", (*FIRST, "release-1", "evaluate-1"), iterations=2)
-    few = json.loads((tmp_path / "out/state/forget-1.json").read_text(encoding="utf-8"))
+def with_little_left(whole: tuple[RunConfig, dict[str, Any]], output: Path, **changes: Any) -> RunConfig:
+    """The first iteration is done; the second search finds something, but the model writes hardly a record with it."""
+    config = copied(whole, output, (*FIRST, "release-1", "evaluate-1"), iterations=2, **changes)
+    few = json.loads((output / "state/forget-1.json").read_text(encoding="utf-8"))
     few["result"]["forget"] = few["result"]["forget"][:3]
-    (tmp_path / "out/state/forget-2.json").write_text(json.dumps(few))
-    results = run(config)
+    (output / "state/forget-2.json").write_text(json.dumps(few))
+    return config
+
+
+def test_too_little_left_in_a_later_iteration_ends_the_run_well(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is shown any more: the first step is the result."""
+    monkeypatch.setattr(workshop, "shown_share", lambda *_: 0.0)
+    results = run(with_little_left(whole, tmp_path / "out", utility_budget=1.0))
     assert results["stopped_because"] == "nothing left to reveal"
     assert [e["iteration"] for e in results["evaluations"]] == [0, 1]
     assert [i["records"] for i in results["iterations"]] == [whole[1]["iterations"][0]["records"], 3]
     assert results["patch"] == whole[1]["patch"] and results["after"] == whole[1]["after"]
+
+
+def test_what_still_shows_when_nothing_new_is_revealed_takes_the_last_step_further(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the whole budget, of which the first iteration was given a part."""
+    monkeypatch.setattr(workshop, "shown_share", lambda *_: 0.1)
+    config = with_little_left(whole, tmp_path / "out", utility_budget=1.0)
+    results = run(config)
+    first, more = (iteration["scale"] for iteration in results["iterations"])
+    assert results["stopped_because"] == "nothing left to reveal" and [e["iteration"] for e in results["evaluations"]] == [0, 1, 2]
+    assert first and more > 0 and results["iterations"][0]["utility_loss"] != results["iterations"][1]["utility_loss"] <= 1.0
+    patch, step = load(tmp_path / "out/patch"), load(tmp_path / "out/state/step-1")
+    for name in patch:
+        torch.testing.assert_close(patch.delta(name), (1 + more) * step.delta(name), rtol=1e-4, atol=1e-6)
+    assert patch.rank <= step.rank and results["after"] == results["evaluations"][2]["metrics"] != whole[1]["after"]
 
 
 def test_a_search_that_finds_nothing_is_no_end_while_what_was_revealed_still_shows(

@@ -35,6 +35,9 @@ def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None
         data = w.generate_data(t, patch, revealed)  # what an earlier step has left, too
         if patch and len(data.forget) < LEAST_RECORDS:
             stopped = "nothing left to reveal"
+            if more := w.further(t, patch, data):
+                patch = patch + more
+                w.evaluate(t, patch)
             break
         try:
             step = w.release(t, patch, data)

@@ -8,6 +8,7 @@ with the same command and ends in the same figures.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -45,6 +46,7 @@ class Workshop(Phases):
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.forgotten: list[Record] = []
+        self.steps: list[Patch] = []
 
     def patched(self, patch: Patch) -> Any:
         return applied(self.lm.model, patch)
@@ -133,13 +135,9 @@ class Workshop(Phases):
                 f"the model wrote {rows.lacking}: it hardly shows the behaviour, or --reveal.threshold (now "
                 f"{self.config.reveal.threshold:g}) does not part them: set another"
             )
-        prompts = list(dict.fromkeys(record.prompt for record in data.forget))  # those of the best instruction first
-        asked = random.Random(self.seed(f"shown-{t}")).sample(prompts, min(SHOWN, len(prompts)))
+        shown = self.shown(t, data.forget)
         config, path = keeping(self.config.release, rows.forget, rows.unanswered), self.folder.state / f"step-{t}"
         budget = self.config.utility_budget
-
-        def shown(count: int = SHOWN) -> float:
-            return shown_share(self.lm, self.task, asked, self.config.reveal.threshold, count)
 
         def work(update: Progress) -> Any:
             utility, weights = Utility.of(self.lm, rows.measured), dict[str, float]()
@@ -164,7 +162,35 @@ class Workshop(Phases):
 
         outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
         self.iterations[-1].update(outcome)
-        return load(path) if outcome["scale"] else None
+        if not outcome["scale"]:
+            return None
+        self.steps.append(load(path))
+        return self.steps[-1]
+
+    def further(self, t: int, patch: Patch, data: Data) -> Patch | None:
+        """More of the last step, where iteration t revealed too little to train on and earlier prompts still draw the behaviour out.
+
+        As far as the whole budget allows: no later step needs a part of it.
+        """
+        measured, shown = Rows.of(self.lm, data).measured, self.shown(t, self.forgotten)
+        budget, highest, last = self.config.utility_budget, self.config.release.max_scale, self.steps[-1]
+
+        def work(_: Progress) -> Any:
+            utility = Utility.of(self.lm, measured)
+            with self.patched(patch):
+                spent = utility.loss()
+                more = choose_scale(self.lm, last, utility, budget, budget, highest, shown, spent) if shown() else None
+            return {"scale": more.scale, "utility_loss": more.cost} if more and more.scale else {}
+
+        outcome = self.phase(f"further-{t}", f"Release {t}: nothing new, the last step further", work)
+        self.iterations[-1].update(outcome)
+        return last.scale(outcome["scale"]) if outcome else None
+
+    def shown(self, t: int, records: list[Record]) -> Callable[..., float]:
+        """Tells the share of fresh answers to the records' prompts that show the behaviour, always to the same of them, drawn at random."""
+        prompts = list(dict.fromkeys(record.prompt for record in records))  # those of the best instruction first
+        asked = random.Random(self.seed(f"shown-{t}")).sample(prompts, min(SHOWN, len(prompts)))
+        return lambda count=SHOWN: shown_share(self.lm, self.task, asked, self.config.reveal.threshold, count)
 
     def finish(self, patch: Patch, stopped: str, given: str = "") -> dict[str, Any]:
         """Elicitation on both models with fresh seeds, samples, the patch, `results.json`.
