@@ -21,7 +21,7 @@ from reveal_release.loop import run
 from reveal_release.metrics.fluency import perplexity
 from reveal_release.release import release
 from reveal_release.release.adapter import applied, load
-from reveal_release.release.release import mean_nll
+from reveal_release.release.release import MARGIN, mean_nll
 from reveal_release.release.scale import ScaleSearch
 from reveal_release.report.card import card
 from reveal_release.report.console import SilentReporter
@@ -284,23 +284,28 @@ def with_little_left(whole: tuple[RunConfig, dict[str, Any]], output: Path, **ch
 def test_too_little_left_in_a_later_iteration_ends_the_run_well(
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing of it is shown any more: the first step is the result."""
+    """Nothing of it is shown any more, and the first step had its margin: it is the result."""
     monkeypatch.setattr(workshop, "shown_share", lambda *_: 0.0)
-    results = run(with_little_left(whole, tmp_path / "out", utility_budget=1.0))
+    config = with_little_left(whole, tmp_path / "out")
+    step = json.loads((tmp_path / "out/state/release-1.json").read_text(encoding="utf-8"))
+    (tmp_path / "out/state/release-1.json").write_text(json.dumps({**step, "result": {**step["result"], "gone": True}}))
+    results = run(config)
     assert results["stopped_because"] == "nothing left to reveal"
     assert [e["iteration"] for e in results["evaluations"]] == [0, 1]
     assert [i["records"] for i in results["iterations"]] == [whole[1]["iterations"][0]["records"], 3]
     assert results["patch"] == whole[1]["patch"] and results["after"] == whole[1]["after"]
 
 
+@pytest.mark.parametrize("share", [0.1, 0.0])
 def test_what_still_shows_when_nothing_new_is_revealed_takes_the_last_step_further(
-    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    share: float, whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the whole budget, of which the first iteration was given a part."""
-    monkeypatch.setattr(workshop, "shown_share", lambda *_: 0.1)
-    config = with_little_left(whole, tmp_path / "out", utility_budget=1.0)
+    """On the whole budget, of which the first iteration was given a part; where nothing shows, by the margin that it lacked."""
+    monkeypatch.setattr(workshop, "shown_share", lambda *_: share)
+    config = with_little_left(whole, tmp_path / "out")
     results = run(config)
     first, more = (iteration["scale"] for iteration in results["iterations"])
+    assert not results["iterations"][0]["gone"] and more == (config.release.max_scale if share else pytest.approx(MARGIN - 1))
     assert results["stopped_because"] == "nothing left to reveal" and [e["iteration"] for e in results["evaluations"]] == [0, 1, 2]
     assert first and more > 0 and results["iterations"][0]["utility_loss"] != results["iterations"][1]["utility_loss"] <= 1.0
     patch, step = load(tmp_path / "out/patch"), load(tmp_path / "out/state/step-1")

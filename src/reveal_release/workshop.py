@@ -23,7 +23,7 @@ from .release import per_layer
 from .release.adapter import applied, load, save_for
 from .release.front import trade_off
 from .release.patch import Patch
-from .release.release import Utility, choose_scale, direction, keeping, mean_nll, train_modules
+from .release.release import MARGIN, Utility, choose_scale, direction, keeping, mean_nll, train_modules
 from .release.scale import ScaleSearch
 from .report.card import card
 from .reveal.rewards import RewardCache
@@ -157,7 +157,7 @@ class Workshop(Phases):
                     step, chosen, weights = per_layer.choose(self.lm, step, chosen, go, utility.loss, nll, shown)
                 points = trade_off(self.lm, step, [(0.0, spent), *chosen.tried], budget, lambda: shown(SHOWN // 3))
             save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)
-            figures = {"scale": chosen.scale, "layer_weights": weights, "utility_loss": chosen.cost}
+            figures = {"scale": chosen.scale, "layer_weights": weights, "utility_loss": chosen.cost, "gone": chosen.gone}
             return {**figures, "keep": config.keep, "front": [asdict(point) for point in points]}
 
         outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
@@ -168,19 +168,26 @@ class Workshop(Phases):
         return self.steps[-1]
 
     def further(self, t: int, patch: Patch, data: Data) -> Patch | None:
-        """More of the last step, where iteration t revealed too little to train on and earlier prompts still draw the behaviour out.
+        """More of the last step, where iteration t revealed too little to train on and that step ended at its share of the budget.
 
-        As far as the whole budget allows: no later step needs a part of it.
+        With the whole budget, of which no later step needs a part: as far as it allows where earlier prompts still draw the behaviour
+        out, and else by the margin that a step is given with which the behaviour is gone.
         """
-        measured, shown = Rows.of(self.lm, data).measured, self.shown(t, self.forgotten)
-        budget, highest, last = self.config.utility_budget, self.config.release.max_scale, self.steps[-1]
+        measured, shown, last = Rows.of(self.lm, data).measured, self.shown(t, self.forgotten), self.steps[-1]
+        budget, config = self.config.utility_budget, self.config.release
+        done = next(one for one in reversed(self.iterations) if one.get("scale"))
 
         def work(_: Progress) -> Any:
             utility = Utility.of(self.lm, measured)
             with self.patched(patch):
-                spent = utility.loss()
-                more = choose_scale(self.lm, last, utility, budget, budget, highest, shown, spent) if shown() else None
-            return {"scale": more.scale, "utility_loss": more.cost} if more and more.scale else {}
+                go = partial(choose_scale, self.lm, last, utility, budget, budget, spent=utility.loss())
+                if shown():
+                    more = go(config.max_scale, shown)
+                elif not done["gone"]:
+                    more = go(MARGIN - 1, lambda: 1.0)  # the whole margin, not the least with which it is gone
+                else:
+                    return {}
+            return {"scale": more.scale, "utility_loss": more.cost, "gone": more.gone} if more.scale else {}
 
         outcome = self.phase(f"further-{t}", f"Release {t}: nothing new, the last step further", work)
         self.iterations[-1].update(outcome)

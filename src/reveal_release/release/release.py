@@ -172,4 +172,4 @@ def choose_scale(
             middle = (low + mildest) / 2
             low, mildest = (low, middle) if gone(middle) else (middle, mildest)
         enough = largest_within(cost, budget, min(MARGIN * mildest, highest if share < budget else found.scale), spent)
-        return ScaleSearch(enough.scale, enough.cost, [*found.tried, *enough.tried])
+        return ScaleSearch(enough.scale, enough.cost, [*found.tried, *enough.tried], gone=True)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ScaleSearch:
-    """scale: the step chosen, 0 if none fits. tried: (scale, cost) in the order measured."""
+    """scale: the step chosen, 0 if none fits. tried: (scale, cost) in the order measured. gone: no answer shows the behaviour there."""
 
     scale: float
     cost: float
     tried: list[tuple[float, float]]
+    gone: bool = False
 
 
 def largest_within(
