@@ -338,9 +338,12 @@ def test_what_compare_and_study_are_given(monkeypatch: pytest.MonkeyPatch) -> No
         "compare --task ner --methods npo,dpo --seeds 1,2 --data-from real,name --oracle never --data raw",
         "study orthogonality --variants kl,olora --seeds 3 4 --forgetting 0.5 --release.keep.l2 1e-2",
         "study ablations --variants 'rank 8,layers 1' --seeds 5 --most-iterations 3 --data raw",
+        "study ablations",
+        "study ablations --seed 4",
     ):
         assert cli.main(shlex.split(command)) == 2
-    compared, studied, ablated = given
+    compared, studied, ablated, *seeded = given
+    assert [one[1] for one in seeded] == [[0, 1, 2], [4]]
     assert compared[0] == RunConfig(task="ner")
     assert compared[1:6] == (["npo", "dpo"], [1, 2], ["real", "name"], "never", "raw")
     assert studied[0].release.keep == {**RunConfig().release.keep, "l2": 0.01}

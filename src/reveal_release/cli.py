@@ -163,7 +163,7 @@ def _compare(options: Namespace) -> None:
 
 def _study_orthogonality(options: Namespace) -> None:
     config = run_config(options)
-    seeds = _seeds(options.seeds or ([str(config.seed)] if config.seed else ["0", "1", "2"]))
+    seeds = _study_seeds(options.seeds, config.seed)
     from .report.console import Reporter
     from .report.study import render_study
     from .study import study
@@ -174,7 +174,7 @@ def _study_orthogonality(options: Namespace) -> None:
 
 def _study_ablations(options: Namespace) -> None:
     config = run_config(options)
-    seeds = _seeds(options.seeds or ([str(config.seed)] if config.seed else ["0", "1", "2"]))
+    seeds = _study_seeds(options.seeds, config.seed)
     from .ablations import ablations
     from .report.console import Reporter
     from .report.study import render_ablations
@@ -182,6 +182,11 @@ def _study_ablations(options: Namespace) -> None:
     reporter = Reporter()
     results = ablations(config, seeds, options.most_iterations, options.data, reporter, _listed(",".join(options.variants)))
     render_ablations(results, reporter.console)
+
+
+def _study_seeds(given: list[str] | None, seed: int) -> list[int]:
+    """One seed is no study, unless it was asked for."""
+    return _seeds(given) if given else [seed] if seed else [0, 1, 2]
 
 
 def _seeds(given: list[str]) -> list[int]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reveal_release.generation import generate
-from reveal_release.metrics.words import key
+from reveal_release.metrics.words import key, words
 from reveal_release.models import LanguageModel, chat_ids, user_turn_ids
 from reveal_release.reveal import proposals
 from reveal_release.reveal.proposals import INDUCE, REWRITE, SOURCES, Context, propose
@@ -85,7 +85,7 @@ def test_propose_gives_new_single_lines_of_sensible_length(context: Context) -> 
     assert len({key(text) for text in found}) == len(found)
     assert {key(text) for text in found} | {key(SEEDS[0])} == known
     for text in found:
-        assert 2 <= len(text.split()) <= 40 and text == text.strip() and "\n" not in text
+        assert 2 <= len(words(text)) <= 40 and text == text.strip() and "\n" not in text
     assert propose(context, ("seeds",), 9, known) == []
 
 
