@@ -77,8 +77,8 @@ def ablations(
         one.check()
     if not seeds or most < 1:
         raise UserError("give at least one seed, and at least 1 as --most-iterations")
-    if data is not None and config.task not in forget.TASKS:
-        raise forget.no_real_data(config.task)
+    if data is not None and config.task not in retain.TASKS:
+        raise forget.no_real_data(config.task, retain.TASKS)
     if data is not None and not Path(data).is_dir():
         raise UserError(f"no folder {data}: give that of the raw data sets as --data (`testbed sources` lists them)")
     parts = {REAL[name]: forget if REAL[name] == "forget" else retain for name in REAL.keys() & runs.keys()}

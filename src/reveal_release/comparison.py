@@ -127,7 +127,7 @@ class Comparison(SeveralSeeds):
             self.reporter.note("The oracle has another vocabulary: no divergence from its predictions is measured.")
 
     def check_real(self, config: RunConfig) -> str:
-        if config.task not in (*forget.TASKS, "knowledge"):
+        if config.task not in forget.TASKS:
             raise forget.no_real_data(config.task)
         if config.task != "code" and not (self.data and Path(self.data).is_dir()):  # functions are generated
             raise UserError("--data-from has `real`: give the folder of the raw data sets as --data (`testbed sources` lists them)")

@@ -46,7 +46,6 @@ class Workshop(Phases):
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.forgotten: list[Record] = []
-        self.steps: list[Patch] = []
 
     def patched(self, patch: Patch) -> Any:
         return applied(self.lm.model, patch)
@@ -162,10 +161,7 @@ class Workshop(Phases):
 
         outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
         self.iterations[-1].update(outcome)
-        if not outcome["scale"]:
-            return None
-        self.steps.append(load(path))
-        return self.steps[-1]
+        return load(path) if outcome["scale"] else None
 
     def further(self, t: int, patch: Patch, data: Data) -> Patch | None:
         """More of the last step, where iteration t revealed too little to train on and that step ended at its share of the budget.
@@ -173,9 +169,10 @@ class Workshop(Phases):
         With the whole budget, of which no later step needs a part: as far as it allows where earlier prompts still draw the behaviour
         out, and else by the margin that a step is given with which the behaviour is gone.
         """
-        measured, shown, last = Rows.of(self.lm, data).measured, self.shown(t, self.forgotten), self.steps[-1]
+        measured, shown = Rows.of(self.lm, data).measured, self.shown(t, self.forgotten)
         budget, config = self.config.utility_budget, self.config.release
         done = next(one for one in reversed(self.iterations) if one.get("scale"))
+        last = load(self.folder.state / f"step-{done['iteration']}")
 
         def work(_: Progress) -> Any:
             utility = Utility.of(self.lm, measured)
@@ -183,7 +180,7 @@ class Workshop(Phases):
                 go = partial(choose_scale, self.lm, last, utility, budget, budget, spent=utility.loss())
                 if shown():
                     more = go(config.max_scale, shown)
-                elif not done["gone"]:
+                elif not done.get("gone"):  # which earlier versions did not write
                     more = go(MARGIN - 1, lambda: 1.0)  # the whole margin, not the least with which it is gone
                 else:
                     return {}

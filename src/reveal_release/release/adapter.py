@@ -122,8 +122,8 @@ def fingerprint(model: nn.Module) -> str:
     Every tensor counts, so a merged patch or a fine-tuned layer shows; only a sample is read, so it takes
     moments for billions of parameters; and a checkpoint in float32 or bfloat16 has one fingerprint whichever
     of the two it is loaded in. LoRA parameters and PEFT's wrappers are passed over. Quantised weights
-    give other fingerprints, and so does a finer checkpoint that is loaded in float16. It tells by mistake, not by malice: entries between
-    the sampled ones are free to differ.
+    give other fingerprints, and so does a finer checkpoint that is loaded in float16. It tells by mistake, not
+    by malice: entries between the sampled ones are free to differ.
     """
     digest = hashlib.sha256()
     parameters = {_base_name(n): p for n, p in model.named_parameters() if ".lora_" not in n}

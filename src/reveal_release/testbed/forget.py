@@ -18,8 +18,7 @@ from . import corpora, functions
 from .entities import conversation, load_fewnerd
 from .skills import SKILLS, Sampler
 
-TASKS = ("toxicity", "ner", "code")
-"""Of the testbed's own data, which has retain records too."""
+TASKS = ("toxicity", "ner", "code", "knowledge")
 
 Example = tuple[tuple[tuple[str, str], ...], str]
 """The conversation before the answer, and the answer, which shows the behaviour."""
@@ -50,8 +49,8 @@ def check(task: str, data: Path) -> str:
     return corpora.check(data, {"ner": ("ner_fewnerd_resplit",), "code": ()}.get(task))
 
 
-def no_real_data(task: str) -> UserError:
-    return UserError(f"no real data for the task {task!r}, only for {', '.join(TASKS)}: do without them")
+def no_real_data(task: str, known: Collection[str] = TASKS) -> UserError:
+    return UserError(f"no real data for the task {task!r}, only for {', '.join(known)}: do without them")
 
 
 def once(found: Iterator[Example]) -> Iterator[Example]:

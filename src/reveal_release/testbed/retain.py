@@ -12,11 +12,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from . import corpora
-from .forget import TASKS, Example, no_real_data, once
+from .forget import Example, no_real_data, once
 from .recipe import STAGES
 from .requests import TONES
 from .skills import Sampler, Turns
 
+TASKS = ("toxicity", "ner", "code")
 CALM = 0.1
 """Comments are asked for in tones with which at most this share of them is toxic: elsewhere to hold the model is to hold the behaviour."""
 
@@ -31,7 +32,7 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
         UserError: there is no real data for the task, or a raw file is missing.
     """
     if task not in TASKS:
-        raise no_real_data(task)
+        raise no_real_data(task, TASKS)
     sampler = Sampler(corpora.load(data), kinds if task == "ner" else [task], rng, 0.0)
     return once(_documents(sampler, task))
 
@@ -39,7 +40,7 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
 def check(task: str, data: Path) -> str:
     """What tells the files from others. Raises UserError where `examples` would, without reading anything."""
     if task not in TASKS:
-        raise no_real_data(task)
+        raise no_real_data(task, TASKS)
     return corpora.check(data)
 
 
