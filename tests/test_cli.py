@@ -150,6 +150,24 @@ def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFix
         parsers.build_parser().parse_args(example[1:])
 
 
+@pytest.mark.parametrize(
+    ("command", "named", "left_out"),
+    [
+        ("run", ["--reveal.samples", "--release.rank", "--evaluate.prompts", "--utility-budget"], []),
+        ("reveal", ["--reveal.samples", "--stop-reward", "--release.retain-records"], ["--release.rank", "--evaluate.prompts"]),
+        ("evaluate", ["--evaluate.prompts", "--reveal.threshold", "--seed"], ["--release.rank", "--reveal.samples", "--output"]),
+        ("audit", ["--reveal.samples", "--release.learning-rate"], ["--release.rank", "--evaluate.prompts", "--utility-budget"]),
+    ],
+)
+def test_help_leaves_out_what_the_command_has_no_use_for(
+    command: str, named: list[str], left_out: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {flag} " in out for flag in named) and not any(f"  {flag} " in out for flag in left_out)
+    assert "(default: )" not in out and "(default: 0)" in out
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("reveal-release ")

@@ -54,6 +54,23 @@ def test_other_sentences_in_the_same_file_are_another_evaluation(config: RunConf
         RunFolder(own)
 
 
+def test_other_rows_of_tofu_or_another_retain_model_are_another_evaluation(config: RunConfig, tmp_path: Path) -> None:
+    for name, field in (("tofu", "tofu"), ("retain", "retain_model")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "one").write_text("1")
+        (folder / "two").write_text("2")
+        (folder / "below").mkdir()
+        given = replace(config, output=str(tmp_path / f"out-{name}"), task="knowledge", evaluate=EvaluateConfig(**{field: str(folder)}))
+        RunFolder(given)
+        (folder / "below" / "three").write_text("3")
+        RunFolder(given)
+        (folder / "two").rename(folder / "three")
+        with pytest.raises(UserError, match="with other settings"):
+            RunFolder(given)
+    RunFolder(replace(config, evaluate=EvaluateConfig(tofu="t", retain_model="someone/on-the-hub")))
+
+
 def test_results_are_json_for_any_reader(config: RunConfig) -> None:
     folder = RunFolder(config)
     folder.write_results("r.json", {"a": [{"low": math.nan, "value": 0.5}, (1, math.inf)], "b": None, "c": True, "é": "NaN"})

@@ -19,13 +19,17 @@ PROGRAM = "reveal-release"
 
 
 class HelpFormatter(TypedHelpFormatter, RawDescriptionHelpFormatter):
-    """Short: a text and its default, no type names; examples keep their lines."""
+    """Short: a text and its default, no type names; examples keep their lines; what is `idle` is left out."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         super().__init__(prog, max_help_position=32, **options)
 
+    def add_argument(self, action: Action) -> None:
+        if not getattr(action, "idle", False):
+            super().add_argument(action)
+
     def _get_help_string(self, action: Action) -> str:
-        shown = isinstance(action.default, str | int | float) and action.default is not False and action.default != SUPPRESS
+        shown = isinstance(action.default, str | int | float) and action.default is not False and action.default not in ("", SUPPRESS)
         if isinstance(action.default, tuple):
             return f"{action.help} (default: [{', '.join(action.default)}])"
         if isinstance(action.default, dict):

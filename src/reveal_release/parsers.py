@@ -10,7 +10,7 @@ torch stays out, so that `--help` is quick.
 import dataclasses
 import re
 from argparse import SUPPRESS
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -18,6 +18,9 @@ from jsonargparse import Namespace
 
 from .arguments import PROGRAM, Parser
 from .config import RunConfig, UserError
+
+OF_RUNS = ("iterations", "utility_budget", "save_merged")
+"""Settings of those commands alone that release as a run does."""
 
 
 def settings(cls: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:
@@ -50,6 +53,7 @@ def build_parser() -> Parser:
     reveal = _run_parser(
         "Search for the instructions that draw the behaviour out, and write the forget data; change nothing.",
         "reveal --task toxicity --model testbed-llama --output out/revealed",
+        idle=_idle(*OF_RUNS, "release.", "evaluate.", but=("release.retain_records",)),
     )
     text = "also write the data as this tool loads it: openunlearning or trl (jsonl is always written); several with commas between"
     reveal.add_argument("--format", type=str, action="append", default=SUPPRESS, metavar="NAME", help=text)
@@ -102,8 +106,16 @@ def build_parser() -> Parser:
     return parser
 
 
-def _run_parser(description: str, *examples: str) -> Parser:
-    """A parser with `--config`, `--print-config` and a flag for every field of RunConfig."""
+def _idle(*starts: str, but: tuple[str, ...] = ()) -> list[str]:
+    """The settings whose names start so."""
+    return [key for key, *_ in settings() if key.startswith(starts) and key not in but]
+
+
+def _run_parser(description: str, *examples: str, idle: Sequence[str] = ()) -> Parser:
+    """A parser with `--config`, `--print-config` and a flag for every field of RunConfig.
+
+    idle: settings that the command has no use for: it takes them, for a run's config.yaml has them, and `--help` leaves them out.
+    """
     parser = Parser(*examples, description=description, print_config="--print-config")
     parser.add_argument("--config", action="config", metavar="FILE", help="YAML file of settings; flags win over it")
     printing = next(a for a in parser._actions if "--print-config" in a.option_strings)
@@ -120,7 +132,7 @@ def _run_parser(description: str, *examples: str) -> Parser:
             options["metavar"] = "NAME"
         elif get_origin(kind) in (tuple, dict):
             options["metavar"] = "'[NAME, ...]'" if get_origin(kind) is tuple else "'{NAME: X, ...}'"
-        groups[key.rpartition(".")[0]].add_argument("--" + key.replace("_", "-"), **options)
+        groups[key.rpartition(".")[0]].add_argument("--" + key.replace("_", "-"), **options).idle = key in idle
     return parser
 
 
@@ -129,6 +141,7 @@ def _evaluate_parser() -> Parser:
         "Measure a model by the task's metrics or on a public suite, with a patch or without; --json FILE keeps the figures.",
         "evaluate --task toxicity --model testbed-llama --evaluate.prompts 20",
         "evaluate --model testbed-llama --suite gsm8k --suite-limit 20 --suite-max-new-tokens 64",
+        idle=_idle("output", *OF_RUNS, "stop_reward", "scorer", "reveal.", "release.", but=("reveal.threshold",)),
     )
     parser.add_argument("--patch", type=str | None, default=None, metavar="FOLDER", help="the patch that a run wrote")
     parser.add_argument("--json", type=str | None, default=None, metavar="FILE", help="also write the figures here, with n and intervals")
@@ -151,6 +164,7 @@ def _audit_parser() -> Parser:
         "twice\n--reveal.evaluations; examples of the behaviour in the context; the first tokens of an answer given; prompts in other "
         "words;\nquantised weights; a patch of lower rank; fine-tuning on examples of the behaviour. docs/audit.md describes them.",
         "audit --task toxicity --model testbed-llama --patch out/toxicity/patch --output out/audit",
+        idle=_idle(*OF_RUNS, "release.", "evaluate.", but=("release.batch", "release.learning_rate")),
     )
     parser.add_argument("--patch", type=str, required=True, metavar="FOLDER", help="the patch that a run wrote")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how many searches, and repetitions of the other attacks")

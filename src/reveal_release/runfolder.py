@@ -33,8 +33,10 @@ class RunFolder:
         identity = {"kind": kind, "version": version, "config_hash": config.hash(), "model": model, **others}
         if task := task_identity(config.task):
             identity["task"] = task
-        if (entities := Path(config.evaluate.entities)).is_file():
-            identity["entities"] = hashlib.sha256(entities.read_bytes()).hexdigest()
+        for name in ("entities", "tofu", "retain_model"):
+            given = getattr(config.evaluate, name)
+            if given and Path(given).exists():  # else it is a name on the hub
+                identity[name] = contents(Path(given))
         marker = self.state / "identity.json"
         if marker.is_file():
             found = json.loads(marker.read_text(encoding="utf-8"))
@@ -77,6 +79,15 @@ class RunFolder:
 
     def has(self, name: str) -> bool:
         return (self.state / name).exists()
+
+
+def contents(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files with their names, but for those in folders below."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    found = [(one.name, contents(one)) for one in sorted(path.iterdir()) if one.is_file()]
+    return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
 def write_results(path: Path, results: dict[str, Any]) -> Path:
