@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from reveal_release.config import RunConfig
 from reveal_release.phases import Phases, peak_memory_mib
@@ -21,7 +22,8 @@ def test_every_phase_of_every_run_has_a_seed_of_its_own(tmp_path: Path) -> None:
     assert len(set(seeds)) == 6 and seeds[0] == phases(tmp_path / "three").seed("reveal-1")
 
 
-def test_memory_is_of_the_phase_and_not_of_what_was_before(tmp_path: Path) -> None:
+def test_memory_is_of_the_phase_and_not_of_what_was_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)  # by another test
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -30,6 +32,15 @@ def test_memory_is_of_the_phase_and_not_of_what_was_before(tmp_path: Path) -> No
     work.phase("large", "Large", lambda _: float(np.ones(40_000_000).sum()))  # 305 MiB
     work.phase("small", "Small", lambda _: 1)
     assert work.memory_mib["large"] > work.memory_mib["small"] + 200
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_it_is_the_memory_there(tmp_path: Path) -> None:
+    work = phases(tmp_path)
+    torch.zeros(1, device="cuda")
+    work.phase("large", "", lambda _: torch.zeros(2**26, device="cuda").numel())
+    work.phase("small", "", lambda _: torch.zeros(2**20, device="cuda").numel())
+    assert 256 <= work.memory_mib["large"] < 320 and 4 <= work.memory_mib["small"] < 64
 
 
 def test_a_finished_phase_keeps_its_result_time_and_memory(tmp_path: Path) -> None:
