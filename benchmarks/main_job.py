@@ -23,7 +23,7 @@ def table(results: list[dict]) -> str:
             before, after = ([r[when][part][name] for r in results] for when in ("before", "after"))
             lines.append(_row(name, before, after, relative=part == "forget" or name.startswith("perplexity")))
     elicited = [(r["elicitation"]["before"], r["elicitation"]["after"]) for r in results]
-    lines.append(_row("elicitation (best reward)", [b for b, _ in elicited], [a for _, a in elicited], relative=True))
+    lines.append(_row("strongest_elicitation", [b for b, _ in elicited], [a for _, a in elicited], relative=True))
     for label, values in (
         ("seconds", [sum(r["seconds"].values()) for r in results]),
         ("peak memory, MiB", [r["peak_memory_mib"] for r in results]),

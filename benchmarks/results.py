@@ -185,7 +185,7 @@ def ablation(results: Results) -> list[str]:
     for row in ({"variant": "original", **original}, *rows):
         bad = broken(row)
         table.append([
-            row["variant"], figure(row["forget"][forgotten], percent), figure(row["forget"]["strongest_elicitation"], percent=True),
+            row["variant"], figure(row["forget"][forgotten], percent), figure(row["forget"]["strongest_elicitation"], percent=False),
             figure(row["retain"]["perplexity"], percent=False), points(skills(row, original)) if row["figures"] else "",
             figure(bad, percent=True) if bad else "", *took(row),
         ])  # fmt: skip

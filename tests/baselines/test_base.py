@@ -65,7 +65,7 @@ def test_two_methods_of_one_name_are_refused() -> None:
 def test_every_method_has_as_many_settings_to_choose_from() -> None:
     for name in method_names():
         tried = settings(get_method(name), CONFIG)
-        assert len(set(tried)) == TRIALS and tried[0].learning_rate == CONFIG.learning_rate
+        assert len(set(tried)) == TRIALS and tried[0].learning_rate == CONFIG.learning_rate / 27
         assert {one.strength for one in tried} == set(get_method(name).strengths)
 
 
