@@ -121,9 +121,9 @@ def test_ablations_by_hand(results: ModuleType) -> None:
         "original": {"figures": {}, **elicited(metrics(1.0, 0.9, 0.7, 100.0))},
     }  # fmt: skip
     lines = results.ablation(whole)
-    assert "| original | 100.0 % [90.0, 110.0] | 50.0 % [40.0, 60.0] | 100 [100, 100] |  | 50.0 % [40.0, 60.0] |  |  |  |" in lines
+    assert "| original | 100.0 % [90.0, 110.0] | 0.50 [0.40, 0.60] | 100 [100, 100] |  | 50.0 % [40.0, 60.0] |  |  |  |" in lines
     bad, cost = "50.0 % [40.0, 60.0]", "9 | 64 | 1 min 0 s"
-    assert f"| iterations 1 | 20.0 % [10.0, 30.0] | {bad} | 100 [100, 100] | -5.0 | {bad} | {cost} |" in lines
+    assert f"| iterations 1 | 20.0 % [10.0, 30.0] | 0.50 [0.40, 0.60] | 100 [100, 100] | -5.0 | {bad} | {cost} |" in lines
     less = [[text.split(" [")[0] for text in line.strip("| ").split(" | ")] for line in lines]
     assert ["real forget data", "iterations 1", "2", "+25.0", "+1.5", "-2.5"] in less, "(40, 10), (1, 2), (-5, 0)"
     assert ["rank 8", "as configured", "1", "+10.0", "+3.0", "+5.0"] in less
