@@ -4,6 +4,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +36,17 @@ def test_the_same_run_goes_on_and_another_is_refused(config: RunConfig) -> None:
         with pytest.raises(UserError, match="other settings.*another model.*choose another --output"):
             RunFolder(other, "run", model)
     assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["seed"] == 0
+
+
+def test_one_process_at_a_time(config: RunConfig) -> None:
+    here = RunFolder(config)
+    code = f"from reveal_release.runfolder import *; RunFolder(RunConfig(output={config.output!r}))"
+    for opened in (here, RunFolder(config)):  # this one may open it again, and has it as long as any is used
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert opened.path and f"UserError: another process works in {config.output}: let it finish, stop it" in done.stderr
+        here = opened
+    del here, opened
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_what_else_must_stay_the_same(config: RunConfig) -> None:

@@ -1,5 +1,6 @@
 """The run folder: atomic files, finished phases that a resumed run does not do again, and refusal of another run's folder."""
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -9,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import yaml
 
@@ -22,7 +24,8 @@ class RunFolder:
     """`state/` holds the result of every finished phase; it is written before the next one starts.
 
     Raises:
-        UserError: the folder holds something else or another run, cannot be written, or the disk is nearly full.
+        UserError: the folder holds something else or another run, another process works in it, it cannot be written, or the disk is
+            nearly full.
     """
 
     def __init__(self, config: RunConfig, kind: str = "run", model: str = "", **others: Any) -> None:
@@ -54,6 +57,7 @@ class RunFolder:
             self.state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to {self.path} ({error.strerror}): choose another --output") from None
+        self._lock = _Lock.of(self.state)
         free = shutil.disk_usage(self.path).free
         if free < LEAST_FREE:
             raise UserError(f"{free / 2**20:.0f} MiB are free at {self.path}, a run needs {LEAST_FREE / 2**20:.0f}: free some space")
@@ -79,6 +83,30 @@ class RunFolder:
 
     def has(self, name: str) -> bool:
         return (self.state / name).exists()
+
+
+class _Lock:
+    """Keeps other processes out of a folder, for as long as it is referred to; this one may have it several times."""
+
+    held: "WeakValueDictionary[Path, _Lock]" = WeakValueDictionary()
+
+    @classmethod
+    def of(cls, folder: Path) -> "_Lock":
+        key = folder.resolve()
+        cls.held[key] = lock = cls.held.get(key) or cls(folder)
+        return lock
+
+    def __init__(self, folder: Path) -> None:
+        self.descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process works in {folder.parent}: let it finish, stop it, or choose another --output") from None
+        except OSError:  # a file system without locks
+            pass
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
 
 
 def contents(path: Path) -> str:
