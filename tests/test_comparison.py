@@ -14,7 +14,7 @@ import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from reveal_release import comparison
-from reveal_release.baselines import Setting, get_method
+from reveal_release.baselines import Setting, get_method, settings
 from reveal_release.baselines.base import BEYOND, TRIALS, beyond
 from reveal_release.comparison import OURS, Cell, Comparison, at_its_best, compare, distance, divergences, over_seeds, rows_of
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
@@ -221,7 +221,7 @@ def test_a_step_beyond_what_was_trained_must_forget_more(
 
 
 def test_what_diverges_is_not_chosen(config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = config.release.learning_rate
+    first = settings(get_method("npo"), config.release)[0].learning_rate
     _, _, found = searching(config, tmp_path / "one", monkeypatch, lambda setting: setting.learning_rate == first)
     assert "failed" not in found["chosen"] and sum("failed" in one for one in found["tried"]) == len(get_method("npo").strengths)
     monkeypatch.undo()
@@ -229,7 +229,7 @@ def test_what_diverges_is_not_chosen(config: RunConfig, whole: dict[str, Any], t
     assert found["metrics"] is None and found["failed"] == "the training diverged, with every setting", "it is no figure of the original"
     tried = json.loads((tmp_path / "all/state/fit-npo-self-7.json").read_text(encoding="utf-8"))["result"]["tried"]
     assert len(tried) == TRIALS + BEYOND
-    assert [one["learning_rate"] for one in tried[TRIALS:]] == pytest.approx([first / 9, first / 27]), "lower, not higher"
+    assert [one["learning_rate"] for one in tried[TRIALS:]] == pytest.approx([first / 3, first / 9]), "lower, not higher"
     assert not (tmp_path / "all/patches/npo-self-7").exists()
 
 
