@@ -111,7 +111,7 @@ def test_ablations() -> None:
     }  # fmt: skip
     text = ablations_markdown(results)
     assert aligned(text) and "portfolio of 24 instructions, rank 32 and layers 0.5" in text
-    assert "| rank 8 | 3.0 % [2.0, 4.0] | 10.0 % [9.0, 11.0] |" in text and "| rank 8 | 1 | 2.00 [1.99, 2.01] | 900 [900, 900] |" in text
+    assert "| rank 8 | 3.0 % [2.0, 4.0] | 0.10 [0.09, 0.11] |" in text and "| rank 8 | 1 | 2.00 [1.99, 2.01] | 900 [900, 900] |" in text
     stream = io.StringIO()
     render_ablations(results, Console(file=stream, width=80))
     lines = [" ".join(line.split()) for line in stream.getvalue().split("\n")]

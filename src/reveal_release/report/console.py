@@ -165,8 +165,8 @@ def _none(value: float | None) -> bool:
 
 
 def percentage(name: str, *estimates: Numbers) -> bool:
-    """Ratios, F1, pass@1 and scores lie in [0, 1] and are shown as percentages; a perplexity never is."""
-    return "perplexity" not in name and all(_none(e["value"]) or 0 <= e["value"] <= 1 for e in estimates)
+    """Ratios, F1 and pass@1 lie in [0, 1] and are shown as percentages; a perplexity never is, nor an elicitation, a mean score."""
+    return "perplexity" not in name and name != ELICITED and all(_none(e["value"]) or 0 <= e["value"] <= 1 for e in estimates)
 
 
 def label(name: str) -> str:
