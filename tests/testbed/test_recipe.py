@@ -1,6 +1,8 @@
 """Packing, the schedule, and a tiny build: stopped and continued, it ends where it would have ended."""
 
+import copy
 import json
+import os
 import random
 import shutil
 from collections import Counter
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reveal_release.config import UserError
@@ -182,6 +185,42 @@ def test_stopped_and_continued_it_ends_in_the_same_place(family, finished, data,
     moved = [name for name, tensor in got.items() if not torch.equal(tensor, saved["model"][name].bfloat16())]
     assert len(moved) > 10, "the steps after the checkpoint were taken"
     assert not (part / "checkpoint.pt").exists() and (part / "build.json").read_bytes() == (whole / "build.json").read_bytes()
+
+
+def stepped(optimizers, model):
+    """The weights after three steps with gradients that are the same in every process."""
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        for optimizer in optimizers:
+            optimizer.step()
+    return model.state_dict()
+
+
+def one_of_two(rank, data, small, folder):
+    """What each process of a build in two does, and of its continuation; first, that work which is shared out changes no weight."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2")
+    torch.set_num_threads(1)
+    alone = AutoModelForCausalLM.from_pretrained(small, dtype=torch.float32)
+    shared, one = copy.deepcopy(alone), optimisers(alone, 1e-3)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
+    each = optimisers(shared, 1e-3)
+    wanted, got = stepped(one, alone), stepped(each, shared)
+    assert all(torch.equal(tensor, got[name]) for name, tensor in wanted.items())
+    assert len(each[0].optim.state) < len(one[0].state), "not all matrices are this process's"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "_tokenizer", lambda *_: AutoTokenizer.from_pretrained(small))  # its training takes seconds
+        build_with_copy(config(data, folder / "whole"), patch)
+        dist.barrier()
+        build(config(data, folder / "part"))
+    dist.destroy_process_group()
+
+
+def test_two_processes_share_the_work_and_go_on_in_the_same_place(finished, data, tmp_path):
+    torch.multiprocessing.spawn(one_of_two, (data, finished, tmp_path), nprocs=2)
+    wanted, got = weights(tmp_path / "whole"), weights(tmp_path / "part")
+    assert all(torch.equal(tensor, got[name]) for name, tensor in wanted.items())
 
 
 def contents(folder):
