@@ -6,18 +6,23 @@ Each run is an ordinary `reveal-release run` with default settings; a run that i
 """
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from reveal_release import RunConfig, run
+from reveal_release.metrics.statistics import Estimate
 from reveal_release.report.console import Reporter
 
 
 def table(results: list[dict]) -> str:
-    """One row a metric: before, after for each seed, and the mean change (relative for forget and perplexity, else points)."""
+    """One row a metric: before, after for each seed, and the mean change (relative for forget and perplexity, else points).
+
+    Before, all seeds have the same figures but for elicitation, of which it is the mean, with Student's t over the seeds.
+    """
     seeds = " | ".join(f"after, seed {r['seed']}" for r in results)
-    lines = [f"| metric | before (seed {results[0]['seed']}) | {seeds} | mean change |", "|---|---|" + "---|" * (len(results) + 1)]
+    lines = [f"| metric | before | {seeds} | mean change |", "|---|---|" + "---|" * (len(results) + 1)]
     for part in ("forget", "retain"):
         for name in results[0]["before"][part]:
             before, after = ([r[when][part][name] for r in results] for when in ("before", "after"))
@@ -37,7 +42,8 @@ def _row(name: str, before: list[dict], after: list[dict], relative: bool) -> st
     old, new = np.array([e["value"] for e in before]), np.array([e["value"] for e in after])
     change = f"{100 * ((new - old) / old).mean():+.1f} %" if relative else f"{100 * (new - old).mean():+.1f} points"
     cells = " | ".join(_figure(e) for e in after)
-    return f"| {name} | {_figure(before[0])} | {cells} | {change} |"
+    first = before[0] if len(set(old)) == 1 else asdict(Estimate.mean(old))
+    return f"| {name} | {_figure(first)} | {cells} | {change} |"
 
 
 def _figure(e: dict) -> str:

@@ -268,7 +268,7 @@ def page() -> str:
         "",
         "A method is on the front if no other in its table is at least as good in both forgetting and perplexity (or forgetting and the",
         "mean change of the other skills' scores), and better in one. Means decide that, so look at the intervals: of two methods that",
-        "cannot be told apart one may be on it. And a method that changes next to nothing always is, for it costs nothing.",
+        "cannot be told apart one may be on it. And a method that changes next to nothing may be, for it costs little.",
         "",
     ]
     for stored in sorted((DOCS / "results").glob("*.json")):
