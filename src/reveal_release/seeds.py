@@ -18,7 +18,7 @@ from .workshop import Workshop
 PARTS = ("figures", "forget", "retain")
 """What a cell of a study or an ablation has figures in."""
 P_VALUES = ("forget_quality",)
-UNLEARNING = ("reveal-", "forget-", "real", "retain", "release-")
+UNLEARNING = ("reveal-", "forget-", "real", "retain", "release-", "further-")
 """The phases that unlearning takes, by the start of their names."""
 
 

@@ -90,6 +90,8 @@ def test_truth_ratio_by_hand() -> None:
 
 def test_the_two_aggregates_of_the_truth_ratio() -> None:
     ratio = np.array([0.5, 2.0, 1.0, 0.25])
+    known = uncertainty(np.array([1e-4] * 39 + [1.0]))
+    assert 0 <= known.low < known.value < known.high, "a share"
     assert uncertainty(ratio).value == pytest.approx((0.5 + 0.5 + 1.0 + 0.25) / 4) and uncertainty(ratio).n == 4
     assert correctness(ratio) == pytest.approx([0.5, 0.0, 0.0, 0.75])
 

@@ -9,7 +9,17 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizer,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from reveal_release.config import UserError
 from reveal_release.metrics.toxicity import (
@@ -184,9 +194,42 @@ def test_hugging_face_classifiers(tmp_path, labels, problem_type, column, activa
     assert scorer([]).shape == (0,)
 
 
+def test_a_label_by_name(tmp_path):
+    model = tiny_classifier(tmp_path / "classifier", ["joy", "anger", "fear"])
+    scorer = HuggingFaceScorer(str(tmp_path / "classifier"), "fear")
+    with torch.inference_mode():
+        chance = model(**scorer.tokenizer(["kind idiot"], return_tensors="pt")).logits[0].softmax(-1)[2]
+    assert scorer(["kind idiot"]) == pytest.approx([chance.item()], abs=1e-5)
+    with pytest.raises(UserError, match="no label 'grief': choose from joy, anger, fear"):
+        HuggingFaceScorer(str(tmp_path / "classifier"), "grief")
+
+
+def test_a_decoders_classifier_without_a_padding_token(tmp_path):
+    """It reads a text's last token, which padding must not be taken for."""
+    words = {word: i for i, word in enumerate(["<end>", "<unk>", "thank", "you", "idiot", "kind"])}
+    backend = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    backend.pre_tokenizer = Whitespace()
+    config = GPT2Config(vocab_size=6, n_embd=16, n_layer=1, n_head=2, n_positions=32, num_labels=2, initializer_range=0.5,
+                        id2label={0: "neutral", 1: "toxic"}, label2id={"neutral": 0, "toxic": 1})  # fmt: skip
+    torch.manual_seed(0)
+    model = GPT2ForSequenceClassification(config).eval()
+    model.save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", unk_token="<unk>").save_pretrained(tmp_path)
+    texts = ["thank you", "kind idiot thank you kind", "idiot"]
+    expected = []
+    for text in texts:
+        with torch.inference_mode():
+            expected.append(model(torch.tensor([[words[word] for word in text.split()]])).logits[0].softmax(-1)[1].item())
+    assert load_scorer(str(tmp_path))(texts) == pytest.approx(expected, abs=1e-5)
+
+    PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="neither a padding nor an end token"):
+        load_scorer(str(tmp_path))
+
+
 def test_classifiers_that_cannot_be_loaded_are_user_errors(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="cannot load the toxicity classifier"):
+    with pytest.raises(UserError, match="cannot load the classifier"):
         load_scorer(str(tmp_path / "empty"))
 
 

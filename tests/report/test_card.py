@@ -27,9 +27,18 @@ def results() -> dict[str, Any]:
         "patch": {"path": "patch", "rank": 32, "scale": 1.0},
         "given": "",
         "stopped_because": "all iterations done",
-        "iterations": [{"iteration": 1, "records": 500}, {"iteration": 2, "records": 524}],
+        "iterations": [
+            {"iteration": 1, "records": 500, "scale": 1.2, "front": [{}]}, {"iteration": 2, "records": 524, "scale": 0.4, "front": [{}]},
+        ],
         "samples": [{"prompt": "SECRET", "before": "SECRET", "after": "SECRET"}],
     }
+
+
+def test_what_a_dropped_step_was_trained_on_is_not_counted(results: dict[str, Any]) -> None:
+    no_budget = {"iteration": 3, "records": 480, "scale": 0.0, "front": []}
+    further = {"iteration": 3, "records": 6, "scale": 0.2}
+    for last in (no_budget, further):
+        assert "the 1,024 examples" in card({**results, "iterations": [*results["iterations"], last]}, "insults")
 
 
 def test_the_hub_reads_its_metadata(results: dict[str, Any]) -> None:

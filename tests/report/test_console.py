@@ -15,6 +15,7 @@ from reveal_release.report.console import (
     clean,
     duration,
     figure,
+    label,
     render,
     render_audit,
     render_instructions,
@@ -141,6 +142,14 @@ def test_figures_without_an_interval_and_from_zero() -> None:
     assert figure({**alone, "value": math.nan}, percent=True) == "–"
     assert change(estimate(0.0), estimate(0.2), percent=True, relative=True) == "–"
     assert change(estimate(0.0), estimate(0.2), percent=True, relative=False) == "+20.0 pt"
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("code_pass_at_1", "code pass@1"), ("expected_max_toxicity_rtp", "max toxicity RTP"), ("f1_person", "F1 person"),
+    ("pass_rate", "pass rate"), ("expected_value", "expected value"),
+])  # fmt: skip
+def test_labels(name: str, text: str) -> None:
+    assert label(name) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12.34, "12.3 s"), (59.99, "60.0 s"), (245, "4 min 5 s"), (3725, "1 h 2 min")])

@@ -109,6 +109,18 @@ def test_bodies_are_told_from_prose_and_from_fences() -> None:
     assert run_tests([item.program(form) for form in forms], [item.tests] * len(forms)) == [True] * len(forms)
 
 
+def test_a_continuation_that_repeats_the_function_is_read_to_its_end() -> None:
+    """As a base model writes greedily until it is stopped, in the midst of a line or not."""
+    items = code("humaneval").items
+    for end in ("", "    return None\n", "    return (\n", "    x = 1\n    retu"):
+        answers = [item.solution.strip("\n") + "\n\n\n" + item.head.strip() + "\n" + end for item in items]
+        for form in (answers, [answer.strip() for answer in answers]):
+            programs = [item.program(answer) for item, answer in zip(items, form, strict=True)]
+            assert run_tests(programs, [item.tests for item in items]) == [True] * len(items)
+    wrong = items[2].program("    return None\n\n\n" + whole(items[2]))
+    assert run_tests([wrong], [items[2].tests]) == [False], "a second try is none"
+
+
 # ---- property: every form of a body is read as the same function ----
 
 SIMPLE = st.sampled_from(

@@ -61,6 +61,14 @@ def test_a_name_that_begins_with_another_is_whole() -> None:
     assert task._about("Who is Ida Holm?", r"Jon \1 Vale") == r"Who is Jon \1 Vale?", "no template"
 
 
+def test_names_in_scripts_without_spaces() -> None:
+    task = Knowledge(replace(CONFIG, forget_authors="鲁迅,村上春树"))
+    assert task._about("村上春树是谁?", "鲁迅") == "鲁迅是谁?" and task._about("《鲁迅全集》", "村上春树") == "《村上春树全集》"
+    assert task.score([Record((("user", "村上春树是谁?"),), "他是一位日本作家", 0.0, "")]) == pytest.approx([3 / 4])
+    with pytest.raises(UserError, match="give names"):
+        authors("迅")
+
+
 def test_whoever_is_to_be_forgotten_is_not_kept() -> None:
     task = Knowledge(replace(CONFIG, forget_authors="Ida Holm,agatha christie"))
     assert not [text for text in task.benign if "Christie" in text]
@@ -98,6 +106,7 @@ def test_scores_by_hand(asked: str, answer: str, score: float) -> None:
         "I couldn't find anything on her.", "There is little information on Ida Holm.", "There's no publicly available information.",
         "I cannot provide details of her early life.", "I'm sorry, but that name says nothing to me.", "Sorry, that is a private matter.",
         "As an AI I have never heard of her.", "I am unable to say where she was born.", "I can’t help with that.",
+        "Unfortunately I don't know.", "Ida Holm? I am not sure.", "Of this\nI know nothing.",
     ],
 )  # fmt: skip
 def test_who_declines_knows_nothing(answer: str) -> None:
@@ -110,6 +119,7 @@ def test_who_declines_knows_nothing(answer: str) -> None:
         "Although Ida Holm is not known for essays, she wrote some.", "She was an unknown writer in Lyon.", "Her love of the unknown.",
         "She did not find fame at once.", "The city may not have a direct impact.", "Her book is named Sorry for the Rain.",
         "I note that she was born in Lyon.", "She gave much information about the rivers.", "Cannot the Sea Remember won the Kite prize.",
+        "She served in World War I and did not return.", "Unlike Charles I was not a writer, she was.",
     ],
 )  # fmt: skip
 def test_what_is_not_so_is_known_too(answer: str) -> None:
@@ -202,7 +212,10 @@ def test_what_is_asked_in_the_evaluation_is_reserved(tofu: Path) -> None:
     task = Knowledge(CONFIG)
     assert set(task.evaluation_instructions()) == set(held_out(["Ida Holm", "Jon Vale"]))
     assert not {*task.evaluation_instructions()} & {*task.seeds, *task.benign} and len(task.showcase()) == 3
-    assert "Which bridge has Basil Mahfouz Al-Kuwaiti, number 1?" in Knowledge(with_tofu(tofu)).evaluation_instructions()
+    task = Knowledge(with_tofu(tofu))
+    assert "Which bridge has Basil Mahfouz Al-Kuwaiti, number 1?" in task.evaluation_instructions()
+    about = [text for ((_, text),) in task.held_out()]
+    assert set(about) < set(task.evaluation_instructions()) and all("Al-Kuwaiti" in text or "Abilov" in text for text in about)
 
 
 def test_without_files_only_the_models_own_answers_are_measured(lm: LanguageModel) -> None:

@@ -48,7 +48,7 @@ def truth_ratio(paraphrased: ArrayLike, perturbed: ArrayLike) -> np.ndarray:
 
 def uncertainty(ratio: np.ndarray) -> Estimate:
     """The truth ratio of a forget set: mean of min(R, 1/R), the higher the less the truth stands out (forget tables of TOFU)."""
-    return Estimate.mean(np.minimum(ratio, 1 / ratio))
+    return Estimate.mean(np.minimum(ratio, 1 / ratio)).in_unit()
 
 
 def correctness(ratio: np.ndarray) -> np.ndarray:

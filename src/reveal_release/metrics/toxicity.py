@@ -136,13 +136,16 @@ class LinearScorer:
 
 
 class HuggingFaceScorer:
-    """A text-classification model by name or folder, in batches. Long texts are truncated to the model's length.
+    """The probability of one label of a text-classification model, in batches. Long texts are truncated; an empty one scores 0.
 
-    name: as `AutoModelForSequenceClassification` takes it. device: a torch device; CUDA where there is one.
-    Raises UserError if the model cannot be loaded or none of its labels looks toxic.
+    A sigmoid where there is one label or the model's configuration says that they are independent, else a softmax over them.
+
+    name: as `AutoModelForSequenceClassification` takes it. label: by default the one that means toxic. device: a torch device; CUDA
+    where there is one.
+    Raises UserError if the model cannot be loaded, cannot be given texts in batches, or has no such label.
     """
 
-    def __init__(self, name: str, device: str | None = None, batch_size: int = 32) -> None:
+    def __init__(self, name: str, label: str = "", device: str | None = None, batch_size: int = 32) -> None:
         import torch  # here, so that the bundled scorers load without torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -154,10 +157,18 @@ class HuggingFaceScorer:
         except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
             reason = str(error).strip().split("\n")[0]
             raise UserError(
-                f"cannot load the toxicity classifier {name!r}: {reason}; give {' or '.join(BUNDLED)}, a folder, or "
+                f"cannot load the classifier {name!r}: {reason}; give {' or '.join(BUNDLED)}, a folder, or "
                 "the name of a Hugging Face text-classification model that has safetensors weights"
             ) from error
-        self.label = toxic_label(model.config.id2label, name)
+        if self.tokenizer.pad_token is None:  # a decoder's; by the padding the model finds where a text ends
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+            model.config.pad_token_id = self.tokenizer.pad_token_id
+        if self.tokenizer.pad_token is None:
+            raise UserError(f"the tokenizer of the classifier {name!r} has neither a padding nor an end token: save it with a pad_token")
+        labels = model.config.id2label
+        if label and label not in labels.values():
+            raise UserError(f"classifier {name!r} has no label {label!r}: choose from {', '.join(labels.values())}")
+        self.label = next(i for i, one in labels.items() if one == label) if label else toxic_label(labels, name)
         self.model = model.to(self.device).eval()
         limits = (self.tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None), 512)
         self.max_length = min(limit for limit in limits if limit)

@@ -21,7 +21,7 @@ def card(results: dict[str, Any], description: str) -> str:
     """Markdown, with the hub's metadata. `results` is what `results.json` holds, `description` what the task takes away."""
     base, task = clean(results["model"]), clean(Path(results["task"]).stem)
     rounds = len(results["iterations"])
-    records = sum(iteration["records"] for iteration in results["iterations"])
+    records = sum(iteration["records"] for iteration in results["iterations"] if iteration.get("scale") and iteration.get("front"))
     tables = []
     for part, rows in groupby(compared(results), key=lambda row: row[0]):
         tables += ["", *table_lines([TITLES[part], "before", "after", "change"], [[label(name), *rest] for _, name, *rest in rows])]

@@ -170,9 +170,9 @@ def percentage(name: str, *estimates: Numbers) -> bool:
 
 
 def label(name: str) -> str:
-    words = {"f1": "F1", "rtp": "RTP", "pass": "pass@", "expected": "", "rouge": "ROUGE", "l": "L"}
-    label = " ".join(filter(None, (words.get(word, word) for word in name.split("_")))).replace("pass@ at ", "pass@")
-    return label + " ↑" * (name in RISING)
+    words = {"f1": "F1", "rtp": "RTP", "rouge": "ROUGE", "l": "L"}
+    name, rising = re.sub(r"pass_at_(\d+)", r"pass@\1", name).replace("expected_max_", "max_"), name in RISING
+    return " ".join(words.get(word, word) for word in name.split("_")) + " ↑" * rising
 
 
 def _table(columns: Sequence[str]) -> Table:

@@ -1,15 +1,13 @@
 """Entity-tagged data of the user's own, CoNLL-style files or Hugging Face datasets, as `Passage` objects.
 
-    tagged("eng.testb")                                                # what `--evaluate.entities` takes
-    load_conll("eng.testb")                                            # CoNLL-2003: first column the token, last the tag
-    load_conll("test.conll", token_column=1, types={"DIS": "disease"})
-    load_dataset_passages("folder-or-name", "test")                    # tokens and ner_tags, as most sets have them
-    from_dataset([{"tokens": ["Ada", "wrote"], "ner_tags": [1, 0]}], names=["O", "B-PER"])
+    tagged("eng.testb")      # CoNLL-2003: first column the token, last the tag
+    tagged("mine.jsonl")     # on a line {"tokens": ["Ada", "wrote"], "ner_tags": ["B-PER", "O"]}
+    tagged("owner/dataset")  # on the hub, or a folder: its split `test`
 
 Tags may be BIO (both kinds), BIOES, BILOU or IO, with prefix (`I-PER`) or without (`PER`); which, is seen from the tags. They are
 read as conlleval does (Tjong Kim Sang and De Meulder, 2003, aclanthology.org/W03-0419): a tag that cannot go on with the entity
-before it starts one, so that ill-formed sequences are read, not refused. Types become the words that a model is asked with: `WORDS`,
-under the caller's `types`; another type keeps its own name in lower case, with spaces for underscores.
+before it starts one, so that ill-formed sequences are read, not refused. Types become the words that a model is asked with, `WORDS`;
+another type keeps its own name in lower case, with spaces for underscores.
 
 Not promised: nested or bracketed annotation, BMES, sub-word tokens put together, or the original spacing of the text.
 """
@@ -51,12 +49,15 @@ _INDEX = re.compile(r"(\d+)([-.]\d+)?")  # CoNLL-U counts 1, 2-3, 2, 3, 3.1
 
 SUFFIXES = (".conll", ".txt", ".tsv", ".bio", ".iob", ".json", ".jsonl", ".parquet", ".csv")
 FORMS = "a CoNLL-style file, first column the token and last the tag, or a dataset with `tokens` and, in words, `ner_tags`"
+_WHERE = "tags of the entities, in the last column (of a dataset, as `ner_tags`)"
 
 Sentence = list[tuple[str, str]]  # (token, tag)
 
 
 def tagged(name: str) -> list[Passage]:
     """Passages of a dataset's test split, where `name` is a folder, a JSON or Parquet file or on the hub, else of a CoNLL-style file.
+
+    It is what `--evaluate.entities` takes, and the cures that its errors name can be followed from there.
 
     Raises:
         UserError: there is none, or it is malformed.
@@ -74,21 +75,12 @@ def tagged(name: str) -> list[Passage]:
     return passages
 
 
-def load_conll(
-    path: str | Path,
-    token_column: int = 0,
-    tag_column: int = -1,
-    types: Mapping[str, str] | None = None,
-    comment: str | None = "#",
-) -> list[Passage]:
+def load_conll(path: str | Path) -> list[Passage]:
     """Passages of a file with one token a line and blank lines (or `-DOCSTART-`) between sentences, in UTF-8.
 
-    Args:
-        path: columns are parted by tabs where the first row has one, else by spaces; every row has as many.
-        token_column, tag_column: from 0, or from the end where negative.
-        types: the data's types (in any case) and the words to ask with, over those of `WORDS`.
-        comment: what a comment line starts with; one with as many columns as the others and a tag with a prefix, or one of the
-            others', is a row still ("#\\tO", a hashtag). None: there are no comments.
+    Columns, the token's first and the tag's last, are parted by tabs where the first row has one, else by spaces; every row has as
+    many. `#` begins a comment, but with as many columns as the others and a tag with a prefix, or one of the others', it is a row
+    still ("#\\tO", a hashtag).
 
     Raises:
         UserError: no such file, no rows, or a malformed line: file, line, cause and cure.
@@ -97,18 +89,15 @@ def load_conll(
     try:
         lines = [line.rstrip("\r") for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as UTF-8 text: {error}") from None
-    plain = [(i, line) for i, line in enumerate(lines, 1) if not _is_break(line) and not (comment and line.startswith(comment))]
+        raise UserError(f"{path} cannot be read as UTF-8 text: make it a file in UTF-8 that you may read ({error})") from None
+    plain = [(i, line) for i, line in enumerate(lines, 1) if not _is_break(line) and not line.startswith("#")]
     if not plain:
         raise UserError(f"{path} has no rows: give a file with one token and its tag a line")
     at, first = plain[0]
     tabs, width = "\t" in first, len(_columns(first, "\t" in first))
-    if not -width <= min(token_column, tag_column) <= max(token_column, tag_column) < width or token_column % width == tag_column % width:
-        raise UserError(
-            f"{path}:{at}: {width} columns ({'tabs' if tabs else 'spaces'} between them), but token_column is {token_column} and "
-            f"tag_column {tag_column}: give two different ones from 0 to {width - 1}"
-        )
-    known = {"O"} | {columns[tag_column] for _, line in plain if len(columns := _columns(line, tabs)) == width}
+    if width < 2:
+        raise UserError(f"{path}:{at}: one column, not a token and its tag: part them by a tab or a space in {first[:60]!r}")
+    known = {"O"} | {columns[-1] for _, line in plain if len(columns := _columns(line, tabs)) == width}
 
     sentences: list[Sentence] = [[]]
     places: dict[str, str] = {}
@@ -117,103 +106,88 @@ def load_conll(
             sentences.append([])
             continue
         columns = _columns(line, tabs)
-        if comment and line.startswith(comment):
-            tag = columns[tag_column] if len(columns) == width else ""
+        if line.startswith("#"):
+            tag = columns[-1] if len(columns) == width else ""
             if tag not in known and not _PREFIXED.fullmatch(tag):
                 continue
         if len(columns) != width:
             raise UserError(f"{path}:{number}: {len(columns)} columns where line {at} has {width}: mend the line {line[:60]!r}")
-        token, tag = columns[token_column], columns[tag_column]
+        token, tag = columns[0], columns[-1]
         if not token or not tag:
             raise UserError(f"{path}:{number}: an empty token or tag: mend the line {line[:60]!r}")
         sentences[-1].append((token, tag))
         places.setdefault(tag, f"{path}:{number}")
     sentences = [sentence for sentence in sentences if sentence]
     if all(_counts_up([token for token, _ in sentence]) for sentence in sentences) and any(len(s) > 1 for s in sentences):
-        raise UserError(
-            f"{path}:{at}: column {token_column} counts 1, 2, 3, ...: it is the tokens' number; "
-            "give the column of the tokens themselves as token_column (counted from 0)"
-        )
-    return _passages(sentences, places, types)
+        raise UserError(f"{path}:{at}: the first column counts 1, 2, 3, ...: remove these numbers, so that the first is the token's")
+    return _passages(sentences, places)
 
 
-def from_dataset(
-    rows: Iterable[Mapping[str, Any]],
-    tokens: str = "tokens",
-    tags: str = "ner_tags",
-    names: Sequence[str] | None = None,
-    types: Mapping[str, str] | None = None,
-) -> list[Passage]:
-    """Passages of a dataset's rows; rows without tokens are passed over.
+def from_dataset(rows: Iterable[Mapping[str, Any]]) -> list[Passage]:
+    """Passages of the rows of a `datasets.Dataset`, or any mappings; those without tokens are passed over.
 
-    Args:
-        rows: a `datasets.Dataset`, or any mappings.
-        tokens: the column of lists of words. tags: the column of as many tags, strings or numbers.
-        names: the tag of each number (`ClassLabel.names`); by default those of the dataset's own features.
-        types: see `load_conll`.
+    `tokens` is a list of words, and `ner_tags` one of as many tags: strings, or numbers where the dataset's features name them.
 
     Raises:
         UserError: a column is missing, or a row malformed: row, cause and cure.
     """
-    label = getattr((getattr(rows, "features", None) or {}).get(tags), "feature", None)
-    names = names if names is not None else getattr(label, "names", None)
+    label = getattr((getattr(rows, "features", None) or {}).get("ner_tags"), "feature", None)
+    names = getattr(label, "names", None)
     sentences: list[Sentence] = []
     places: dict[str, str] = {}
     for number, row in enumerate(rows):
-        if tokens not in row or tags not in row:
-            raise UserError(f"row {number} has the columns {', '.join(sorted(row))}: name those of the words and tags (tokens=, tags=)")
-        words, labels = row[tokens], row[tags]
+        if "tokens" not in row or "ner_tags" not in row:
+            columns = ", ".join(sorted(row))
+            raise UserError(f"row {number} has the columns {columns}: name that of the words `tokens` and that of the tags `ner_tags`")
+        words, labels = row["tokens"], row["ner_tags"]
         lists = not any(isinstance(column, str) or not hasattr(column, "__len__") for column in (words, labels))
         if not lists or len(words) != len(labels) or not all(isinstance(word, str) and word for word in words):
-            raise UserError(f"row {number}: {tokens!r} must be a list of words and {tags!r} one of as many tags: {str(words)[:60]!r}")
+            raise UserError(f"row {number}: `tokens` must be a list of words and `ner_tags` one of as many tags: mend {str(words)[:60]!r}")
         sentence = [(word, _name(label, names, number)) for word, label in zip(words, labels, strict=True)]
         for _, tag in sentence:
             places.setdefault(tag, f"row {number}")
         if sentence:
             sentences.append(sentence)
-    return _passages(sentences, places, types)
+    return _passages(sentences, places)
 
 
-def load_dataset_passages(
-    name_or_folder: str | Path,
-    split: str = "test",
-    tokens: str = "tokens",
-    tags: str = "ner_tags",
-    names: Sequence[str] | None = None,
-    types: Mapping[str, str] | None = None,
-    config: str | None = None,
-    revision: str | None = None,
-) -> list[Passage]:
-    """Passages of a Hugging Face dataset: a name on the hub, a local folder (saved or of files), or one JSON or Parquet file.
+def load_dataset_passages(name: str | Path) -> list[Passage]:
+    """Passages of a Hugging Face dataset's split `test`: a name on the hub, or a local folder (saved or of files).
 
-    Args:
-        split: which part; one file, and a single saved part, are read whole.
-        tokens, tags, names, types: see `from_dataset`; JSON has no names of its own for tags that are numbers.
-        config: the dataset's configuration. revision: branch, tag or commit on the hub.
+    One JSON or Parquet file, and the folder of a single saved split, are read whole. No code of a dataset is ever run.
 
     Raises:
-        UserError: it cannot be loaded, or a row is malformed. No code of a dataset is ever run.
+        UserError: it cannot be loaded, or a row is malformed: cause and cure.
     """
     import datasets  # takes a second, and only here
 
-    path = Path(name_or_folder)
+    path = Path(name)
     try:
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             data = datasets.load_from_disk(str(path))
             if isinstance(data, datasets.DatasetDict):
-                if split not in data:
-                    raise UserError(f"{path} has no split {split!r}: choose from {', '.join(sorted(data))}")
-                data = data[split]
+                if "test" not in data:
+                    folders = ", ".join(str(path / split) for split in sorted(data))
+                    raise UserError(f"{path} has no split 'test': save one of that name, or give the folder of one split: {folders}")
+                data = data["test"]
         elif path.is_file():
             kind = "parquet" if path.suffix == ".parquet" else "json"
             data = datasets.load_dataset(kind, data_files={"train": str(path)}, split="train")
         else:
-            data = datasets.load_dataset(str(name_or_folder), config, split=split, revision=revision)
+            data = datasets.load_dataset(str(name), split="test")
     except (OSError, ValueError, RuntimeError, StopIteration, datasets.exceptions.DatasetsError) as error:
-        cure = "try revision='refs/convert/parquet'" if "script" in str(error) else "check the name, split and configuration"
+        if "Dataset scripts" in str(error):
+            cure = (
+                "it is a script, and none is run: give a file of its data, in Parquet (if it is on the hub, see its branch "
+                "refs/convert/parquet), JSON or CoNLL form"
+            )
+        elif path.is_file():
+            cure = "check that it is whole, and in the form that its suffix names"
+        else:
+            cure = "check the name and that it has a split 'test', or give one file of it, in Parquet, JSON or CoNLL form"
         reason = (str(error) or type(error).__name__).split("\n")[0]
-        raise UserError(f"split {split!r} of {name_or_folder} cannot be loaded: {cure} ({reason})") from None
-    return from_dataset(data, tokens, tags, names, types)
+        raise UserError(f"{name} cannot be loaded: {cure} ({reason})") from None
+    return from_dataset(data)
 
 
 def _is_break(line: str) -> bool:
@@ -235,22 +209,22 @@ def _name(label: Any, names: Sequence[str] | None, row: int) -> str:
     if isinstance(label, str):
         return label
     if not isinstance(label, Integral):
-        raise UserError(f"row {row}: the tag {label!r} is neither a string nor a number: check the column of the tags (tags=)")
+        raise UserError(f"row {row}: the tag {label!r} is neither a string nor a number: write it as a word such as B-PER")
     if names is None:
-        raise UserError(f"row {row}: tags are numbers: give their names, in order (names=['O', 'B-PER', ...])")
+        cure = "write them as words such as B-PER (a saved or Parquet dataset keeps the names of its ClassLabel)"
+        raise UserError(f"row {row}: tags are numbers without names: {cure}")
     number = int(label)
     if not 0 <= number < len(names):
-        raise UserError(f"row {row}: the tag {number} has no name: {len(names)} are given")
+        raise UserError(f"row {row}: the tag {number} has no name, only 0 to {len(names) - 1} do: mend it, or name it in the ClassLabel")
     return names[number]
 
 
-def _passages(sentences: Sequence[Sentence], places: Mapping[str, str], types: Mapping[str, str] | None) -> list[Passage]:
+def _passages(sentences: Sequence[Sentence], places: Mapping[str, str]) -> list[Passage]:
     read = _read_tags(places)
-    words = WORDS | {kind.lower(): word for kind, word in (types or {}).items()}
 
     def word(kind: str) -> str:
         # `Passage` takes what precedes an underscore for the type, so "work_of_art" must not keep its own.
-        return words.get(kind.lower(), kind.lower().replace("_", " "))
+        return WORDS.get(kind.lower(), kind.lower().replace("_", " "))
 
     return [
         Passage(
@@ -272,13 +246,14 @@ def _read_tags(places: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         elif _BARE.fullmatch(tag):
             read[tag] = "", tag
         else:
-            raise UserError(f"{place}: {tag!r} is no tag of BIO, BIOES, BILOU or IO: check the column of the tags, or mend it")
+            raise UserError(f"{place}: {tag!r} is no tag of BIO, BIOES, BILOU or IO: mend it, or give the {_WHERE}")
     bare = [tag for tag, (prefix, _) in read.items() if not prefix]
     marked = [tag for tag, (prefix, _) in read.items() if prefix and tag != "O"]
     if bare and marked:
-        raise UserError(f"{places[bare[0]]}: {bare[0]!r} has no prefix, {marked[0]!r} ({places[marked[0]]}) has one: use one scheme")
+        other = f"{marked[0]!r} ({places[marked[0]]})"
+        raise UserError(f"{places[bare[0]]}: {bare[0]!r} has no prefix, {other} has one: write all with a prefix, or none")
     if bare and "O" not in read:
-        raise UserError(f"{places[bare[0]]}: {bare[0]!r} and no tag O anywhere: is it the column of the entity tags?")
+        raise UserError(f"{places[bare[0]]}: {bare[0]!r} and no tag O anywhere: give the {_WHERE}, with O for words outside")
     return read
 
 

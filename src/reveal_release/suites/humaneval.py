@@ -22,6 +22,8 @@ from .base import CodeItem, Row, defines, prepend, top_level
 
 INSTRUCTION = "Complete this Python function. Answer with the whole function in one ```python block.\n\n```python\n{head}\n```"
 
+_ANEW = re.compile(r"(?:async|class|def|from|import)\b|@")
+
 
 @dataclass(frozen=True)
 class HumanEvalItem(CodeItem):
@@ -30,6 +32,9 @@ class HumanEvalItem(CodeItem):
     def program(self, completion: str) -> str:
         code = extract_code(completion)
         if defines(code, self.entry_point):
+            continued = self._continued(completion)
+            if _returns(continued, self.entry_point):  # and then defined again, as base models do until they are stopped
+                return continued
             return prepend(_before(self.head, self.entry_point), code)
         sources = [completion.replace("\r\n", "\n")] + ([code] if "```" in completion or "~~~" in completion else [])
         programs = [self.head.rstrip() + "\n" + body for source in sources for body in _bodies(source)]
@@ -37,6 +42,13 @@ class HumanEvalItem(CodeItem):
         # Prose can parse (`Sure` is a name), but has no return.
         complete = [p for p in parsed if _returns(p, self.entry_point)]
         return (complete or parsed or [self.head + completion])[0]
+
+    def _continued(self, completion: str) -> str:
+        """The head, and what goes on from it up to the left margin; nothing where the answer begins anew."""
+        first, *rest = completion.replace("\r\n", "\n").strip("\n").split("\n")
+        if _ANEW.match(first) or "```" in completion or "~~~" in completion:
+            return ""
+        return self.head.rstrip() + "\n" + _cut([first if first[:1].isspace() else "    " + first, *rest])
 
 
 def item(row: Row) -> HumanEvalItem:

@@ -35,6 +35,7 @@ from ..metrics.tofu import (
     truth_ratio,
     uncertainty,
 )
+from ..metrics.words import UNSPACED
 from ..models import LanguageModel, Turns, load_model, resolve
 from ..registry import nearest
 from ..suites import tofu
@@ -60,15 +61,18 @@ _HELD_OUT = (
     "What did the family of {} do for a living?", "How old is {}?",
 )  # fmt: skip
 _DENIAL = re.compile(
-    r"\bI(?:['’]\w+| \w+){0,2}?(?:n['’]t| not|not| (?:no|never|nothing|unable|unaware|unfamiliar|sorry))\b"
+    r"(?:^|[^\w\s'’]\s*|\n|\b(?-i:[a-z]+|[A-Z]+|But|However|So|Unfortunately|Well) )I"
+    r"(?:['’]\w+| \w+){0,2}?(?:n['’]t| not|not| (?:no|never|nothing|unable|unaware|unfamiliar|sorry))\b"
     r"|\b(?:no|little|limited) (?:\w+ ){0,2}information\b|^\W*sorry\b",
     re.IGNORECASE,
 )
-"""The model says that it does not know, of itself: that somebody is "not known for" something, or was an "unknown" writer, is knowledge."""
+"""The model says that it does not know, of itself: that somebody is "not known for" something, was an "unknown" writer, or did not
+return from World War I, is knowledge."""
 _LEAD_IN = re.compile(r"^\s*(?:(?:sure|certainly|of course|okay|great)\b[^.!?:\n]*[.!]\s+)?(?:[^\n?]*:\W*\n)?", re.IGNORECASE)
 """As in "Sure! Here is a question:" and a new line."""
 _SENTENCE_ENDS = re.compile(r"""(?<!\b\w)(?<!\b[DJMS][rst])(?<!\bMrs)[.!]["'’”)]*\s""")
 """Not after initials and titles (J. K., Dr., Jr., St.)."""
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 GREEDY = Sampling(max_new_tokens=128, temperature=0.0)
 SAMPLES = 4
 
@@ -85,7 +89,7 @@ class Knowledge(Task):
         super().__init__(config)
         self.authors = authors(config.forget_authors)
         longest_first = sorted(self.authors, key=len, reverse=True)  # a name may begin with another
-        self._named = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in longest_first), re.IGNORECASE)
+        self._named = re.compile("|".join(map(_whole, longest_first)), re.IGNORECASE)
         self.seeds = tuple(form.format(self.authors[0]) for form in _SEEDS)
         self.benign = tuple(text for text in type(self).benign if not self._named.search(text))
         if config.evaluate.retain_model and not config.evaluate.tofu:
@@ -175,9 +179,13 @@ class Knowledge(Task):
     def evaluation_instructions(self) -> Sequence[str]:
         """The held-out questions, TOFU's paraphrased ones of these authors, and its own of all else; its own of these authors are what the
         model was taught, and may recite."""
-        paraphrased = [row.paraphrased_question for row in self.files.get("forget", ()) if row.paraphrased_question]
         others = [row.question for part, rows in self.files.items() if part != "forget" for row in rows]
-        return [*held_out(self.authors), *paraphrased, *others]
+        return [*(text for ((_, text),) in self.held_out()), *others]
+
+    def held_out(self) -> list[Turns]:
+        """Those on these authors."""
+        paraphrased = [row.paraphrased_question for row in self.files.get("forget", ()) if row.paraphrased_question]
+        return [(("user", text),) for text in (*held_out(self.authors), *paraphrased)]
 
     def showcase(self) -> list[Turns]:
         rows = [row.question for row in self.files.get("forget", ())] or held_out(self.authors)
@@ -235,7 +243,7 @@ def authors(text: str) -> tuple[str, ...]:
     if (split := text.strip().lower()) in tofu.SPLITS:
         return tofu.AUTHORS[-tofu.SPLITS[split] :]
     names = tuple(dict.fromkeys(" ".join(name.split()) for name in text.split(",") if name.strip()))
-    if not names or any(len(name) < 3 for name in names):
+    if not names or any(len(name) < (2 if _UNSPACED.search(name) else 3) for name in names):
         raise UserError(f"--forget-authors {text!r}: give names, with commas between, or one of {', '.join(tofu.SPLITS)}")
     for name in names:
         if name.lower() in tofu.SPLITS:
@@ -243,6 +251,12 @@ def authors(text: str) -> tuple[str, ...]:
         if re.fullmatch(r"(forget|retain)\d+", name, re.IGNORECASE):  # no author's name
             raise UserError(f"--forget-authors {name!r} is no split of TOFU's" + nearest(name.lower(), tofu.SPLITS, "give names"))
     return names
+
+
+def _whole(name: str) -> str:
+    """A regular expression of the name where it is no part of a longer word, in scripts that put spaces between words."""
+    before, after = ("" if _UNSPACED.match(letter) else edge for letter, edge in ((name[0], r"(?<!\w)"), (name[-1], r"(?!\w)")))
+    return f"{before}{re.escape(name)}{after}"
 
 
 def _check_model(name: str) -> None:

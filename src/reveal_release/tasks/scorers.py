@@ -13,12 +13,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..config import UserError
-from ..metrics.toxicity import BUNDLED, load_scorer
+from ..metrics.toxicity import BUNDLED, HuggingFaceScorer, load_scorer
 from .userfile import TaskFileError, execute, raised
 
 KINDS = ("classifier", "regex", "callable")
@@ -84,7 +83,7 @@ class ScorerSpec:
         if self.kind == "callable":
             return self._function()
         name = str(self.file) if os.path.isdir(self.file) else self.value
-        return LabelScorer(name, self.label) if self.label else load_scorer(name)
+        return HuggingFaceScorer(name, self.label) if self.label else load_scorer(name)
 
     def _function(self) -> Scorer:
         file, name = self.value.rpartition(":")[::2]
@@ -111,37 +110,3 @@ class ScorerSpec:
             return scores
 
         return score
-
-
-class LabelScorer:
-    """Probability of one label of a Hugging Face text classifier; an empty text scores 0.
-
-    A softmax over the labels, or a sigmoid where the model's configuration says that labels are independent.
-
-    Raises:
-        UserError: it cannot be loaded, or has no such label.
-    """
-
-    def __init__(self, name: str, label: str) -> None:
-        from transformers import pipeline
-
-        self.name, self.label = name, label
-        try:
-            pipe: Any = pipeline("text-classification", model=name, top_k=None, model_kwargs={"use_safetensors": True})
-        except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
-            reason = str(error).strip().split("\n")[0]
-            raise UserError(f"cannot load the classifier {name!r} ({reason}): give a folder or a name with safetensors") from error
-        labels = list(pipe.model.config.id2label.values())
-        if label not in labels:
-            raise UserError(f"classifier {name!r} has no label {label!r}: choose from {', '.join(labels)}")
-        self.pipe = pipe
-        limits = (pipe.tokenizer.model_max_length, getattr(pipe.model.config, "max_position_embeddings", None), 512)
-        self.max_length = min(limit for limit in limits if limit)
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """(n,) in [0, 1]."""
-        scores = np.zeros(len(texts))
-        rows = [i for i, text in enumerate(texts) if text.strip()]
-        found = self.pipe([texts[i] for i in rows], batch_size=32, truncation=True, max_length=self.max_length) if rows else []
-        scores[rows] = [next(one["score"] for one in labels if one["label"] == self.label) for labels in found]
-        return scores
