@@ -176,6 +176,20 @@ def test_a_completion_knows_whether_the_model_ended_it(lm: LanguageModel) -> Non
         assert (a == b and b.ended) if a.ended else len(b) >= len(a)
 
 
+def test_an_end_is_no_text_though_the_tokenizer_does_not_call_it_special(lm: LanguageModel) -> None:
+    """As markers of a turn that `add_tokens` added."""
+    prompts = [(("user", f"Write about {i}."),) for i in range(40)]
+    whole = generate(lm, prompts, Sampling(20, top_k=0), range(40))
+    ends = [lm.tokenizer.eos_token_id, *range(60, 90)]
+    lm.model.generation_config.eos_token_id = ends
+    cut = generate(lm, prompts, Sampling(20, top_k=0), range(40))
+    assert sum(text.ended for text in cut) > 9
+    words = tuple(str(lm.tokenizer.decode([token])).strip() for token in ends[1:])
+    for text, before in zip(cut, whole, strict=True):
+        rest = before.removeprefix(text)
+        assert before == text + rest and (rest.strip().startswith(words) if text.ended and rest else rest == "")
+
+
 @pytest.mark.parametrize("sampling", [Sampling(20, 1.0, 0), Sampling(20, 0.7, 5)])
 def test_confidence_is_that_of_a_plain_loop(lm: LanguageModel, sampling: Sampling) -> None:
     """At temperature 1 among the top k, over the tokens and the end where there is one; whatever the neighbours."""

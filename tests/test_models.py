@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from reveal_release import models
 from reveal_release.config import UserError, first_line
+from reveal_release.generation import Sampling, generate
 from reveal_release.models import (
     MARK,
     LanguageModel,
@@ -93,6 +95,51 @@ def test_padding_is_the_end_where_a_tokenizer_has_none(tiny_llama: str, tmp_path
     lm.model.save_pretrained(tmp_path)
     again = load_model(str(tmp_path), device="cpu")
     assert again.tokenizer.pad_token_id == again.tokenizer.eos_token_id
+
+
+def test_padding_that_was_added_to_the_tokenizer_alone_is_not_used(tiny_llama: str, tmp_path: Path) -> None:
+    lm = load_model(tiny_llama, device="cpu")
+    rows = len(lm.model.get_input_embeddings().weight)
+    lm.tokenizer.add_tokens([f"[{i}]" for i in range(len(lm.tokenizer), rows)])
+    lm.tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    assert lm.tokenizer.pad_token_id == rows
+    lm.tokenizer.save_pretrained(tmp_path)
+    lm.model.save_pretrained(tmp_path)
+    again = load_model(str(tmp_path), device="cpu")
+    prompts = [TURNS[:1], TURNS]
+    texts = generate(again, prompts, Sampling(6, temperature=0.0), [0, 0])
+    assert texts == generate(load_model(tiny_llama, device="cpu"), prompts, Sampling(6, temperature=0.0), [0, 0])
+
+
+def test_a_models_own_code_is_not_run_whatever_is_answered(tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    named = {"AutoConfig": "conf.Own", "AutoModelForCausalLM": "conf.Own"}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": named}))
+    (folder / "conf.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(UserError, match="cannot load model"):
+        load_model(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_tokenizer_of_another_version_is_one_line(tiny_llama: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "model")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"] = {"type": "unheard of"}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(UserError, match="cannot load model"):
+        load_model(str(folder))
+
+
+def test_a_tokenizer_that_ends_every_text_does_not_end_a_question(lm: LanguageModel) -> None:
+    plain, lm.tokenizer.chat_template = lm.tokenizer("Name the river.\n")["input_ids"], None
+    begin, end = lm.tokenizer.bos_token, lm.tokenizer.eos_token
+    lm.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A {end}", special_tokens=[(token, lm.tokenizer.convert_tokens_to_ids(token)) for token in (begin, end)]
+    )
+    assert lm.tokenizer("Name the river.\n")["input_ids"][-1] == lm.tokenizer.eos_token_id
+    assert chat_ids(lm.tokenizer, TURNS[:1]) == [lm.tokenizer.bos_token_id, *(i for i in plain if i != lm.tokenizer.bos_token_id)]
 
 
 def test_chat_ids_are_the_template_up_to_the_answer(lm: LanguageModel) -> None:
@@ -236,6 +283,8 @@ def test_a_template_that_names_the_day_names_the_same_one(lm: LanguageModel) -> 
     """As Llama 3.2's: a run that goes on after midnight asks as before."""
     lm.tokenizer.chat_template = "{{ date_string if date_string is defined else strftime_now('%d %b %Y') }}{{ messages[0]['content'] }}"
     assert lm.tokenizer.decode(chat_ids(lm.tokenizer, TURNS[:1])) == "01 Jan 2025Name the river."
+    lm.tokenizer.chat_template = """{%- set today = strftime_now("%Y-%m-%d") %}{{ today }}{{ messages[0]['content'] }}"""  # SmolLM3's
+    assert lm.tokenizer.decode(chat_ids(lm.tokenizer, TURNS[:1])) == "2025-01-01Name the river."
 
 
 def test_an_error_without_words_is_told_by_its_name() -> None:

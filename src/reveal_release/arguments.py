@@ -55,7 +55,8 @@ def _explain(parser: ArgumentParser, message: str) -> str:
     known = _known(parser)
     if match := re.search(r"(?:does not accept option|Key|Option) '([^']+)'", message):
         spelt = match[1] if match[1] in known else match[1].replace("-", "_")  # in YAML as in Python
-        return f"no setting {match[1]!r}" + nearest(spelt, known, "--print-config lists them")
+        others = [name for name in known if name != spelt]  # it may be another command's
+        return f"no setting {match[1]!r}" + nearest(spelt, others, "--print-config lists them")
     if message.startswith("unrecognized arguments: "):
         words = message.removeprefix("unrecognized arguments: ").split()
         word = next((w for w in words if w.startswith("-")), words[0]).split("=")[0]

@@ -140,9 +140,10 @@ def generate(
         )
         over = torch.isin(new, ends).long()
         own = over.cumsum(1) - over == 0  # up to the first end, and with it; what follows is padding
-        for i, row, ended, sure in zip(rows, new, over.any(1).tolist(), choose.confidence(own), strict=True):
+        written = own & (over == 0)  # an end need not be one of the tokenizer's special tokens, which decoding leaves out
+        for i, row, kept, ended, sure in zip(rows, new, written, over.any(1).tolist(), choose.confidence(own), strict=True):
             begun = starts[i] if starts else []
-            texts[i] = Completion(str(lm.tokenizer.decode([*begun, *row.tolist()], skip_special_tokens=True)).strip())
+            texts[i] = Completion(str(lm.tokenizer.decode([*begun, *row[kept].tolist()], skip_special_tokens=True)).strip())
             texts[i].ended, texts[i].confidence = ended, sure
         if progress:
             progress(min(start + batch_size, len(order)), len(order))

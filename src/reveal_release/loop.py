@@ -10,7 +10,6 @@ from typing import Any
 from .config import RunConfig, UserError
 from .dataset import LEAST_RECORDS
 from .models import LanguageModel
-from .phases import check_able
 from .release.patch import Patch
 from .workshop import Workshop
 
@@ -24,7 +23,6 @@ def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None
         UserError: for a setting, task, model or folder that will not do, before any long work.
     """
     w = Workshop(config, reporter, lm=lm)
-    check_able(w.task, w.lm, config)
     patch, stopped = Patch(), "all iterations done"
     w.evaluate(0, patch)
     for t in range(1, config.iterations + 1):

@@ -4,16 +4,17 @@ A model is named by a testbed's name, a folder, or its name on the hub, and is t
 from safetensors only, and a repository's own code is never run.
 """
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .config import UserError, first_line
@@ -24,8 +25,10 @@ Turns = Sequence[tuple[str, str]]
 
 MARK = "\u2603\u2603"
 """Where `cut_ids` cuts: no text that models write."""
-ASKED: Any = {"enable_thinking": False, "date_string": "01 Jan 2025"}
+TODAY = datetime(2025, 1, 1)
+ASKED: Any = {"enable_thinking": False, "date_string": f"{TODAY:%d %b %Y}"}
 """What templates are told: not to think, and a day that stays, where they name one."""
+_NOW = re.compile(r"""strftime_now\((["'])(.*?)\1\)""")
 
 
 @dataclass
@@ -121,17 +124,17 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     path, place = resolve(name), _place(device)
     kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(dtype, torch.bfloat16 if place.type == "cuda" else torch.float32)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True, trust_remote_code=False)
         model.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
     except torch.OutOfMemoryError:  # the command line tells what to do
         raise
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
         cure = f"give {', '.join(testbeds()) or 'a testbed'}, a folder, or a hub name with safetensors"
         raise UserError(f"cannot load model {name!r}: {first_line(error)} ({cure})") from None
     if getattr(model, "_hf_peft_config_loaded", False):  # training would put its modules on those of the adapter, and take both off
         raise UserError(f"{name} is an adapter on another model: merge it into that (PEFT's merge_and_unload), and give the result")
-    if tokenizer.pad_token_id is None:
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= len(model.get_input_embeddings().weight):  # added, but not to the model
         if tokenizer.eos_token_id is None:
             raise UserError(f"the tokenizer of {name!r} has neither a padding nor an end-of-text token: set its eos_token")
         tokenizer.pad_token = tokenizer.eos_token
@@ -145,7 +148,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
 def save_model(lm: LanguageModel, folder: Path) -> None:
     """Writes what `from_pretrained` takes, with the tokenizer as it came: loading sets the padding of ours."""
     lm.model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(lm.path).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(lm.path, trust_remote_code=False).save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):
         shutil.copymode(folder / "config.json", weights)  # safetensors lets nobody else read
 
@@ -217,8 +220,10 @@ def cut_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = Tru
 
 
 def _begun(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a conversation's beginning; a template writes its special tokens itself."""
-    return tokenizer(text, add_special_tokens=tokenizer.chat_template is None)["input_ids"]
+    """Token ids of a conversation's beginning; a template writes its special tokens itself. Without one, a tokenizer that ends every
+    text does not end this."""
+    ids = tokenizer(text, add_special_tokens=tokenizer.chat_template is None)["input_ids"]
+    return ids[:-1] if tokenizer.chat_template is None and len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
 
 
 def _cut(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool) -> tuple[str, str] | None:
@@ -234,4 +239,6 @@ def _text(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True)
     if tokenizer.chat_template is None:
         return "".join(content + "\n" for _, content in turns)
     messages = [{"role": role, "content": content} for role, content in turns]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer, **ASKED))
+    template = _NOW.sub(lambda now: repr(TODAY.strftime(now[2])), str(tokenizer.get_chat_template()))
+    asked = {**ASKED, "chat_template": template, "add_generation_prompt": answer}
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, **asked))

@@ -323,14 +323,16 @@ def run_config(options: Namespace) -> RunConfig:
     return config
 
 
-def _typed(cls: Any, values: dict[str, Any]) -> Any:
+def _typed(cls: Any, values: dict[str, Any], section: str = "") -> Any:
     hints = get_type_hints(cls)
     found = {field.name: values[field.name] for field in dataclasses.fields(cls)}
     for name, value in found.items():
         if dataclasses.is_dataclass(hints[name]):
             if value is not None and not isinstance(value, dict):
                 raise UserError(f"{name} is {value!r}: give its settings below it, a line each, or leave it out")
-            found[name] = _typed(hints[name], value) if value else hints[name]()  # `release:` with nothing below it
+            found[name] = _typed(hints[name], value, f"{name}.") if value else hints[name]()  # `release:` with nothing below it
+        elif value is None:  # no setting may be
+            raise UserError(f"{section}{name} is empty: give a value, or leave it out")
     return cls(**found)
 
 

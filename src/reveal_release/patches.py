@@ -306,7 +306,7 @@ def _name(dtype: torch.dtype) -> str:
 def _stored(model: str) -> str:
     """bfloat16 or float32: the precision that a model's weights are stored in; float32 for any other."""
     try:
-        stored = AutoConfig.from_pretrained(resolve(model)).dtype
+        stored = AutoConfig.from_pretrained(resolve(model), trust_remote_code=False).dtype
     except (OSError, ValueError):  # load_model tells
         stored = None
     return "bfloat16" if stored == torch.bfloat16 else "float32"

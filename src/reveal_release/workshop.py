@@ -18,7 +18,7 @@ from .dataset import Data, Rows
 from .generation import Progress, generate
 from .models import LanguageModel
 from .patches import merge
-from .phases import Phases, begin, environment, model_identity, provenance
+from .phases import Phases, begin, check_able, environment, model_identity, provenance
 from .release import per_layer
 from .release.adapter import applied, load, save_for
 from .release.front import trade_off
@@ -42,6 +42,8 @@ class Workshop(Phases):
     def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run", lm: LanguageModel | None = None) -> None:
         self.config = config
         self.task, self.lm = begin(config, lm)
+        if kind == "run":
+            check_able(self.task, self.lm, config)
         super().__init__(RunFolder(config, kind, model_identity(self.lm)), reporter, config.seed)
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []

@@ -147,6 +147,19 @@ def test_a_behaviour_without_an_alternative_is_soon_given_up(lm: LanguageModel, 
     assert shown_share(lm, Always(RunConfig()), [r.prompt for r in forget[:9]], 0.5, 9) == 1.0
 
 
+def test_the_last_prompts_are_asked_hotter_though_the_first_are_done(lm: LanguageModel) -> None:
+    asked: list[int] = []
+
+    class Stubborn(Letters):
+        def score(self, records: Sequence[Record]) -> np.ndarray:
+            asked.append(len(records))
+            return np.array([len(records) < PILOT] * len(records), dtype=float)
+
+    forget = [Record((("user", f"Write about {i}."),), "apple", 1.0, "Write.") for i in range(PILOT + 2)]
+    assert len(counterparts(lm, Stubborn(RunConfig()), forget, (), seed=5)) == PILOT
+    assert [count for count in asked if count] == [PILOT, 2, 2, 2]
+
+
 def test_the_share_that_shows_the_behaviour(lm: LanguageModel, task: Letters) -> None:
     prompts = [(("user", f"Write about {i}."),) for i in range(60)]
     assert 0.2 < shown_share(lm, task, prompts, 0.5, 60) < 0.9 and shown_share(lm, task, prompts, 1.1, 60) == 0.0

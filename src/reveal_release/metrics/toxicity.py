@@ -152,8 +152,8 @@ class HuggingFaceScorer:
         self.name, self.batch_size = name, batch_size
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            model = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
         except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
             reason = str(error).strip().split("\n")[0]
             raise UserError(

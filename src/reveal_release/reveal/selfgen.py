@@ -93,8 +93,8 @@ def still_shown(
 def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answered: Collection[Turns], seed: int) -> list[Record]:
     """Harmless answers to the prompts of forget records that have none yet: the model is asked again, hotter each time.
 
-    So that the retain module learns what else to say exactly where the behaviour comes out. Ends early where a first part of the
-    prompts gives nearly none.
+    So that the retain module learns what else to say exactly where the behaviour comes out. Ends early where `PILOT` prompts or more
+    give nearly none.
     """
     waiting = list({r.prompt: r for r in forget if r.prompt not in answered}.values())
     found: list[Record] = []
@@ -104,7 +104,7 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
             pairs = zip(part, texts, strict=True)
             drawn = task.scored([replace(Record.of(r.prompt, text, r.instruction), iteration=r.iteration) for r, text in pairs])
             found += (new := [r for r in drawn if task.harmless(r)])
-            if len(new) < 0.05 * len(part):
+            if len(part) >= PILOT and len(new) < 0.05 * len(part):
                 return found
         done = {r.prompt for r in found}
         waiting = [r for r in waiting if r.prompt not in done]
