@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -134,7 +134,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
         raise UserError(f"cannot load model {name!r}: {first_line(error)} ({cure})") from None
     if getattr(model, "_hf_peft_config_loaded", False):  # training would put its modules on those of the adapter, and take both off
         raise UserError(f"{name} is an adapter on another model: merge it into that (PEFT's merge_and_unload), and give the result")
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= len(model.get_input_embeddings().weight):  # added, but not to the model
+    known = len(cast(torch.nn.Embedding, model.get_input_embeddings()).weight)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known:  # the tokenizer has it, the model not
         if tokenizer.eos_token_id is None:
             raise UserError(f"the tokenizer of {name!r} has neither a padding nor an end-of-text token: set its eos_token")
         tokenizer.pad_token = tokenizer.eos_token
