@@ -289,7 +289,7 @@ def test_a_retain_model_that_is_not_there_is_refused_at_once(tofu: Path, tmp_pat
         with pytest.raises(UserError, match=message):
             Knowledge(with_tofu(tofu, retain_model=name))
 
-    def unreachable(path: str) -> None:
+    def unreachable(path: str, **_: object) -> None:
         raise OSError(f"{path} is not a local folder and is not a valid model identifier\nand more")
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", unreachable)
