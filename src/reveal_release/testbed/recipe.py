@@ -125,7 +125,7 @@ def loss(body: Callable[..., Any], head: torch.Tensor, ids: torch.Tensor) -> tor
 def optimisers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for embeddings, norms and biases.
 
-    Muon's Newton-Schulz iterations are a sixth of a step's work on a CPU: of several processes each does its share of the matrices.
+    Muon's Newton-Schulz iterations are a tenth of a step's work on a CPU: of several processes each does its share of the matrices.
     """
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "wte" not in n and "wpe" not in n]
     chosen = {id(p) for p in matrices}
