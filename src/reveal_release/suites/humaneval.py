@@ -23,6 +23,7 @@ from .base import CodeItem, Row, defines, prepend, top_level
 INSTRUCTION = "Complete this Python function. Answer with the whole function in one ```python block.\n\n```python\n{head}\n```"
 
 _ANEW = re.compile(r"(?:async|class|def|from|import)\b|@")
+"""An answer that does not go on, but begins a file."""
 
 
 @dataclass(frozen=True)
@@ -30,25 +31,22 @@ class HumanEvalItem(CodeItem):
     """`head` is the data set's prompt: imports, helpers, the function's first line and its docstring."""
 
     def program(self, completion: str) -> str:
+        text, fenced = completion.replace("\r\n", "\n"), "```" in completion or "~~~" in completion
         code = extract_code(completion)
         if defines(code, self.entry_point):
-            continued = self._continued(completion)
-            if _returns(continued, self.entry_point):  # and then defined again, as base models do until they are stopped
-                return continued
+            continued = self._with_head(_to_margin(text))
+            if not fenced and not _ANEW.match(text.lstrip("\n")) and _returns(continued, self.entry_point):
+                return continued  # what follows defines it again, as base models do until they are stopped
             return prepend(_before(self.head, self.entry_point), code)
-        sources = [completion.replace("\r\n", "\n")] + ([code] if "```" in completion or "~~~" in completion else [])
-        programs = [self.head.rstrip() + "\n" + body for source in sources for body in _bodies(source)]
+        sources = [text] + ([code] if fenced else [])
+        programs = [self._with_head(body) for source in sources for body in _bodies(source)]
         parsed = [p for p in programs if top_level(p)]
         # Prose can parse (`Sure` is a name), but has no return.
         complete = [p for p in parsed if _returns(p, self.entry_point)]
         return (complete or parsed or [self.head + completion])[0]
 
-    def _continued(self, completion: str) -> str:
-        """The head, and what goes on from it up to the left margin; nothing where the answer begins anew."""
-        first, *rest = completion.replace("\r\n", "\n").strip("\n").split("\n")
-        if _ANEW.match(first) or "```" in completion or "~~~" in completion:
-            return ""
-        return self.head.rstrip() + "\n" + _cut([first if first[:1].isspace() else "    " + first, *rest])
+    def _with_head(self, body: str) -> str:
+        return self.head.rstrip() + "\n" + body
 
 
 def item(row: Row) -> HumanEvalItem:
@@ -76,18 +74,20 @@ def _bodies(text: str) -> Iterator[str]:
     """The readings of a text as the rest of a function, likeliest first."""
     lines = text.strip("\n").split("\n")
     if lines[0][:1].isspace():
-        yield _cut(lines)
+        yield _to_margin(text)
         yield "\n".join(lines)  # a text in triple quotes can reach the left margin
         return
     # A body without its margin, or (generation strips completions) one that lost that of its first line. In the second case
     # the first reading parses only where both mean the same: a first line that opens a block.
     yield indent("\n".join(lines), "    ")
-    yield _cut(["    " + lines[0], *lines[1:]])
+    yield _to_margin(text)
     yield "\n".join(["    " + lines[0], *lines[1:]])
 
 
-def _cut(lines: list[str]) -> str:
-    """Up to the first line at the left margin, where the function ends."""
+def _to_margin(text: str) -> str:
+    """Up to the first line at the left margin, where the function ends; the first line gets back a margin that it lost."""
+    first, *rest = text.strip("\n").split("\n")
+    lines = [first if first[:1].isspace() else "    " + first, *rest]
     end = next((i for i, line in enumerate(lines) if line.strip() and not line[0].isspace()), len(lines))
     return "\n".join(lines[:end]).rstrip() + "\n"
 
