@@ -16,19 +16,18 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from reveal_release import comparison
 from reveal_release.baselines import Setting, get_method, settings
 from reveal_release.baselines.base import BEYOND, TRIALS, beyond
-from reveal_release.comparison import OURS, Cell, Comparison, at_its_best, compare, distance, divergences, over_seeds, rows_of
-from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
-from reveal_release.dataset import encode
-from reveal_release.metrics.divergence import jensen_shannon
-from reveal_release.models import LanguageModel, chat_ids, load_model
+from reveal_release.comparison import OURS, Cell, Comparison, at_its_best, compare, over_seeds, rows_of
+from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, Unfit, UserError
+from reveal_release.models import LanguageModel, chat_ids
+from reveal_release.oracle import distance
 from reveal_release.release import release
 from reveal_release.release.adapter import load
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.release import Utility
-from reveal_release.release.rows import Row, answer_log_probs
+from reveal_release.release.rows import Row
 from reveal_release.release.scale import ScaleSearch
 from reveal_release.report.console import SilentReporter
-from reveal_release.tasks import Record, retained
+from reveal_release.tasks import retained
 from reveal_release.testbed.heldout import wikitext
 from reveal_release.testbed.tokenizer import train
 
@@ -168,7 +167,7 @@ def searching(
     def noted(_: Any, lm: Any, forget: Any, retain: Any, release: Any, setting: Setting, steps: int, *args: Any) -> Patch:
         seen.update(forget=forget, retain=retain, steps=steps)
         if diverges(setting):
-            raise UserError("the training diverged")
+            raise Unfit("the training diverged")
         return Patch({name: LowRank(torch.zeros(1, columns), torch.zeros(rows, 1))})
 
     def shown(lm: Any, task: Any, prompts: Any, *args: Any) -> float:
@@ -246,17 +245,19 @@ def test_real_forget_data_take_part(config: RunConfig, tmp_path: Path, monkeypat
     assert "labelled examples" in (tmp_path / "out/table.md").read_text(encoding="utf-8")
 
 
-def test_an_oracle_of_another_vocabulary_has_no_divergence(config: RunConfig, oracle: str, tmp_path: Path) -> None:
+def test_an_oracle_that_predicts_other_tokens_is_refused(config: RunConfig, oracle: str, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(oracle, other)
     train(["Quite another text, of other words."] * 50, 300).save_pretrained(other)
-    notes: list[str] = []
-    reporter = SilentReporter()
-    reporter.note = notes.append  # type: ignore[method-assign]
-    shutil.copytree(config.output, tmp_path / "out")
-    results = compare(replace(config, output=str(tmp_path / "out")), ["npo"], [0], ["self"], str(other), reporter=reporter)
-    assert "another vocabulary" in notes[0]
-    assert results["cells"][0]["divergence"] is None and results["cells"][0]["distance"]
+    with pytest.raises(UserError, match="the oracle .*other has another vocabulary or context"):
+        compare(replace(config, output=str(tmp_path / "out")), ["npo"], [0], ["self"], str(other))
+
+
+def test_with_prompts_that_never_show_it_the_budget_alone_decides(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every scale looks as if all were gone, the mildest would be taken."""
+    monkeypatch.setattr(comparison, "choose_scale", lambda *args: ScaleSearch(4.0, 0.019, [], gone=args[-1]() == 0))
+    found = at_its_best(lm, Patch(), SimpleNamespace(), 0.02, 12.0, None)  # type: ignore[arg-type]
+    assert found == {"scale": 4.0, "cost": 0.019, "shown": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ def test_an_oracle_of_another_vocabulary_has_no_divergence(config: RunConfig, or
     [
         ({"methods": ["nop"]}, "no method 'nop': did you mean 'npo'"),
         ({"sources": ["thin air"]}, "no forget data from 'thin air': choose from real, self, name"),
-        ({"sources": []}, "at least one seed and one source"),
+        ({"sources": []}, "at least one source of forget data"),
         ({"sources": ["real"]}, "--data-from has `real`: give the folder of the raw data sets as --data"),
         ({"sources": ["real"], "data": "no/such/folder"}, "give the folder of the raw data sets"),
         ({"sources": ["real"], "data": "."}, "see `reveal-release testbed sources`"),
@@ -275,17 +276,6 @@ def test_mistakes_are_told_before_any_work(arguments: dict[str, Any], line: str,
     with pytest.raises(UserError, match=line):
         compare(replace(config, output=str(tmp_path / "out")), **{"methods": ["npo"], **arguments})
     assert not (tmp_path / "out").exists()
-
-
-def test_divergence_by_row(lm: LanguageModel, oracle: str) -> None:
-    """The mean over a row's own tokens; a model is at no distance from itself."""
-    other = load_model(oracle, "float32", "cpu")
-    texts = ("The river.", "They read a letter about the old bridge.", "No.")
-    rows = encode(lm, [Record((("user", "Name it."),), text, 0.0, "") for text in texts])
-    assert divergences(lm, lm, rows) == pytest.approx([0.0] * 3, abs=1e-6)
-    with torch.no_grad():
-        pairs = [[answer_log_probs(one.model, [row], 1)[0] for one in (lm, other)] for row in rows]
-    assert divergences(lm, other, rows, batch=2) == pytest.approx([jensen_shannon(*pair).mean().item() for pair in pairs], rel=0.05)
 
 
 def test_seeds_are_put_together_by_hand() -> None:

@@ -14,26 +14,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .baselines import Method, get_method, method_names, settings, train
-from .baselines.base import BEYOND, TRIALS, beyond, lengths
-from .config import RunConfig, UserError
+from .baselines.base import BEYOND, TRIALS, beyond
+from .config import RunConfig, Unfit, UserError
 from .dataset import HELD_BACK, Data, Rows, encode, split
 from .generation import Progress, generate
 from .loop import run
-from .metrics.divergence import jensen_shannon
 from .metrics.statistics import Estimate
-from .models import LanguageModel, Turns, load_model
+from .models import LanguageModel, Turns
+from .oracle import Oracle, distance, divergences
 from .phases import environment
-from .release.adapter import applied, fingerprint, load, save_for
+from .release.adapter import applied, load, save_for
 from .release.patch import Patch
 from .release.release import Utility, choose_scale
-from .release.rows import Row, answer_log_probs
 from .report.comparison import markdown
 from .report.plots import forgetting_against_utility
 from .reveal.selfgen import reserved_by, revealed_records, shown_share
-from .seeds import SeveralSeeds, of_unlearning, over_seeds
+from .seeds import SeveralSeeds, check_seeds, of_unlearning, over_seeds
 from .tasks import Record, Task
 from .tasks.knowledge import Knowledge
 from .tasks.ner import NER
@@ -112,19 +109,18 @@ class Comparison(SeveralSeeds):
         config.check()
         if unknown := [source for source in sources if source not in SOURCES]:
             raise UserError(f"no forget data from {unknown[0]!r}: choose from {', '.join(SOURCES)}")
-        if not seeds or not sources:
-            raise UserError("give at least one seed and one source of forget data")
+        check_seeds(config, seeds)
+        if not sources:
+            raise UserError(f"give at least one source of forget data: {', '.join(SOURCES)}")
         self.methods = {name: None if name == OURS else get_method(name, others=[OURS]) for name in methods}
         self.seeds, self.sources, self.data = seeds, sources, data
         mark = self.check_real(config) if "real" in sources else ""
-        self.oracle = load_model(oracle, config.dtype, config.device) if oracle else None
-        self.mark = fingerprint(self.oracle.model)[:8] if self.oracle else ""
+        self.oracle = Oracle(oracle, config) if oracle else None
         super().__init__(config, "compare", reporter)
         if mark:
             self.same_data("forget", mark)
-        self.comparable = self.oracle is not None and self.oracle.tokenizer.get_vocab() == self.lm.tokenizer.get_vocab()
-        if self.oracle and not self.comparable:
-            self.reporter.note("The oracle has another vocabulary: no divergence from its predictions is measured.")
+        if self.oracle:
+            self.oracle.check(self.lm)
 
     def check_real(self, config: RunConfig) -> str:
         if config.task not in forget.TASKS:
@@ -177,12 +173,10 @@ class Comparison(SeveralSeeds):
         cell = Cell(OURS, "own", config.seed)
         try:
             results = run(config, self.reporter, self.lm)
-        except UserError as error:
+        except Unfit as error:
             return self.failed(cell, 0, str(error))
         finally:
             self.reporter.log_to(self.folder.path / "log.txt")
-        path = Path(config.output) / "patch"
-        patch = load(path) if results["patch"]["path"] else Patch()
         steps = [one for one in results["iterations"] if one.get("scale")]
         return {
             **asdict(cell),
@@ -191,7 +185,6 @@ class Comparison(SeveralSeeds):
             "records": sum(one["records"] for one in results["iterations"]),
             "seconds": round(sum(of_unlearning(results["seconds"])), 2),
             "memory_mib": max(of_unlearning(results["memory_mib"])),
-            "divergence": self.divergence(str(cell), patch),
         }
 
     def baseline(
@@ -219,9 +212,8 @@ class Comparison(SeveralSeeds):
             return self.failed(cell, len(records), f"{found['chosen']['failed']}, with every setting")
         seconds, memory = zip(*took, (self.seconds[f"fit-{cell}"], self.memory_mib[f"fit-{cell}"]), strict=True)
         found["memory_mib"] = max(memory)
-        patch = load(path) if found["chosen"]["scale"] else Patch()
-        figures = {"metrics": self.measure(str(cell), patch), "divergence": self.divergence(str(cell), patch)}
-        return {**asdict(cell), "records": len(records), **found, "seconds": round(sum(seconds), 2), **figures}
+        metrics = self.measure(str(cell), self.patch(cell))
+        return {**asdict(cell), "records": len(records), **found, "seconds": round(sum(seconds), 2), "metrics": metrics}
 
     def failed(self, cell: Cell, records: int, why: str) -> dict[str, Any]:
         self.reporter.note(f"{cell}: {why}")
@@ -246,6 +238,8 @@ class Comparison(SeveralSeeds):
         def shown() -> float:
             return shown_share(self.lm, self.task, prompts, threshold, SHOWN)
 
+        told = shown() > 0  # else no answer says how far to go, and each setting spends the budget
+
         def chosen() -> dict[str, Any]:
             return min(tried, key=lambda one: ("failed" in one, one["shown"], one["cost"]))
 
@@ -258,8 +252,8 @@ class Comparison(SeveralSeeds):
 
             try:
                 step = train(method, self.lm, rows.forget, rows.retain, release, setting, steps, seed, trained)
-                found = at_its_best(self.lm, step, utility, budget, release.max_scale, shown)
-            except UserError as error:  # it diverged
+                found = at_its_best(self.lm, step, utility, budget, release.max_scale, shown if told else None)
+            except Unfit as error:  # it diverged
                 tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "failed": str(error)})
             else:
                 tried.append({**asdict(setting), **found})
@@ -271,45 +265,51 @@ class Comparison(SeveralSeeds):
 
     # ---- measures ----
 
-    def oracle_metrics(self) -> dict[str, Any] | None:
-        if (oracle := self.oracle) is None:
-            return None
-        return self.phase(f"evaluate-oracle-{self.mark}", "Evaluate the oracle", lambda u: self.task.evaluate(oracle, u).to_dict())
+    def patch(self, cell: Cell) -> Patch:
+        """What a cell has made; nothing where no scale was within the budget."""
+        path = self.folder.path / (f"runs/seed-{cell.seed}/patch" if cell.method == OURS else f"patches/{cell}")
+        return load(path) if path.is_dir() else Patch()
 
-    def divergence(self, name: str, patch: Patch) -> dict[str, Any] | None:
-        """Mean Jensen-Shannon divergence (nats) from the oracle's next-token distributions, over the tokens of the oracle's answers to
-        held-out prompts; the interval is over prompts."""
-        if (oracle := self.oracle) is None or not self.comparable:
-            return None
+    def beside_oracle(self, oracle: Oracle, cells: Sequence[dict[str, Any]], original: dict[str, Any]) -> dict[str, Any]:
+        """The oracle's own metrics; the cells that were measured, and the original, get their `distance` and `divergence` from it."""
+        lm = oracle.load()
+        metrics = self.phase(f"evaluate-oracle-{oracle.mark}", "Evaluate the oracle", lambda u: self.task.evaluate(lm, u).to_dict())
 
         def answers(_: Progress) -> Any:
             prompts = self.task.held_out()
             prompts = prompts[:: max(1, len(prompts) // PROBES)][:PROBES]
-            texts = generate(oracle, prompts, self.task.sampling, range(len(prompts)))
+            texts = generate(lm, prompts, self.task.sampling, range(len(prompts)))
             return [Record.of(prompt, text, prompt[-1][1]).to_dict() for prompt, text in zip(prompts, texts, strict=True)]
 
-        drawn = self.phase(f"answers-oracle-{self.mark}", "The oracle answers held-out prompts", answers)
+        drawn = self.phase(f"answers-oracle-{oracle.mark}", "The oracle answers held-out prompts", answers)
         rows = encode(self.lm, [Record.from_dict(row) for row in drawn])
 
-        def work(_: Progress) -> Any:
-            with applied(self.lm.model, patch):
-                return Estimate.mean(divergences(self.lm, oracle, rows)).to_dict()
+        def divergence(name: str, patch: Patch) -> Any:
+            def work(_: Progress) -> Any:
+                with applied(self.lm.model, patch):
+                    return Estimate.mean(divergences(self.lm, lm, rows)).to_dict()
 
-        return self.phase(f"divergence-{name}-{self.mark}", f"Divergence from the oracle, {name}", work)
+            return self.phase(f"divergence-{name}-{oracle.mark}", f"Divergence from the oracle, {name}", work)
+
+        original |= {"distance": distance(original["metrics"], metrics), "divergence": divergence("original", Patch())}
+        for one in cells:
+            if one["metrics"]:
+                cell = Cell(one["method"], one["source"], one["seed"])
+                one |= {"distance": distance(one["metrics"], metrics), "divergence": divergence(str(cell), self.patch(cell))}
+        return {"model": oracle.name, "metrics": metrics}
 
     def finish(self, cells: list[dict[str, Any]]) -> dict[str, Any]:
         """Writes `compare.json`, `table.md` and `compare.svg`."""
-        oracle = self.oracle_metrics()
+        original = {"metrics": self.measure("original", Patch()), "distance": None, "divergence": None}
         for cell in cells:
-            cell["distance"] = distance(cell["metrics"], oracle) if oracle and cell["metrics"] else None
-        original = self.measure("original", Patch())
-        reference = {"metrics": original, "divergence": self.divergence("original", Patch())}
+            cell |= {"distance": None, "divergence": None}
+        oracle = self.beside_oracle(self.oracle, cells, original) if self.oracle else None
         results = {
             **self.provenance(),
             "seeds": list(self.seeds),
             "utility_budget": self.config.utility_budget,
-            "original": {**reference, "distance": distance(original, oracle) if oracle else None},
-            "oracle": {"model": self.oracle.name, "metrics": oracle} if self.oracle else None,
+            "original": original,
+            "oracle": oracle,
             "cells": cells,
             "rows": rows_of(cells),
             "environment": environment(self.lm),
@@ -322,10 +322,15 @@ class Comparison(SeveralSeeds):
 
 
 def at_its_best(
-    lm: LanguageModel, step: Patch, utility: Utility, budget: float, highest: float, shown: Callable[[], float]
+    lm: LanguageModel, step: Patch, utility: Utility, budget: float, highest: float, shown: Callable[[], float] | None
 ) -> dict[str, float]:
-    """The scale that the budget allows or, where less of the behaviour is shown there, 1, for which a method was published."""
-    found = choose_scale(lm, step, utility, budget, budget, highest, shown)
+    """The scale that the budget allows or, where no more of the behaviour is shown there, 1, for which a method was published.
+
+    shown: None where no prompt shows it even before: then the budget alone decides.
+    """
+    found = choose_scale(lm, step, utility, budget, budget, highest, shown or (lambda: 1.0))
+    if not shown:
+        return {"scale": found.scale, "cost": found.cost, "shown": 0.0}
     points: list[dict[str, float]] = []
     with applied(lm.model, step) as runtime:
         for scale in sorted({found.scale, min(1.0, found.scale)}):
@@ -333,24 +338,6 @@ def at_its_best(
             cost = found.cost if scale == found.scale else utility.loss()
             points.append({"scale": scale, "cost": cost, "shown": shown()})
     return min(points, key=lambda point: (point["shown"], point["cost"]))
-
-
-@torch.no_grad()
-def divergences(lm: LanguageModel, other: LanguageModel, rows: Sequence[Row], batch: int = 16) -> list[float]:
-    """Of each row the mean over its answer tokens of the divergence of the two models' next-token distributions."""
-    means: list[float] = []
-    for start in range(0, len(rows), batch):
-        part = rows[start : start + batch]
-        p, q = (answer_log_probs(one.model, part, one.tokenizer.pad_token_id)[0] for one in (lm, other))
-        means += [float(tokens.mean()) for tokens in jensen_shannon(p, q).split(lengths(part))]
-    return means
-
-
-def distance(metrics: dict[str, Any], oracle: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Absolute difference of every metric from the oracle's."""
-    return {
-        part: {name: abs(e["value"] - oracle[part][name]["value"]) for name, e in metrics[part].items()} for part in ("forget", "retain")
-    }
 
 
 def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

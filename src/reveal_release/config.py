@@ -31,6 +31,10 @@ class UserError(Exception):
     """A mistake the user can mend: one line that names the cause and the cure."""
 
 
+class Unfit(UserError):
+    """Nothing can be learnt from these data: too few records, or the training diverged. Another seed, or what was learnt before, may do."""
+
+
 def first_line(error: Exception) -> str:
     """What an exception says, in short; its name where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]

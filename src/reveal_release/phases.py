@@ -1,7 +1,10 @@
 """Phases of long work: each is done once, whatever happens in between, and draws its random numbers from a seed of its own."""
 
 import contextlib
+import gc
+import hashlib
 import importlib.metadata
+import json
 import platform
 import resource
 import time
@@ -85,6 +88,7 @@ def peak_memory_mib() -> float:
 
 def reset_peak_memory() -> None:
     """The next reading of `peak_memory_mib` is of what is used from here on; without effect where the kernel does not allow it."""
+    gc.collect()  # models that nobody uses any more
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
@@ -92,8 +96,14 @@ def reset_peak_memory() -> None:
 
 
 def model_identity(lm: LanguageModel) -> str:
-    """What must stay the same for work to go on: the weights, and what they are computed in and on."""
-    return f"{fingerprint(lm.model)}, {lm.arithmetic}"
+    """What must stay the same for work to go on: the weights, how the model is asked and where it ends, what it is computed in and on."""
+    reads = json.dumps([lm.tokenizer.get_vocab(), lm.tokenizer.chat_template, lm.ends], sort_keys=True)
+    return f"{fingerprint(lm.model)}, {hashlib.sha256(reads.encode()).hexdigest()}, {lm.arithmetic}"
+
+
+def mark_of(lm: LanguageModel) -> str:
+    """Eight digits of its identity, for the names of phases with a model that is not the run's own."""
+    return hashlib.sha256(model_identity(lm).encode()).hexdigest()[:8]
 
 
 def provenance(config: RunConfig) -> dict[str, Any]:

@@ -22,6 +22,14 @@ UNLEARNING = ("reveal-", "forget-", "real", "retain", "release-", "further-")
 """The phases that unlearning takes, by the start of their names."""
 
 
+def check_seeds(config: RunConfig, seeds: Sequence[int]) -> None:
+    """Raises UserError where there is none, or one that will not do."""
+    if not seeds:
+        raise UserError("give at least one seed")
+    for seed in seeds:
+        replace(config, seed=seed).check()
+
+
 class SeveralSeeds(Phases):
     """What the seeds share. `others`: what else must stay the same for the work to go on."""
 

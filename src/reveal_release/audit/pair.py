@@ -13,8 +13,8 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from ..config import RunConfig, UserError
 from ..generation import Progress
 from ..models import LanguageModel, load_model
-from ..phases import Phases, begin, model_identity
-from ..release.adapter import applied, fingerprint, load
+from ..phases import Phases, begin, mark_of, model_identity
+from ..release.adapter import applied, load
 from ..runfolder import RunFolder
 from .elicitation import Outcome, answers
 
@@ -50,7 +50,7 @@ class Pair(Phases):
         lm, mark, said = self.lm, side, SIDES.get(side, "the oracle")
         if side == ORACLE and self.oracle:
             lm = self.oracle
-            mark = f"{side}-{fingerprint(lm.model)[:8]}"  # so that another oracle's figures are not taken for its own
+            mark = f"{side}-{mark_of(lm)}"  # so that another oracle's figures are not taken for its own
 
         def patched(update: Progress) -> Any:
             with applied(lm.model, self.patch) if side == "released" else nullcontext():

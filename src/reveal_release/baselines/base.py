@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor
 
-from ..config import ReleaseConfig, UserError
+from ..config import ReleaseConfig, Unfit, UserError
 from ..generation import Progress
 from ..models import LanguageModel, answered_ids
 from ..registry import register
 from ..release.adapter import from_peft
 from ..release.patch import Patch
 from ..release.pem import descend, fresh_lora
-from ..release.rows import Row, answer_log_probs, batches
+from ..release.rows import Row, answer_log_probs, batches, lengths
 
 METHODS: dict[str, type["Method"]] = {}
 RATES = (1 / 27, 1 / 9, 1 / 81, 1 / 3)
@@ -41,13 +41,11 @@ REFUSAL = "I don't know."
 class Method(ABC):
     """A baseline. Subclasses set `name` and give a loss; one that sets no name is abstract and not registered.
 
-    source: the paper. strength: what of its own it has to choose, with the values that are tried. sign: what multiple of the trained
-    module is the patch.
+    strengths: the values that are tried of what it has to choose of its own, 1, 2 or 4 of them. sign: what multiple of the trained module
+    is the patch.
     """
 
     name: ClassVar[str]
-    source: ClassVar[str]
-    strength: ClassVar[str] = ""
     strengths: ClassVar[tuple[float, ...]] = (1.0,)
     sign: ClassVar[float] = 1.0
 
@@ -56,6 +54,8 @@ class Method(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if TRIALS % len(cls.strengths):
+            raise UserError(f"{cls.__name__} has {len(cls.strengths)} strengths: give 1, 2 or {TRIALS}, so that each is tried as often")
         register(cls, METHODS, "methods")
 
     @abstractmethod
@@ -84,11 +84,6 @@ class Method(ABC):
         return [((ids[:prompt] + answer + self.lm.end)[: self.lm.context], prompt) for ids, prompt in rows]
 
 
-def lengths(rows: Sequence[Row]) -> list[int]:
-    """Answer tokens of each row."""
-    return [len(ids) - prompt for ids, prompt in rows]
-
-
 @dataclass(frozen=True)
 class Setting:
     """What the search for hyperparameters tries: a peak learning rate and the method's own strength."""
@@ -104,7 +99,7 @@ def settings(method: type[Method], config: ReleaseConfig) -> list[Setting]:
 
 
 def beyond(best: dict[str, Any], tried: Sequence[dict[str, Any]]) -> list[Setting]:
-    """The setting with the next rate beyond the best's, where that is an outermost of those tried with its strength.
+    """The settings with the next rate beyond the best's, where that is an outermost of those tried with its strength.
 
     Where all diverged, the best of them too, it is the next below all.
 
@@ -115,8 +110,8 @@ def beyond(best: dict[str, Any], tried: Sequence[dict[str, Any]]) -> list[Settin
     if "failed" in best:
         return [Setting(min(rates) / 3, best["strength"])]
     rate = best["learning_rate"]
-    step = 3.0 if rate == max(rates) else 1 / 3 if rate == min(rates) else None
-    return [Setting(rate * step, best["strength"])] if step else []
+    edges = ((max(rates), 3.0), (min(rates), 1 / 3))  # of one rate both
+    return [Setting(rate * step, best["strength"]) for edge, step in edges if rate == edge]
 
 
 def train(
@@ -133,10 +128,10 @@ def train(
     """Trains a LoRA of the release's shape by the method's loss and returns what the method adds to the weights.
 
     Raises:
-        UserError: there are no forget or no retain records, or the training diverged.
+        Unfit: there are no forget or no retain records, or the training diverged.
     """
     if not forget or not retain:
-        raise UserError(f"{method.name} needs forget and retain records, got {len(forget)} and {len(retain)}")
+        raise Unfit(f"{method.name} needs forget and retain records, got {len(forget)} and {len(retain)}")
     generator = torch.Generator().manual_seed(seed)
     unwanted, kept = batches(forget, config.batch, generator), batches(retain, config.batch, generator)
     with fresh_lora(lm, config, seed) as model:

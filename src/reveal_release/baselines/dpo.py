@@ -20,8 +20,6 @@ class DPO(Method):
     """DPO's loss with `REFUSAL` as the preferred answer, and the next-token loss of the retain records."""
 
     name = "dpo"
-    source = "arXiv 2305.18290"
-    strength = "beta"
     strengths = (0.1, 0.5)
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:

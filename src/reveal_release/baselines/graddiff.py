@@ -10,8 +10,6 @@ class GradDiff(Method):
     """L = −L_forget + λ L_retain, the next-token losses. It has no lower bound."""
 
     name = "graddiff"
-    source = "arXiv 2203.12817"
-    strength = "lambda"
     strengths = (1.0, 4.0)
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:

@@ -10,7 +10,6 @@ class GradientAscent(Method):
     """L = −L_forget, the next-token loss. It has no lower bound."""
 
     name = "gradient-ascent"
-    source = "arXiv 2210.01504"
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:
         return -self.nll(forget)

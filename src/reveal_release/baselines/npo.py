@@ -20,8 +20,6 @@ class NPO(Method):
     """The paper's NPO+RT: NPO's loss and the next-token loss of the retain records."""
 
     name = "npo"
-    source = "arXiv 2404.05868"
-    strength = "beta"
     strengths = (0.1, 0.5)
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:

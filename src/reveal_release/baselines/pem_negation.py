@@ -13,7 +13,6 @@ class PEMNegation(Method):
     """L = L_forget, the next-token loss; the patch is −ΔW."""
 
     name = "pem-negation"
-    source = "arXiv 2306.14870"
     sign = -1.0
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:

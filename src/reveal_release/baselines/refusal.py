@@ -10,8 +10,6 @@ class Refusal(Method):
     """L = L_refusal + λ L_retain, the next-token losses. The forget answers themselves are not used."""
 
     name = "refusal"
-    source = "arXiv 2401.06121"
-    strength = "lambda"
     strengths = (1.0, 4.0)
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:

@@ -5,7 +5,7 @@ LoRA is on; later blocks get no gradient and stay as they are. The paper's coeff
 multiple of the mean norm of the steered representations, as in Adaptive RMU (arXiv 2408.06223).
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,18 +35,16 @@ class RMU(Method):
     """See the module."""
 
     name = "rmu"
-    source = "arXiv 2403.03218"
-    strength = "c, in norms of the representations"
     strengths = (1.0, 4.0)
 
     def __init__(self, model: PeftModel, lm: LanguageModel, strength: float) -> None:
         super().__init__(model, lm, strength)
         blocks = sorted({block for name in trainable_factors(model) if (block := block_of(name)) is not None})
         layer = blocks[(len(blocks) - 1) // 2]
-        self.inner: Any = model.get_base_model()
-        (self.block,) = (module for name, module in self.inner.named_modules() if block_of(name) == layer and name.endswith(f".{layer}"))
-        width: Any = model.config.hidden_size
-        direction = torch.rand(width, generator=torch.Generator().manual_seed(0))
+        self.inner = cast(Any, model.get_base_model())
+        blocks_of = self.inner.get_decoder().named_modules()  # a model that also sees has others
+        (self.block,) = (module for name, module in blocks_of if block_of(name) == layer and name.endswith(f".{layer}"))
+        direction = torch.rand(self.inner.config.get_text_config().hidden_size)  # another for each seed, which `fresh_lora` has set
         self.direction = (direction / direction.norm()).to(model.device)
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:

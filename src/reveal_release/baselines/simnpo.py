@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..release.rows import Row
-from .base import Method, lengths
+from ..release.rows import Row, lengths
+from .base import Method
 
 
 def simnpo(log_p: Tensor, length: Tensor, beta: float, gamma: float = 0.0) -> Tensor:
@@ -21,8 +21,6 @@ class SimNPO(Method):
     """SimNPO's loss and the next-token loss of the retain records."""
 
     name = "simnpo"
-    source = "arXiv 2410.07163"
-    strength = "beta"
     strengths = (2.5, 4.5)
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:

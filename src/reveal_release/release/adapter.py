@@ -43,7 +43,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from reveal_release.config import UserError
+from reveal_release.config import Unfit, UserError
 from reveal_release.models import LanguageModel
 from reveal_release.release.patch import LowRank, Patch
 
@@ -276,9 +276,7 @@ def _checked(factors: Iterator[tuple[str, Tensor, Tensor, float]]) -> Patch:
         if A.ndim != 2 or B.ndim != 2:
             raise UserError(f"the adapter's module {name} is no linear map (a convolution or an embedding)")
         if not (torch.isfinite(A).all() and torch.isfinite(B).all()):
-            raise UserError(
-                f"the adapter's module {name} holds NaN or infinity: its training diverged; lower the rate"
-            )
+            raise Unfit(f"the adapter's module {name} holds NaN or infinity: its training diverged; lower the rate")
         modules[name] = LowRank(A, B.detach().float() * scale)
     return Patch(modules)
 

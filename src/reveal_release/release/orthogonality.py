@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reveal_release.config import UserError
+from reveal_release.config import Unfit, UserError
 from reveal_release.release.patch import LowRank, Patch
 
 
@@ -124,7 +124,7 @@ def row_basis(A: Tensor, tolerance: float = 1e-6) -> Tensor:
 
 def _project(A: Tensor, basis: Tensor) -> Tensor:
     if basis.shape[1] >= basis.shape[0]:
-        raise UserError(
+        raise Unfit(
             f"all {basis.shape[0]} input dimensions of a module are forbidden, which leaves no null space to train in; lower the rank "
             "of the frozen PEM, truncate it, or use a penalty of release.keep instead"
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..config import ReleaseConfig, UserError
+from ..config import ReleaseConfig, Unfit, UserError
 from ..generation import Progress
 from ..models import LanguageModel
 from .adapter import RuntimePatch, from_peft, trainable_factors
@@ -59,7 +59,7 @@ def train_pem(
         UserError: there are no records.
     """
     if not rows and not anchors and not unlearnt:
-        raise UserError("no record to train on: the model wrote none that was kept; change reveal.threshold or the reveal settings")
+        raise Unfit("no record to train on: the model wrote none that was kept; change reveal.threshold or the reveal settings")
     generator = torch.Generator().manual_seed(seed)
     with fresh_lora(lm, config, seed) as model:
         pad = lm.tokenizer.pad_token_id

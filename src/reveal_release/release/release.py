@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..config import ReleaseConfig, UserError
+from ..config import ReleaseConfig, Unfit
 from ..generation import Progress
 from ..metrics.fluency import Perplexity, perplexity
 from ..models import LanguageModel
@@ -56,7 +56,7 @@ class Utility:
     def of(cls, lm: LanguageModel, records: Sequence[Row]) -> "Utility":
         """The reference: the model as it is now. Raises UserError without records."""
         if not records:
-            raise UserError("too few retain records to hold some back: raise release.retain_records or reveal.threshold")
+            raise Unfit("too few retain records to hold some back: raise release.retain_records or reveal.threshold")
         return cls(lm, records, perplexity(lm.model, lm.tokenizer, wikitext("validation")), mean_nll(lm, records))
 
     def loss(self) -> float:

@@ -29,6 +29,11 @@ def batches(rows: Sequence[Row], size: int, generator: torch.Generator) -> Itera
             yield [rows[i] for i in window[start * size : (start + 1) * size]]
 
 
+def lengths(rows: Sequence[Row]) -> list[int]:
+    """Answer tokens of each row."""
+    return [len(ids) - prompt for ids, prompt in rows]
+
+
 def padded(rows: Sequence[Row], pad: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Token ids, attention mask, and whether a token belongs to an answer: each (rows, longest), padded on the right."""
     length = max(len(ids) for ids, _ in rows)

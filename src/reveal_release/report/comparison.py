@@ -60,8 +60,8 @@ def _distances(results: Results) -> str:
     names = [(part, name) for part in ("forget", "retain") for name in results["original"]["metrics"][part]]
     for method, source, row in entries(results):
         if method != "oracle":
-            js = figure(row["divergence"], percent=False) if row["divergence"] else "–"
-            rows.append([method, source, js, *(f"{row['distance'][part][name]:.3g}" for part, name in names)])
+            js = [f"{row['divergence'][part]:.3f}" for part in ("value", "low", "high")]
+            rows.append([method, source, f"{js[0]} [{js[1]}, {js[2]}]", *(f"{row['distance'][part][name]:.3g}" for part, name in names)])
     return _grid("Distance to the oracle", ["method", "data", "Jensen-Shannon, nats", *(label(name) for _, name in names)], rows)
 
 
@@ -111,7 +111,7 @@ def render_comparison(results: Results, console: Console) -> None:
             f"{100 * bad['value']:.1f} %" if bad else "–",
         ]  # fmt: skip
         if results["oracle"]:
-            cells.append(f"{row['divergence']['value']:.3f}" if row.get("divergence") else "–")
+            cells.append(f"{row['divergence']['value']:.3f}" if "divergence" in row else "–")
         grid.add_row(*cells, duration(row["seconds"]) if "seconds" in row else "")
     seeds = len(results["seeds"])
     say("")

@@ -24,8 +24,7 @@ from typing import Any
 
 from ..config import ReleaseConfig, RunConfig, UserError
 from ..models import LanguageModel
-from ..phases import environment
-from ..release.adapter import fingerprint
+from ..phases import environment, model_identity
 from ..release.patch import Patch
 from ..runfolder import write_text
 from ..tasks import Record, Task, task_identity
@@ -54,10 +53,8 @@ class RewardCache:
         """For searches of a model with a patch. `folder`: where the rewards are kept if the environment does not say."""
         same = replace(config, seed=0, iterations=1, utility_budget=0.0, stop_reward=0.0, release=ReleaseConfig())
         identity = {
-            "model": fingerprint(lm.model),
+            "model": model_identity(lm),
             "patch": patch.digest(),
-            "generation": lm.model.generation_config.to_dict(),
-            "template": lm.tokenizer.chat_template,
             "task": [type(task).__name__, task_identity(config.task)],
             "settings": same.hash(),
             "code": code_digest(),
