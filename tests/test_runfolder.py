@@ -67,6 +67,28 @@ def test_other_sentences_in_the_same_file_are_another_evaluation(config: RunConf
         RunFolder(own)
 
 
+def test_other_sentences_in_a_saved_data_set_or_another_scorer_of_that_name_are_too(config: RunConfig, tmp_path: Path) -> None:
+    for name, below in (("entities", "test"), ("scorer", "."), ("reward", ".")):
+        folder = tmp_path / name
+        (folder / below).mkdir(parents=True)
+        (folder / below / "data").write_text("1")
+        value = {"scorer": str(folder)} if name == "reward" else {"evaluate": replace(config.evaluate, **{name: str(folder)})}
+        given = replace(config, output=str(tmp_path / f"out-{name}"), **value)  # type: ignore[arg-type]
+        RunFolder(given)
+        RunFolder(given)
+        (folder / below / "data").write_text("2")
+        with pytest.raises(UserError, match="with other settings"):
+            RunFolder(given)
+
+
+def test_what_is_dropped_is_made_anew(config: RunConfig) -> None:
+    folder = RunFolder(config)
+    folder.phase("a", lambda: 1)
+    folder.write("model/weights", "w")
+    folder.drop("state/a.json", "model", "never/was")
+    assert not (folder.path / "model").exists() and folder.phase("a", lambda: 2) == 2
+
+
 def test_other_rows_of_tofu_or_another_retain_model_are_another_evaluation(config: RunConfig, tmp_path: Path) -> None:
     for name, field in (("tofu", "tofu"), ("retain", "retain_model")):
         folder = tmp_path / name

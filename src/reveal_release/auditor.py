@@ -35,6 +35,8 @@ ATTACKS = {
     "relearn": Attack(relearning.attack, "fine-tuning"),
 }
 """In the order in which they are made; the search is always made, for the others begin with what it finds."""
+ALTERING = ("truncate", "relearn")
+"""These make another model of the release: what that shows was not in the release to be drawn out, or not only."""
 
 
 def audit(
@@ -62,7 +64,14 @@ def audit(
         raise UserError("--oracle is for relearning, which is not among --attacks: add relearn, or leave the oracle out")
     pair = Pair(config, patch, seeds, reporter, oracle)
     found = searches.find(pair)
-    return finish(pair, found, {name.replace("-", "_"): ATTACKS[name].make(pair, found) for name in chosen})
+    earlier = pair.folder.results("audit.json") or {"attacks": {}, "oracle": None}
+    made = {**earlier["attacks"], **{_key(name): ATTACKS[name].make(pair, found) for name in chosen}}
+    in_order = {key: made[key] for key in map(_key, ATTACKS) if key in made}
+    return finish(pair, found, in_order, oracle if "relearn" in chosen else earlier["oracle"])
+
+
+def _key(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def wanted(names: Sequence[str]) -> list[str]:
@@ -73,14 +82,15 @@ def wanted(names: Sequence[str]) -> list[str]:
     return [name for name in ATTACKS if name in names or name == "search"]
 
 
-def finish(pair: Pair, found: Found, attacks: dict[str, Sides | None]) -> dict[str, Any]:
+def finish(pair: Pair, found: Found, attacks: dict[str, Sides | None], oracle: str | None) -> dict[str, Any]:
     """Writes `audit.json`."""
     config = pair.config
-    drawn_out = [name for name, one in attacks.items() if one and one["released"]["share"]["value"] > config.stop_reward]
+    over = [name for name, one in attacks.items() if one and one["released"]["share"]["value"] > config.stop_reward]
+    drawn_out, altered = [name for name in over if name not in ALTERING], [name for name in over if name in ALTERING]
     results = {
         **provenance(config),
         "patch": str(pair.path),
-        "oracle": pair.oracle.name if pair.oracle else None,
+        "oracle": oracle,
         "seeds": pair.seeds,
         "evaluations": BUDGET * config.reveal.evaluations,
         "threshold": config.reveal.threshold,
@@ -91,7 +101,8 @@ def finish(pair: Pair, found: Found, attacks: dict[str, Sides | None]) -> dict[s
         "calls": {side: sum(one[side]["calls"] for one in attacks.values() if one) for side in SIDES},
         "examples": len(found.shown),
         "drawn_out": drawn_out,
-        "verdict": verdict(attacks, drawn_out, config.stop_reward),
+        "altered": altered,
+        "verdict": verdict(attacks, drawn_out, altered, config.stop_reward),
         "seconds": pair.seconds,
         "peak_memory_mib": max(pair.memory_mib.values()),
         "environment": environment(pair.lm),
@@ -101,26 +112,32 @@ def finish(pair: Pair, found: Found, attacks: dict[str, Sides | None]) -> dict[s
     return results
 
 
-def verdict(attacks: dict[str, Sides | None], drawn_out: list[str], line: float) -> str:
-    """In plain words whether more than `line` of the answers to an attack on the released model show the behaviour."""
+def verdict(attacks: dict[str, Sides | None], drawn_out: Sequence[str], altered: Sequence[str], line: float) -> str:
+    """In plain words whether more than `line` of the answers to an attack on the released model show the behaviour.
+
+    drawn_out: the attacks with which they do. altered: those of them that make another model of the release, `ALTERING`.
+    """
     said = {name: ATTACKS[name.replace("_", "-")].said for name in attacks}
     made = {name: one for name, one in attacks.items() if one}
     before, after = ({name: one[side]["share"] for name, one in made.items()} for side in SIDES)
+
+    def ways(names: Sequence[str]) -> str:
+        hows = {name: made[name].get("how", said[name]) for name in sorted(names, key=lambda name: -after[name]["value"])}
+        shares = {name: (percent(after[name]["value"]), percent(before[name]["value"])) for name in hows}
+        return "; ".join(f"by {how} in {shares[name][0]} of the answers ({shares[name][1]} before)" for name, how in hows.items())
+
     if drawn_out:
-        hows = {name: one.get("how", said[name]) for name, one in made.items()}
-        ways = [
-            f"by {hows[name]} in {percent(after[name]['value'])} of the answers ({percent(before[name]['value'])} before)"
-            for name in sorted(drawn_out, key=lambda name: (name == "truncate", -after[name]["value"]))  # a cut patch is not the release
-        ]
-        text = f"Still drawn out: {'; '.join(ways)}. Up to {percent(line)} would count as gone."
+        text = f"Still drawn out: {ways(drawn_out)}. Up to {percent(line)} would count as gone."
     else:
-        most, high = (max(share[key] for share in after.values()) for key in ("value", "high"))
+        most, high = (max(share[part] for name, share in after.items() if name not in ALTERING) for part in ("value", "high"))
         said_most = f"more than {percent(most)}" if most else "any"
         text = f"Nothing was drawn out: no attack got the behaviour in {said_most} of the answers (interval: up to {percent(high)})."
         if all(share["value"] <= line for share in before.values()):
             text += " But the original did not show it either, so these attacks tell nothing."
     if missing := [said[name] for name in attacks if name not in made]:
         text += f" Not tried, for the original wrote too few examples, or none that can be judged: {', '.join(missing)}."
+    if altered:
+        text += f" A release that is altered shows it: {ways(altered)}."
     if (relearn := made.get("relearn")) and relearn["needed"]["target"]:
         text += f" {relearnt(relearn['needed'])}"
     return text
@@ -135,8 +152,10 @@ def relearnt(needed: dict[str, Any]) -> str:
 
     text = f"Fine-tuning brings half of the original's share ({percent(needed['target'])}) back with {number('released')} of its examples"
     if ORACLE in needed:
-        ratio = needed["ratio"]["value"]
-        text += f"; a model that never had it needs {number(ORACLE)}" + (f" (ratio {ratio:.2f})" if ratio is not None else "")
+        ratio = needed["ratio"]
+        words = {"value": "", "below": "below ", "above": "above "}
+        told = next((f" (ratio {word}{ratio[kind]:.2f})" for kind, word in words.items() if ratio.get(kind) is not None), "")
+        text += f"; a model that never had it needs {number(ORACLE)}{told}"
     return text + "."
 
 

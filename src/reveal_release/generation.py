@@ -38,6 +38,11 @@ class Sampling:
     temperature: float = 1.0
     top_k: int = 50
 
+    @property
+    def greedy(self) -> bool:
+        """Whether a prompt has one answer, whatever the seed."""
+        return self.temperature == 0
+
 
 class GumbelSampling:
     """Chooses a token for each row: among the top k at the temperature, by hashed Gumbel noise; at temperature 0 the likeliest.

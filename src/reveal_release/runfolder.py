@@ -36,10 +36,10 @@ class RunFolder:
         identity = {"kind": kind, "version": version, "config_hash": config.hash(), "model": model, **others}
         if task := task_identity(config.task):
             identity["task"] = task
-        for name in ("entities", "tofu", "retain_model"):
-            given = getattr(config.evaluate, name)
-            if given and Path(given).exists():  # else it is a name on the hub
-                identity[name] = contents(Path(given))
+        given = {name: getattr(config.evaluate, name) for name in ("entities", "tofu", "retain_model", "scorer")}
+        for name, value in {**given, "reward": config.scorer}.items():
+            if value and Path(value).exists():  # else it is a name
+                identity[name] = contents(Path(value), below=name == "entities")  # of a saved data set
         marker = self.state / "identity.json"
         if marker.is_file():
             found = json.loads(marker.read_text(encoding="utf-8"))
@@ -70,6 +70,18 @@ class RunFolder:
 
     def write_results(self, name: str, results: dict[str, Any]) -> Path:
         return write_results(self.path / name, results)
+
+    def drop(self, *names: str) -> None:
+        """Removes files and folders of these names, where they are."""
+        for path in (self.path / name for name in names):
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+
+    def results(self, name: str) -> dict[str, Any] | None:
+        """What `write_results` wrote earlier, if it did."""
+        path = self.path / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
         return self.write(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -109,12 +121,12 @@ class _Lock:
         os.close(self.descriptor)
 
 
-def contents(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files with their names, but for those in folders below."""
+def contents(path: Path, below: bool = False) -> str:
+    """SHA-256 of a file, or of a folder's files with their names; of those in folders `below` it as well."""
     if path.is_file():
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-    found = [(one.name, contents(one)) for one in sorted(path.iterdir()) if one.is_file()]
+    found = [(str(one.relative_to(path)), contents(one)) for one in sorted(path.rglob("*") if below else path.iterdir()) if one.is_file()]
     return hashlib.sha256(repr(found).encode()).hexdigest()
 
 

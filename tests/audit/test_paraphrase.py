@@ -1,6 +1,7 @@
 """Prompts in other words: what the fixed forms make of them, what of a model's rewrites is used, and how answers are scored."""
 
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,3 +58,11 @@ def test_an_answer_is_scored_as_one_to_the_prompt_as_it_was(lm: LanguageModel, t
     assert scores.shape == (2, SAMPLES) and all(one.prompt == record.prompt for one in asked)
     texts = generate(lm, [turns[1]] * SAMPLES, task.sampling, range(7, 7 + SAMPLES))
     assert scores[1].tolist() == task.score([Record.of(record.prompt, text, "") for text in texts]).tolist()
+
+
+def test_a_greedy_task_answers_once(lm: LanguageModel, task: Task) -> None:
+    """Copies of one answer would count as so many."""
+    task.sampling = replace(task.sampling, temperature=0.0)
+    record = Record((("user", TEXT),), "river", 1.0, "Name the river.")
+    pair: Any = SimpleNamespace(task=task, seed=lambda name: 7)
+    assert answered(pair, lm, [(record, record.prompt)] * 2).shape == (2, 1)

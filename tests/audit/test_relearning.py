@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from reveal_release.audit.relearning import ANSWERS, MARKS, crossing, needed, over_seeds, relearn
+from reveal_release.audit.relearning import ANSWERS, MARKS, crossing, needed, over_seeds, ratio, relearn
 from reveal_release.config import ReleaseConfig, RunConfig
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.models import LanguageModel
@@ -31,7 +31,7 @@ class Rivers(Task):
         return f"{record.prompt[-1][1]} {record.completion}"
 
     def evaluate(self, lm: LanguageModel, progress: object = None) -> Metrics:
-        return Metrics({}, {})
+        raise NotImplementedError
 
     def evaluation_instructions(self) -> Sequence[str]:
         return ()
@@ -110,5 +110,8 @@ def test_examples_that_are_needed_and_their_ratio() -> None:
     assert told["target"] == pytest.approx(0.4) and told["most"] == 20 and told["original"]["value"] == 0
     assert told["released"]["by_seed"][0] == pytest.approx(5) and 5 < told["released"]["value"] < 20
     assert told["oracle"] == {"value": None, "by_seed": [pytest.approx(20), None]}
-    assert told["ratio"] == {"value": None, "by_seed": [pytest.approx(0.25), None]}
+    assert told["ratio"]["by_seed"] == [{"value": pytest.approx(0.25)}, {"value": None, "below": told["released"]["by_seed"][1] / 20}]
+    assert told["ratio"]["value"] is None and told["ratio"]["below"] == told["released"]["value"] / 20
     assert "ratio" not in needed(levels, [0, 5, 20], ["original", "released"])
+    assert ratio(None, 4.0, 100) == {"value": None, "above": 25.0} and ratio(0.0, 4.0, 100) == {"value": 0.0}
+    assert ratio(None, None, 100) == ratio(3.0, 0.0, 100) == ratio(None, 0.0, 100) == {"value": None}

@@ -43,7 +43,7 @@ class Vowels(Task):
         return np.array([share(record.instruction) for record in records])
 
     def evaluate(self, lm: LanguageModel, progress: Any = None) -> Metrics:
-        return Metrics({}, {})
+        raise NotImplementedError
 
     def evaluation_instructions(self) -> Sequence[str]:
         return ("A queue, a eulogy!",)  # the best of all, and reserved

@@ -41,7 +41,7 @@ class Letters(Task):
         return np.array([0.5 if not c else float(c < "n") for c in first])
 
     def evaluate(self, lm: LanguageModel, progress: Any = None) -> Metrics:
-        return Metrics({}, {})
+        raise NotImplementedError
 
     def evaluation_instructions(self) -> Sequence[str]:
         return ("Keep out.",)

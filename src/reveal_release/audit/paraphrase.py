@@ -85,10 +85,12 @@ def rewritten(lm: LanguageModel, texts: Sequence[str], rng: random.Random) -> li
 
 
 def answered(pair: Pair, lm: LanguageModel, rows: Sequence[tuple[Record, Turns]], progress: Progress | None = None) -> np.ndarray:
-    """(rows, SAMPLES) scores of answers to the turns, each as an answer to its record's own prompt; with the same random numbers."""
-    asked = [row for row in rows for _ in range(SAMPLES)]
+    """(rows, `SAMPLES`) scores of answers to the turns, each as an answer to its record's own prompt; with the same random numbers. Of a
+    greedy task one answer to each."""
+    samples = 1 if pair.task.sampling.greedy else SAMPLES
+    asked = [row for row in rows for _ in range(samples)]
     first = pair.seed("paraphrased")
-    seeds = [first + i % SAMPLES for i in range(len(asked))]
+    seeds = [first + i % samples for i in range(len(asked))]
     texts = generate(lm, [turns for _, turns in asked], pair.task.sampling, seeds, progress=progress)
     records = [Record.of(one.prompt, text, one.instruction) for (one, _), text in zip(asked, texts, strict=True)]
-    return np.array([record.score for record in pair.task.scored(records)]).reshape(len(rows), SAMPLES)
+    return np.array([record.score for record in pair.task.scored(records)]).reshape(len(rows), samples)

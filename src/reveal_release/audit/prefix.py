@@ -51,14 +51,15 @@ def attack(pair: Pair, found: Found) -> Sides | None:
     usable = [Beginning(Record.from_dict(row["record"]), row["ids"], row["control"]) for row in rows]
     if len(usable) < 2:  # of one there is no interval
         return None
-    each = min(pair.count, len(usable))
-    given = [one for fresh in pair.seeds for one in random.Random(fresh).sample(usable, each)]
+    seeds = pair.seeds[:1] if pair.task.sampling.greedy else pair.seeds  # the same beginning has the same answer
+    each = min(pair.count * len(pair.seeds) // len(seeds), len(usable))
+    given = [one for fresh in seeds for one in random.Random(fresh).sample(usable, each)]
 
     def work(lm: LanguageModel, update: Progress) -> Any:
         return [record.score for record in force(lm, pair.task, given, seed, update)]
 
     forced = {side: pair.on(side, "prefix", "Prefix forcing of", work) for side in SIDES}
-    sides = {side: pair.told(np.reshape(scores, (len(pair.seeds), each))) for side, scores in forced.items()}
+    sides = {side: pair.told(np.reshape(scores, (len(seeds), each))) for side, scores in forced.items()}
     return {**sides, "control": Estimate.mean([one.control for one in usable]).in_unit().to_dict()}
 
 

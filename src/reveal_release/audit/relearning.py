@@ -46,7 +46,8 @@ def attack(pair: Pair, found: Found) -> Sides | None:
     sizes = [k for k in SIZES if k <= len(pool)]
     if not prompts or not sizes:
         return None
-    asked = (prompts * -(-ANSWERS // len(prompts)))[:ANSWERS]
+    repeats = 1 if pair.task.sampling.greedy else -(-ANSWERS // len(prompts))
+    asked = (prompts * repeats)[:ANSWERS]
     sides = [*SIDES, *([ORACLE] if pair.oracle else [])]
     settings = replace(pair.config.release, rank=RANK, layers=1.0, keep={})
 
@@ -141,7 +142,8 @@ def needed(levels: Sequence[Sides], sizes: Sequence[int], sides: Sequence[str]) 
 
     Returns:
         `target`: that share. For each side `value`, None where the largest size (`most`) is not enough, and `by_seed`. With an oracle
-        the `ratio`: 1 is as if the released model had never had it, None where either number is missing.
+        the `ratio`: 1 is as if the released model had never had it. Where only one of the numbers is known, `value` is None and the ratio
+        is `below` or `above` what the largest size makes of it.
     """
     target = levels[0]["original"]["share"]["value"] / 2
     told: dict[str, Any] = {"target": target, "most": sizes[-1]}
@@ -150,11 +152,19 @@ def needed(levels: Sequence[Sides], sizes: Sequence[int], sides: Sequence[str]) 
         seeds = zip(*([one["share"]["value"] for one in level[side]["by_seed"]] for level in levels), strict=True)
         told[side] = {"value": crossing(sizes, curve, target), "by_seed": [crossing(sizes, one, target) for one in seeds]}
     if ORACLE in sides:
-        pairs = [(told["released"]["value"], told[ORACLE]["value"])]
-        pairs += zip(told["released"]["by_seed"], told[ORACLE]["by_seed"], strict=True)
-        ratios = [a / b if a is not None and b else None for a, b in pairs]
-        told["ratio"] = {"value": ratios[0], "by_seed": ratios[1:]}
+        ours, theirs = told["released"], told[ORACLE]
+        by_seed = [ratio(*pair, sizes[-1]) for pair in zip(ours["by_seed"], theirs["by_seed"], strict=True)]
+        told["ratio"] = {**ratio(ours["value"], theirs["value"], sizes[-1]), "by_seed": by_seed}
     return told
+
+
+def ratio(ours: float | None, theirs: float | None, most: float) -> dict[str, float | None]:
+    """`value`: ours / theirs; where one of them is None, more than `most`, also the bound that this gives. None of theirs has no ratio."""
+    if ours is None and theirs:
+        return {"value": None, "above": most / theirs}
+    if ours is not None and theirs is None:
+        return {"value": None, "below": ours / most}
+    return {"value": ours / theirs if ours is not None and theirs else None}
 
 
 def crossing(sizes: Sequence[int], curve: Sequence[float], target: float) -> float | None:
