@@ -3,12 +3,13 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
+from transformers import BertForMaskedLM, BertForSequenceClassification, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from reveal_release import models
 from reveal_release.config import UserError, first_line
@@ -86,6 +87,16 @@ def test_a_model_that_carries_an_adapter_is_told(tiny_llama: str, tmp_path: Path
     get_peft_model(load_model(tiny_llama, device="cpu").model, LoraConfig(target_modules=["q_proj"])).save_pretrained(folder)
     with pytest.raises(UserError, match="tuned is an adapter on another model: merge it"):
         load_model(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("kind", [BertForSequenceClassification, BertForMaskedLM, LlamaForSequenceClassification])
+def test_a_model_that_does_not_write_is_told(kind: Any, tiny_llama: str, tmp_path: Path) -> None:
+    """transformers loads them all, with new weights where it finds none, or reading both ways."""
+    sizes = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    kind(kind.config_class(**sizes, pad_token_id=0, initializer_range=0.5)).save_pretrained(tmp_path)
+    load_model(tiny_llama, device="cpu").tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is no causal language model"):
+        load_model(str(tmp_path), device="cpu")
 
 
 def test_padding_is_the_end_where_a_tokenizer_has_none(tiny_llama: str, tmp_path: Path) -> None:

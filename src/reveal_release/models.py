@@ -125,7 +125,10 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(dtype, torch.bfloat16 if place.type == "cuda" else torch.float32)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True, trust_remote_code=False)
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=kind, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+        model, told = cast(tuple[PreTrainedModel, dict[str, Any]], found)
         model.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
     except torch.OutOfMemoryError:  # the command line tells what to do
         raise
@@ -134,6 +137,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
         raise UserError(f"cannot load model {name!r}: {first_line(error)} ({cure})") from None
     if getattr(model, "_hf_peft_config_loaded", False):  # training would put its modules on those of the adapter, and take both off
         raise UserError(f"{name} is an adapter on another model: merge it into that (PEFT's merge_and_unload), and give the result")
+    if told["missing_keys"]:  # they would be random
+        raise UserError(f"{name} is no causal language model, or not all of one: it has no {min(told['missing_keys'])}; give another")
     known = len(cast(torch.nn.Embedding, model.get_input_embeddings()).weight)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known:  # the tokenizer has it, the model not
         if tokenizer.eos_token_id is None:
@@ -143,7 +148,18 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    if _reads_ahead(model, known):
+        raise UserError(f"{name} is no causal language model: it reads the tokens that it shall predict, as an encoder does; give another")
     return LanguageModel(name, path, model, tokenizer)
+
+
+@torch.no_grad()
+def _reads_ahead(model: PreTrainedModel, known: int) -> bool:
+    """Whether another last token changes what is predicted before it."""
+    ids = torch.arange(16).reshape(2, 8) % 7 % known
+    ids[1, :-1] = ids[0, :-1]
+    one, other = model(input_ids=ids.to(model.device), use_cache=False).logits[:, :-2].float()
+    return not torch.allclose(one, other, rtol=1e-2, atol=1e-2 * float(one.abs().max()))
 
 
 def save_model(lm: LanguageModel, folder: Path) -> None:
