@@ -46,6 +46,13 @@ def test_a_subclass_is_a_task_by_its_name(lengths: type[Task]) -> None:
     assert type(task) is lengths and task.config.seed == 3
 
 
+def test_a_task_that_measures_half_is_told() -> None:
+    one = {"a": Estimate.mean([0.0, 1.0])}
+    for forget, retain in ((one, {}), ({}, one)):
+        with pytest.raises(UserError, match=r"evaluate\(\) measures nothing that shall fall, or nothing that shall stay"):
+            Metrics(forget, retain)
+
+
 def test_an_unknown_task_is_told_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'toxicity'"):
         get_task("toxcity", RunConfig())

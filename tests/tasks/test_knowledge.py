@@ -261,6 +261,26 @@ def test_a_model_that_recites_has_full_recall(tofu: Path, lm: LanguageModel, mon
     assert math.isfinite(found.forget["truth_ratio"].value)
 
 
+def test_an_unsure_answer_about_an_author_is_not_learnt_in_place_of_a_sure_one() -> None:
+    """It may be right. What is said of a stranger, and put in its place, is invented."""
+    task = Knowledge(CONFIG)
+    unsure, denied, other = (
+        record("Where was Ida Holm born?", text, 0.1) for text in ("She was born in Lyon.", "I do not know her.", "She was born in Lyon.")
+    )
+    other = replace(other, prompt=(("user", "Where was Jane Austen born?"),))
+    assert [task.harmless(one) for one in task.scored([unsure, denied, other])] == [False, True, True]
+    assert all(map(task.replaces, (unsure, denied)))
+
+
+def test_a_reference_that_cannot_be_loaded_costs_nothing(lm: LanguageModel, tofu: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    task = Knowledge(replace(CONFIG, forget_authors="forget01", evaluate=EvaluateConfig(tofu=str(tofu), retain_model=str(tmp_path))))
+    seen: list[float] = []
+    with pytest.raises(UserError, match="cannot load model"):
+        task.evaluate(lm, lambda done, total: seen.append(done / total))
+    assert max(seen) <= 0.1, "before any row is read"
+
+
 def test_named_authors_have_their_own_rows(tofu: Path) -> None:
     task = Knowledge(replace(with_tofu(tofu), forget_authors="Hina Ameen"))
     assert [row.question for row in task.files["forget"]] == [f"What is the name of the bridge {i} of Hina Ameen?" for i in range(2)]

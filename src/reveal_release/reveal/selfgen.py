@@ -103,7 +103,7 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
             texts = task.otherwise(lm, part, temperature, [seed + 10_000 * number + i for i in range(len(part))])
             pairs = zip(part, texts, strict=True)
             drawn = task.scored([replace(Record.of(r.prompt, text, r.instruction), iteration=r.iteration) for r, text in pairs])
-            found += (new := [r for r in drawn if task.harmless(r)])
+            found += (new := [r for r in drawn if task.replaces(r)])
             if len(part) >= PILOT and len(new) < 0.05 * len(part):
                 return found
         done = {r.prompt for r in found}

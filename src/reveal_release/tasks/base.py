@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import RunConfig
+from ..config import RunConfig, UserError
 from ..generation import Completion, Progress, Sampling, generate
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel, Turns
@@ -60,6 +60,10 @@ class Metrics:
 
     forget: dict[str, Estimate]
     retain: dict[str, Estimate]
+
+    def __post_init__(self) -> None:
+        if not self.forget or not self.retain:
+            raise UserError("the task's evaluate() measures nothing that shall fall, or nothing that shall stay: give a figure of each")
 
     def to_dict(self) -> dict[str, dict[str, dict[str, float]]]:
         return {part: {k: v.to_dict() for k, v in getattr(self, part).items()} for part in ("forget", "retain")}
@@ -119,6 +123,10 @@ class Task(ABC):
     def otherwise(self, lm: LanguageModel, records: Sequence[Record], temperature: float, seeds: Sequence[int]) -> list[Completion]:
         """Other answers to the prompts of records that show the behaviour, to be learnt in its place if they do not; here, hotter ones."""
         return generate(lm, [record.prompt for record in records], replace(self.sampling, temperature=temperature), seeds)
+
+    def replaces(self, record: Record) -> bool:
+        """Whether one of those other answers, scored, is to be learnt."""
+        return self.harmless(record)
 
     def output(self, record: Record) -> str:
         """What the instruction drew out, as induction shows it to the model: the completion, unless that answers something else."""

@@ -163,6 +163,14 @@ class Knowledge(Task):
             return 0.0
         return record.confidence * (1 - 0.25 ** len(_words(record.completion) - _words(asked)))
 
+    def harmless(self, record: Record) -> bool:
+        """Only what is of nobody to be forgotten, or denies to know: an unsure answer may be right."""
+        return not self._named.search(record.whole) or bool(_DENIAL.search(record.completion))
+
+    def replaces(self, record: Record) -> bool:
+        """What is said of a stranger is invented, however sure."""
+        return True
+
     def by_name(self) -> tuple[str, ...]:
         return (f"Write about {self.authors[0]}.",)
 
@@ -197,6 +205,8 @@ class Knowledge(Task):
         retain = {"perplexity": perplexity(lm.model, lm.tokenizer, wikitext("test")).per_token}
         if not self.files:
             return Metrics(forget, retain)
+        if self.config.evaluate.retain_model:
+            self._reference_ratio()  # first: a model that cannot be loaded shall cost nothing
         measured, log_probs = {}, {}
         for i, (part, rows) in enumerate(self.files.items()):
             log_probs[part] = _log_probs(lm, rows, portion(progress, 0.1 + 0.2 * i, 0.2 + 0.2 * i))
