@@ -10,7 +10,7 @@ import pytest
 
 from reveal_release.ablations import CONFIGURED, REAL, ablations, changed, on_real_retain
 from reveal_release.comparison import real_records
-from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, Unfit, UserError
 from reveal_release.dataset import Data
 from reveal_release.parsers import build_parser
 from reveal_release.release import release
@@ -115,9 +115,13 @@ def test_every_row_is_a_run(raw: None, config: RunConfig, tmp_path: Path) -> Non
 def test_a_run_that_fails_is_told_and_left_out(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(config: RunConfig, reporter: Reporter, _: Any) -> Any:
         reporter.log_to(Path(config.output) / "log.txt")  # as a run does
-        raise UserError("the training diverged")
+        raise error
 
     monkeypatch.setattr("reveal_release.ablations.run", failing)
+    error = UserError("3 MiB are free")
+    with pytest.raises(UserError, match="3 MiB are free"):
+        ablations(replace(config, output=str(tmp_path / "out")), [0, 1], 1, variants=["no retain module"])
+    error = Unfit("the training diverged")
     with pytest.raises(UserError, match=r"no run came to an end; the reasons are in .*log\.txt"):
         ablations(replace(config, output=str(tmp_path / "out")), [0, 1], 1, reporter=Reporter(), variants=["no retain module"])
     log = (tmp_path / "out" / "log.txt").read_text(encoding="utf-8")
@@ -169,7 +173,7 @@ def test_real_retain_data_take_the_place_of_the_models_own(
     ("arguments", "line"),
     [
         ({"seeds": []}, "at least one seed"),
-        ({"most": 0}, "at least 1 as --most-iterations"),
+        ({"most": 0}, "--most-iterations is 0: give at least 1"),
         ({"most": 21}, "iterations is 21"),
         ({"data": "no/such/folder"}, "no folder no/such/folder"),
         ({"variants": ["rank 9"]}, "no variant 'rank 9' here: choose from as configured, iterations 2, .*; raise --most-iterations"),

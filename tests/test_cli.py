@@ -539,6 +539,28 @@ def test_a_missing_and_a_changed_file_are_named_with_their_origin(tmp_path: Path
         verify(tmp_path)
 
 
+def test_settings_that_are_no_text_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_bytes('forget_authors: "Jürgen"'.encode("latin-1"))
+    assert "is no UTF-8 text" in failure(capsys, "run", "--config", str(tmp_path / "mine.yaml"))
+
+
+def test_figures_that_cannot_be_kept_are_told_before_the_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.os, "access", lambda path, mode: False)
+    command = ("evaluate", "--task", "toxicity", "--json", str(tmp_path / "new/figures.json"))
+    assert failure(capsys, *command).endswith(f"nothing can be written in {tmp_path}; give another")
+
+
+def test_the_reference_of_tofu_goes_with_what_it_never_saw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reveal_release.testbed.tofu.tune", lambda config: None)
+    assert cli.main(["testbed", "tofu", "--split", "retain90", "--data", "my raw", "--output", "out/r 90"]) == 0
+    out = capsys.readouterr().out
+    assert "--forget-authors forget10 --evaluate.tofu 'my raw/tofu' --evaluate.retain-model 'out/r 90' --output 'out/r 90-run'" in out
+
+
 def test_tofu_refuses_before_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["testbed", "tofu", "--data", str(tmp_path), "--output", str(tmp_path / "model")]
     assert failure(capsys, *command).startswith("no tofu/full.json")

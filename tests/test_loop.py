@@ -15,7 +15,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reveal_release import dataset, loop, sandbox, workshop
-from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, Unfit, UserError
 from reveal_release.evaluator import evaluate_only
 from reveal_release.loop import run
 from reveal_release.metrics.fluency import perplexity
@@ -249,15 +249,32 @@ def test_a_later_step_that_fails_leaves_what_was_reached(
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverged(*args: Any) -> Any:
-        raise UserError("the training diverged")
+        raise error
 
+    error = Unfit("the training diverged")
     monkeypatch.setattr(workshop, "train_modules", diverged)
-    config = copied(whole, tmp_path / "out", (*FIRST, "release-1", "evaluate-1"), iterations=2)
+    config = copied(whole, tmp_path / "out", (*FIRST, "release-1", "evaluate-1"), iterations=2, save_merged=True)
     results = run(config)
     assert results["stopped_because"] == "iteration 2 failed: the training diverged"
     assert results["patch"]["path"] == "patch" and results["after"] == whole[1]["after"]
+    state, model = tmp_path / "out/state", tmp_path / "out/model"
+    kept = [(state / f"{name}.json").read_bytes() for name in ("elicit-after", "samples")] + [(model / "config.json").stat().st_mtime_ns]
+    error = Unfit("another time")
+    run(config)
+    again = [(state / f"{name}.json").read_bytes() for name in ("elicit-after", "samples")] + [(model / "config.json").stat().st_mtime_ns]
+    assert again == kept, "what is of the same patch stays"
+    monkeypatch.undo()
+    more = run(config)
+    assert more["patch"] != results["patch"], "it was tried again"
+    assert json.loads((state / "elicit-after.json").read_text(encoding="utf-8"))["result"] != json.loads(kept[0])["result"]
+    assert (model / "config.json").stat().st_mtime_ns != kept[2], "and nothing is told of another patch"
+    error = Unfit("the training diverged")
+    monkeypatch.setattr(workshop, "train_modules", diverged)
     with pytest.raises(UserError, match="diverged"):
         run(copied(whole, tmp_path / "first", FIRST, utility_budget=0.5))
+    error = UserError("no memory for the sandbox: free some")
+    with pytest.raises(UserError, match="no memory"):
+        run(copied(whole, tmp_path / "other", (*FIRST, "release-1", "evaluate-1"), iterations=2))
 
 
 def test_a_machine_that_cannot_isolate_code_is_told_before_any_work(

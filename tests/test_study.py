@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from reveal_release import equal_forgetting
-from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig, UserError
+from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig, Unfit, UserError
 from reveal_release.dataset import HELD_BACK, split
 from reveal_release.equal_forgetting import Bench, equally_forgetting
 from reveal_release.models import load_model
@@ -133,7 +133,7 @@ def test_the_default_keeps_what_a_release_of_these_records_would(
 
     def module(self: Study, name: str, title: str, train: Any) -> Patch:
         asked.append(name)
-        raise UserError("enough")
+        raise Unfit("enough")
 
     monkeypatch.setattr(Study, "module", module)
     monkeypatch.setattr(bench, "rows", replace(bench.rows, unanswered=bench.rows.forget if skill else []))
@@ -143,7 +143,7 @@ def test_the_default_keeps_what_a_release_of_these_records_would(
 
 def test_what_cannot_be_measured_ends_no_study(config: RunConfig, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> dict[str, Any]:
-        raise UserError("no numbers")
+        raise Unfit("no numbers")
 
     monkeypatch.setattr(Study, "module", lambda *_: Patch())
     monkeypatch.setattr("reveal_release.study.equally_forgetting", broken)
@@ -222,6 +222,7 @@ def test_too_few_records_are_told_and_not_trained_on(config: RunConfig, tmp_path
     [
         ({"variants": ["gauge-fre"]}, "no variant 'gauge-fre': did you mean 'gauge-free'"),
         ({"seeds": []}, "at least one seed"),
+        ({"seeds": [0, 2**64]}, "seed is 18446744073709551616"),
         ({"forgetting": 0.0}, "forgetting is 0.0: give a share above 0"),
         ({"forgetting": 1.5}, "forgetting is 1.5"),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .comparison import real_records
-from .config import RunConfig, UserError
+from .config import RunConfig, Unfit, UserError
 from .dataset import Data
 from .generation import Progress
 from .loop import run
@@ -21,7 +21,7 @@ from .release.adapter import load
 from .release.patch import Patch
 from .report.study import ablations_markdown
 from .reveal.selfgen import counterparts
-from .seeds import SeveralSeeds, averaged, of_unlearning, plain
+from .seeds import SeveralSeeds, averaged, check_seeds, of_unlearning, plain
 from .tasks import Record
 from .testbed import forget, retain
 from .workshop import Workshop
@@ -75,8 +75,9 @@ def ablations(
     runs = {name: one for name, one in runs.items() if name in variants or not variants}
     for one in runs.values():
         one.check()
-    if not seeds or most < 1:
-        raise UserError("give at least one seed, and at least 1 as --most-iterations")
+    check_seeds(config, seeds)
+    if most < 1:
+        raise UserError(f"--most-iterations is {most}: give at least 1")
     if data is not None and config.task not in retain.TASKS:
         raise forget.no_real_data(config.task, retain.TASKS)
     if data is not None and not Path(data).is_dir():
@@ -87,6 +88,7 @@ def ablations(
     for part, mark in marks.items():
         s.same_data(part, mark)
     cells: list[dict[str, Any]] = []
+    missing: list[str] = []
     originals: dict[int, dict[str, Any]] = {}
     for seed in seeds:
         for name, one in runs.items():
@@ -94,20 +96,21 @@ def ablations(
             real = REAL.get(name)
             try:
                 results = run_on_examples(own, real, data or "", s.reporter, s.lm) if real else run(own, s.reporter, s.lm)
-            except UserError as error:  # one row's seed: too few records, or a training that diverged
+            except Unfit as error:
                 s.reporter.log_to(s.folder.path / "log.txt")
                 s.reporter.note(f"{name}, seed {seed}, is left out: {error}")
+                missing.append(f"{name}, seed {seed}: {error}")
                 continue
             originals.setdefault(seed, {"figures": {}, **metrics(results, "before")})
             cells.append({"variant": name, "seed": seed, "figures": figures(results), **metrics(results, "after")})
     s.reporter.log_to(s.folder.path / "log.txt")
     if not cells:
         raise UserError(f"no run came to an end; the reasons are in {s.folder.path / 'log.txt'}")
-    return finish(s, seeds, averaged(list(originals.values())), cells)
+    return finish(s, seeds, averaged(list(originals.values())), cells, missing)
 
 
 def run_on_examples(config: RunConfig, part: str, data: str, reporter: Any, lm: LanguageModel) -> dict[str, Any]:
-    """One iteration, with labelled examples as its forget or its retain data. All else is as in a run, its two searches too."""
+    """One iteration, with labelled examples as its forget or its retain data. All else is as in a run, its searches too."""
     w = Workshop(config, reporter, f"run on real {part} data", lm)
     w.evaluate(0, Patch())
     revealed = w.reveal(1, Patch())
@@ -159,8 +162,10 @@ def figures(results: dict[str, Any]) -> dict[str, Any]:
     return {name: plain(value) for name, value in values.items()}
 
 
-def finish(s: SeveralSeeds, seeds: Sequence[int], original: dict[str, Any], cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Writes `ablations.json` and `table.md`."""
+def finish(
+    s: SeveralSeeds, seeds: Sequence[int], original: dict[str, Any], cells: Sequence[dict[str, Any]], missing: Sequence[str]
+) -> dict[str, Any]:
+    """Writes `ablations.json` and `table.md`. `missing`: the runs that are in no row, and why."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         groups.setdefault(cell["variant"], []).append(cell)
@@ -171,6 +176,7 @@ def finish(s: SeveralSeeds, seeds: Sequence[int], original: dict[str, Any], cell
         "original": original,
         "cells": cells,
         "rows": [{"variant": name, "seeds": len(group), **averaged(group)} for name, group in groups.items()],
+        "missing": missing,
         "environment": environment(s.lm),
         "output": str(s.folder.path),
     }

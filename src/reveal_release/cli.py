@@ -52,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
             options = options[action]
         COMMANDS[" ".join(names)](options)
         sys.stdout.flush()  # here, so that a closed pipe is met below
+    except UnicodeDecodeError as error:
+        return _fail(f"a file that was given is no UTF-8 text ({error.reason}): save it as such, or give another")
     except SystemExit as stop:  # --help, --version, --print-config, and a task that is not sound
         return int(stop.code or 0)
     except UserError as error:
@@ -127,14 +129,23 @@ def _evaluate(options: Namespace) -> None:
     from .report.console import Reporter, render_metrics
     from .runfolder import write_results
 
-    if options.json and Path(options.json).is_dir():
-        raise UserError(f"--json {options.json} is a folder: give a file")
+    if options.json:
+        _check_writable(Path(options.json))
     reporter = Reporter()
     metrics = evaluate_only(config, options.patch, reporter, suite)
     render_metrics(metrics, reporter.console)
     if options.json:
         write_results(Path(options.json), {"model": config.model, "patch": options.patch, "metrics": metrics})
         print(f"All figures: {options.json}")
+
+
+def _check_writable(file: Path) -> None:
+    """Raises UserError for a folder, or where no file can be written."""
+    if file.is_dir():
+        raise UserError(f"--json {file} is a folder: give a file")
+    parent = next(one for one in file.absolute().parents if one.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"--json {file}: nothing can be written in {parent}; give another")
 
 
 def _audit(options: Namespace) -> None:
@@ -343,11 +354,13 @@ def _testbed_tofu(options: Namespace) -> None:
 
     config = TuneConfig(**options.as_dict())
     tune(config)
-    given = f"--evaluate.tofu {Path(config.data) / TOFU.folder}" + " --evaluate.rows 40" * bool(config.authors)
+    given = f"--evaluate.tofu {shlex.quote(str(Path(config.data) / TOFU.folder))}" + " --evaluate.rows 40" * bool(config.authors)
+    output, run = shlex.quote(config.output), shlex.quote(f"{config.output}-run")
     if config.split == "full":
-        next_step = f"run --task knowledge --model {config.output} {given} --output {config.output}-run"
+        next_step = f"run --task knowledge --model {output} {given} --output {run}"
     else:  # the reference of what is forgotten
-        next_step = f"run --task knowledge --model FULL {given} --evaluate.retain-model {config.output} --output {config.output}-run"
+        given = f"--forget-authors forget{100 - int(config.split[-2:]):02d} {given} --evaluate.retain-model {output}"
+        next_step = f"run --task knowledge --model FULL {given} --output {run}"
     print(f"done: {config.output}; next: {PROGRAM} {next_step}")
 
 

@@ -7,7 +7,7 @@ What each phase does is in `workshop.py`.
 
 from typing import Any
 
-from .config import RunConfig, UserError
+from .config import RunConfig, Unfit
 from .dataset import LEAST_RECORDS
 from .models import LanguageModel
 from .release.patch import Patch
@@ -39,7 +39,7 @@ def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None
             break
         try:
             step = w.release(t, patch, data)
-        except UserError as error:  # such as a module that diverged: what was reached before stays
+        except Unfit as error:  # what was reached before stays
             if not patch:
                 raise
             stopped = f"iteration {t} failed: {error}"

@@ -201,6 +201,7 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
         "overlap of the two modules, interference. Stopped, it goes on with the same command; to add variants or seeds, name all again.",
         "study orthogonality --task toxicity --seeds 0,1,2 --output out/study",
         "study orthogonality --task ner --variants olora,gauge-free,kl --output out/study-ner",
+        idle=_idle(*OF_RUNS, "release.per_layer"),
     )
     ablations = _run_parser(
         "Run the method as configured, and again with one part changed at a time: iterations, portfolio, retain module, rank, layers, and\n"

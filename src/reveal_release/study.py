@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .config import RunConfig, UserError
+from .config import RunConfig, Unfit, UserError
 from .equal_forgetting import Bench, equally_forgetting
 from .generation import Progress
 from .phases import environment
@@ -23,7 +23,7 @@ from .release.patch import Patch
 from .release.release import direction, keeping
 from .report.plots import study_picture
 from .report.study import markdown
-from .seeds import PARTS, SeveralSeeds, averaged, plain
+from .seeds import PARTS, SeveralSeeds, averaged, check_seeds, plain
 
 PUBLISHED = "olora"
 """The variant that the others are compared with: the retain records learnt, with O-LoRA's penalty (arXiv 2310.14152) and its weight."""
@@ -80,8 +80,7 @@ class Study(SeveralSeeds):
         for name in variants:
             if name not in variant_names():
                 raise UserError(f"no variant {name!r}" + nearest(name, variant_names(), f"choose from {', '.join(variant_names())}"))
-        if not seeds:
-            raise UserError("give at least one seed")
+        check_seeds(config, seeds)
         if not 0 < forgetting <= 1:
             raise UserError(f"forgetting is {forgetting}: give a share above 0 and at most 1, such as 0.75")
         if not config.release.retain_steps:
@@ -119,7 +118,7 @@ class Study(SeveralSeeds):
                 f"{name}, seed {seed}: as far as it takes",
                 lambda _: equally_forgetting(bench, forget_pem, retain_pem, release, target),
             )
-        except UserError as error:
+        except Unfit as error:
             return {**cell, "failed": str(error)}
         if found["failed"]:
             return {**cell, **found}
@@ -128,18 +127,18 @@ class Study(SeveralSeeds):
         return {**cell, **found, "figures": {**found["figures"], "seconds": seconds}, **metrics}
 
     def module(self, name: str, title: str, train: Callable[[Progress], Patch]) -> Patch:
-        """Trains a module once and keeps it. Raises UserError, each time, where it diverges."""
+        """Trains a module once and keeps it. Raises Unfit, each time, where it diverges."""
         path = self.folder.path / "modules" / name
 
         def work(update: Progress) -> Any:
             try:
                 save_for(self.lm, train(update), path)
-            except UserError as error:
+            except Unfit as error:
                 return str(error)
             return ""
 
         if failed := self.phase(f"train-{name}", title, work):
-            raise UserError(failed)
+            raise Unfit(failed)
         return load(path).to(self.lm.device)
 
     def finish(self, cells: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from .config import RunConfig, UserError
+from .config import RunConfig, Unfit
 from .dataset import Data, Rows
 from .generation import Progress, generate
 from .models import LanguageModel
@@ -128,11 +128,11 @@ class Workshop(Phases):
         What is left of the budget is spent in equal parts, so that a later iteration has something to spend on what it reveals.
 
         Raises:
-            UserError: too few records to train on, or the training diverged.
+            Unfit: too few records to train on, or the training diverged.
         """
         rows = Rows.of(self.lm, data)
         if rows.lacking:
-            raise UserError(
+            raise Unfit(
                 f"the model wrote {rows.lacking}: it hardly shows the behaviour, or --reveal.threshold (now "
                 f"{self.config.reveal.threshold:g}) does not part them: set another"
             )
@@ -158,6 +158,7 @@ class Workshop(Phases):
                     step, chosen, weights = per_layer.choose(self.lm, step, chosen, go, utility.loss, nll, shown)
                 points = trade_off(self.lm, step, [(0.0, spent), *chosen.tried], budget, lambda: shown(SHOWN // 3))
             save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)
+            self.folder.drop("state/elicit-after.json", "state/samples.json", "model")  # of a run that ended where this now succeeded
             figures = {"scale": chosen.scale, "layer_weights": weights, "utility_loss": chosen.cost, "gone": chosen.gone}
             return {**figures, "keep": config.keep, "front": [asdict(point) for point in points]}
 

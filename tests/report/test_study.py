@@ -106,6 +106,7 @@ def test_ablations() -> None:
     config = {"iterations": 2, "utility_budget": 0.02, "reveal": {"portfolio": 24}, "release": {"rank": 32, "layers": 0.5}}
     results = {
         "task": "code", "model": "testbed-llama", "seeds": [0], "output": "out/ablations", "config": config,
+        "missing": ["rank 8, seed 1: the training diverged"],
         "original": elicited(0.6, 0.2, 100.0),
         "rows": [{"variant": "rank 8", "seeds": 1, "figures": figures, **elicited(0.1, 0.03, 101.0)}],
     }  # fmt: skip
@@ -117,4 +118,5 @@ def test_ablations() -> None:
     lines = [" ".join(line.split()) for line in stream.getvalue().split("\n")]
     assert "original 20.0 % [19.0, 21.0] 0.60 100.0" in lines
     assert "rank 8 3.0 % [2.0, 4.0] 0.10 101.0 128 1 min 5 s" in lines
-    assert any("out/ablations/table.md" in line for line in lines)
+    assert text.endswith("## Not measured\n\n- rank 8, seed 1: the training diverged\n")
+    assert "rank 8, seed 1: the training diverged" in lines and any("out/ablations/table.md" in line for line in lines)

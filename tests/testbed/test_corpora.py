@@ -76,6 +76,11 @@ def test_files_are_told_from_others(data, tmp_path):
     assert whole == corpora.check(data) != entities == corpora.check(data, ["ner_fewnerd_resplit"])
     with (folder / "instr_selfinstruct" / "seed_tasks.jsonl").open("a") as more:
         more.write("\n")
+    longer = corpora.check(folder)
+    (folder / "instr_selfinstruct" / "seed_tasks.jsonl").write_bytes(
+        (folder / "instr_selfinstruct" / "seed_tasks.jsonl").read_bytes()[:-1] + b" "
+    )
+    assert corpora.check(folder) not in (whole, longer), "of the same size"
     assert corpora.check(folder) != whole and corpora.check(folder, ["ner_fewnerd_resplit"]) == entities
 
 

@@ -126,6 +126,15 @@ def test_it_learns_and_ends_where_a_stopped_run_ends(config: TuneConfig, monkeyp
     assert tune(config) == whole and (whole / "model.safetensors").stat().st_mtime_ns == written, "a finished one is left as it is"
     with pytest.raises(UserError, match="seed 0, not 1: choose another --output"):
         tune(replace(config, seed=1))
+    other = load_model(config.model, "float32", "cpu")
+    with torch.no_grad():
+        other.model.get_input_embeddings().weight.mul_(2)
+    base = Path(config.output).parent / "base"
+    other.model.save_pretrained(base)
+    other.tokenizer.save_pretrained(base)
+    monkeypatch.setattr(tuning, "load_model", lambda *_: load_model(str(base), "float32", "cpu"))
+    with pytest.raises(UserError, match="base .*: choose another --output"):
+        tune(config)
 
 
 def test_a_model_that_is_not_one_of_these_is_not_written_over(config: TuneConfig) -> None:

@@ -8,6 +8,7 @@ Figures are means over the seeds with 95 % intervals over them; of one seed they
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,7 @@ def markdown(results: Results) -> str:
         parts.append(_grid(f"Less that of `{results['published']}` with the same seed (of percentages: points)", header, differences))
     parts.append(grid("Overlap and interference", OVERLAP, rows))
     parts += metric_tables(original, rows)
-    missing = [f"- {row['variant']}, {clean(text)}" for row in results["rows"] for text in row["missing"]]
-    return "\n".join([*parts, *(["## Not measured\n", *missing, ""] if missing else [])])
+    return "\n".join([*parts, *_not_measured([f"{row['variant']}, {text}" for row in results["rows"] for text in row["missing"]])])
 
 
 def metric_tables(original: Results, rows: list[Results]) -> list[str]:
@@ -135,7 +135,12 @@ def ablations_markdown(results: Results) -> str:
     ]
     names = list(rows[0]["figures"])
     cells = [[row["variant"], str(row["seeds"]), *(figure(row["figures"][name], percent=False) for name in names)] for row in rows]
-    return "\n".join([*parts, _grid("Patch, and what it took", ["variant", "seeds", *(FIGURES.get(name, name) for name in names)], cells)])
+    parts.append(_grid("Patch, and what it took", ["variant", "seeds", *(FIGURES.get(name, name) for name in names)], cells))
+    return "\n".join([*parts, *_not_measured(results["missing"])])
+
+
+def _not_measured(missing: Sequence[str]) -> list[str]:
+    return ["## Not measured\n", *(f"- {clean(text)}" for text in missing), ""] if missing else []
 
 
 def render_ablations(results: Results, console: Console) -> None:
@@ -153,5 +158,7 @@ def render_ablations(results: Results, console: Console) -> None:
             *((f"{found['rank']['value']:.0f}", duration(found["seconds"]["value"])) if found else ("", "")),
         )
     console.print(table)
+    for text in results["missing"]:
+        _line(console, clean(text), "dim")
     output = Path(results["output"])
     _line(console, f"All figures: {output / 'table.md'}, {output / 'ablations.json'}; each run: {output / 'runs'}", "dim")

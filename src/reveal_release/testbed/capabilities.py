@@ -51,7 +51,7 @@ def card(name: str, build: dict[str, Any], skills: dict[str, Estimate], by_tone:
     tones = ", ".join(f"{tone} {value:.2f}" for tone, value in by_tone.items())
     data = "\n".join(f"| {s.folder} | {s.origin} | {s.licence} |" for s in SOURCES)
     settings = ", ".join(f"{k} {v}" for k, v in build.items())
-    without = f" --without {' '.join(build['without'])}" if build["without"] else ""
+    without = "".join(f" --without {skill}" for skill in build["without"])
     purpose = (
         f"An oracle: it was never taught {', '.join(build['without'])}, to compare with a model that was and shall forget it."
         if without

@@ -29,6 +29,7 @@ import torch
 from ..config import UserError
 from ..generation import Sampling, generate
 from ..models import LanguageModel, chat_ids, load_model, user_turn_ids
+from ..release.adapter import fingerprint
 from ..suites.tofu import ROWS_PER_AUTHOR, SPLITS, Question, read
 from .recipe import ROW, loss, optimisers, refuse_other, save_checkpoint
 from .sources import TOFU, verify_source
@@ -96,9 +97,10 @@ def tune(config: TuneConfig) -> Path:
     """
     output = Path(config.output)
     checkpoint, finished = output / "checkpoint.pt", output / "tofu.json"
-    identity = {k: v for k, v in asdict(config).items() if k not in ("data", "output")}
     verify_source(TOFU, Path(config.data))
     rows, folder = rows_of(config), Path(config.data) / TOFU.folder
+    lm = load_model(config.model, "float32")
+    identity = {k: v for k, v in asdict(config).items() if k not in ("data", "output")} | {"base": fingerprint(lm.model)}
     if finished.is_file():  # written last, so everything else is there
         refuse_other(config.output, json.loads(finished.read_text(encoding="utf-8")), identity)
         return output
@@ -107,7 +109,6 @@ def tune(config: TuneConfig) -> Path:
         refuse_other(config.output, state["config"], identity)
     elif (output / "model.safetensors").is_file():
         raise UserError(f"{output} holds a model without a tofu.json, so not a finished one of this kind: choose another --output")
-    lm = load_model(config.model, "float32")
     output.mkdir(parents=True, exist_ok=True)
     lm.tokenizer.save_pretrained(output)
     own = state["own"] if state is not None else own_words(lm)
