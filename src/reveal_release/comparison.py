@@ -272,13 +272,13 @@ class Comparison(SeveralSeeds):
 
     def beside_oracle(self, oracle: Oracle, cells: Sequence[dict[str, Any]], original: dict[str, Any]) -> dict[str, Any]:
         """The oracle's own metrics; the cells that were measured, and the original, get their `distance` and `divergence` from it."""
-        lm = oracle.load()
-        metrics = self.phase(f"evaluate-oracle-{oracle.mark}", "Evaluate the oracle", lambda u: self.task.evaluate(lm, u).to_dict())
+        other = oracle.load()
+        metrics = self.phase(f"evaluate-oracle-{oracle.mark}", "Evaluate the oracle", lambda u: self.task.evaluate(other, u).to_dict())
 
         def answers(_: Progress) -> Any:
             prompts = self.task.held_out()
             prompts = prompts[:: max(1, len(prompts) // PROBES)][:PROBES]
-            texts = generate(lm, prompts, self.task.sampling, range(len(prompts)))
+            texts = generate(other, prompts, self.task.sampling, range(len(prompts)))
             return [Record.of(prompt, text, prompt[-1][1]).to_dict() for prompt, text in zip(prompts, texts, strict=True)]
 
         drawn = self.phase(f"answers-oracle-{oracle.mark}", "The oracle answers held-out prompts", answers)
@@ -287,7 +287,7 @@ class Comparison(SeveralSeeds):
         def divergence(name: str, patch: Patch) -> Any:
             def work(_: Progress) -> Any:
                 with applied(self.lm.model, patch):
-                    return Estimate.mean(divergences(self.lm, lm, rows)).to_dict()
+                    return Estimate.mean(divergences(self.lm, other, rows)).to_dict()
 
             return self.phase(f"divergence-{name}-{oracle.mark}", f"Divergence from the oracle, {name}", work)
 
