@@ -22,7 +22,7 @@ from reveal_release.comparison import OURS
 from reveal_release.config import UserError
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.release.front import Point, pareto
-from reveal_release.report.comparison import NEEDS, broken, entries, table_lines
+from reveal_release.report.comparison import NEEDS, broken, entries, nats, table_lines
 from reveal_release.report.console import duration, figure, label, percentage
 from reveal_release.report.study import FIGURES, value
 
@@ -87,7 +87,8 @@ def comparison(results: Results) -> list[str]:
     lost = [-change if (change := skills(row, original)) == change else 0.0 for row in rows]  # where none is measured, none is lost
     able = on_front(list(zip(left, lost, strict=True)))
     header = [
-        "method", "forget data", "needs", "seeds", label(forgotten), "perplexity", "other skills, points", "broken", "time", "on the front",
+        "method", "forget data", "needs", "seeds", label(forgotten), "perplexity", "other skills, points", "broken",
+        *["from the oracle, nats"] * bool(results["oracle"]), "time", "on the front",
     ]  # fmt: skip
     table = []
     for method, source, row in entries(results):
@@ -96,6 +97,8 @@ def comparison(results: Results) -> list[str]:
             figure(row["forget"][forgotten], percent), figure(row["retain"]["perplexity"], percent=False),
             points(skills(row, original)) if method != "original" else "", figure(bad, percent=True) if bad else "",
         ]  # fmt: skip
+        if results["oracle"]:
+            cells.append(nats(row["divergence"]) if "divergence" in row else "")
         if row in rows:
             at = rows.index(row)
             fronts = " and ".join(name for name, there in (("perplexity", fluent[at]), ("skills", able[at])) if there)
@@ -196,7 +199,8 @@ def ablation(results: Results) -> list[str]:
         if variant != other and (other, seed) in cells:
             pairs.setdefault((variant, other), []).append((cell, cells[other, seed]))
     names = ("difference with the same seed", "less that of")
-    return [*table_lines(header, table), "", *differences(names, pairs, original, forgotten, percent)]
+    missing = [f"Not measured: {'; '.join(results['missing'])}.", ""] if results.get("missing") else []  # an older file has none
+    return [*table_lines(header, table), "", *missing, *differences(names, pairs, original, forgotten, percent)]
 
 
 def took(row: Results) -> list[str]:

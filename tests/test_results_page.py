@@ -83,6 +83,14 @@ def test_a_comparison_by_hand(results: ModuleType) -> None:
     assert cell == ["npo", "real", "2", "+45.0", "+0.0", "-7.5"], "(50, 40), (-1, 1), (0, -15)"
     partly = {**whole, "rows": [{**rows[0], "seeds": 1, "missing": ["seed 1: 3 forget records, too few"]}, rows[1]]}
     assert "Not measured: reveal-release on own data, seed 1: 3 forget records, too few." in results.comparison(partly)
+    far = {"value": 0.0312, "low": 0.03, "high": 0.0325}
+    beside = {**whole, "oracle": {"metrics": metrics(0.0, 0.9, 0.7, 99.0)}, "rows": [{**row, "divergence": far} for row in rows]}
+    beside["original"] = {**whole["original"], "divergence": {**far, "value": 0.1}}
+    lines = "\n".join(results.comparison(beside))
+    assert "| from the oracle, nats | time |" in lines and "| 0.031 [0.030, 0.033] | 1 min 0 s |" in lines
+    assert "| original |  |  |  | 100.0 % [90.0, 110.0] | 100 [100, 100] |  | 50.0 % [40.0, 60.0] | 0.100 [0.030, 0.033] |  |  |" in lines
+    assert "| oracle |  |  |  | 0.0 % [-10.0, 10.0] | 99.0 [98.9, 99.1] | +0.0 | 50.0 % [40.0, 60.0] |  |  |  |" in lines
+    assert "--data raw --oracle ORACLE --seeds 0,1" in results.command(beside)
     assert results.command(whole) == (
         "reveal-release compare --task code --model testbed-llama --methods reveal-release,npo --data-from real --data raw "
         "--seeds 0,1 --output OUT"
@@ -126,6 +134,8 @@ def test_ablations_by_hand(results: ModuleType) -> None:
     assert f"| iterations 1 | 20.0 % [10.0, 30.0] | 0.50 [0.40, 0.60] | 100 [100, 100] | -5.0 | {bad} | {cost} |" in lines
     less = [[text.split(" [")[0] for text in line.strip("| ").split(" | ")] for line in lines]
     assert ["real forget data", "iterations 1", "2", "+25.0", "+1.5", "-2.5"] in less, "(40, 10), (1, 2), (-5, 0)"
+    told = results.ablation({**whole, "missing": ["rank 8, seed 1: the training diverged"]})
+    assert "Not measured: rank 8, seed 1: the training diverged." in told
     assert ["rank 8", "as configured", "1", "+10.0", "+3.0", "+5.0"] in less
     assert ["iterations 1", "as configured", "1", "+20.0", "+0.0", "+0.0"] in less, "seed 1 has no run as configured"
     assert results.command({**whole, "rows": cells[2:]}) == (
