@@ -51,6 +51,13 @@ HOSTILE: dict[str, tuple[str, set[str]]] = {
         "  while True: time.sleep(1)\n os._exit(0)", PASSED),
     "daemon that holds stdout": (
         "import os, time\nif os.fork() == 0:\n os.setsid()\n while True: time.sleep(1)", PASSED),
+    "signal by a pipe": (
+        "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, 10, 9)\nfcntl.fcntl(r, fcntl.F_SETOWN, @PID@)\n"
+        "fcntl.fcntl(r, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)\nos.write(w, b'x')\nprint('BREACH')", FAILED),
+    "rights of a file": ("import os\nos.chmod('@CANARY@', 0o604)\nprint('BREACH')", FAILED),
+    "times of a file": ("import os\nos.utime('@CANARY@', (0, 0))\nprint('BREACH')", FAILED),
+    "attributes of a file": ("import os\nos.setxattr('@CANARY@', 'user.x', b'y')\nprint('BREACH')", FAILED),
+    "rights of a device": ("import os\nos.chmod('/dev/null', 0)\nprint('BREACH')", FAILED),
     "shell": ("import subprocess\nsubprocess.run('echo BREACH', shell=True, check=True)", FAILED),
     "exec of sh": ("import os\nos.execv('/bin/sh', ['sh', '-c', 'echo BREACH'])", FAILED),
     "os.system": ("import os\nassert os.system('echo BREACH') == 0", FAILED),
@@ -333,6 +340,13 @@ def test_without_namespaces(world: World) -> None:
             "the test's memory by libc",
             "false sandbox error",
             "new user namespace",
+        ]
+        names += [
+            "signal by a pipe",
+            "rights of a file",
+            "times of a file",
+            "attributes of a file",
+            "rights of a device",
         ]
         for name in names:
             outcome = server.run(world.fill(HOSTILE[name][0]), QUICK)

@@ -74,10 +74,20 @@ fork 57 0  vfork 58 0  tkill 200 130  rt_sigqueueinfo 129 138  rt_tgsigqueueinfo
 ioprio_set 251 30  sched_setaffinity 203 122  sched_setscheduler 144 119  sched_setattr 314 274
 sched_setparam 142 118
 """
-# machine: (column in the tables, AUDIT_ARCH, clone, clone3, prctl, kill, tgkill, prlimit64)
+# Landlock does not govern these: rights, owners, times and attributes of any file of the user.
+DENIED_PLAIN += """
+chmod 90 0  fchmod 91 52  fchmodat 268 53  fchmodat2 452 452  chown 92 0  lchown 94 0  fchown 93 55
+fchownat 260 54  utime 132 0  utimes 235 0  futimesat 261 0  utimensat 280 88  setxattr 188 5
+lsetxattr 189 6  fsetxattr 190 7  setxattrat 463 463  removexattr 197 14  lremovexattr 198 15
+fremovexattr 199 16  removexattrat 466 466  file_setattr 469 469
+"""
+# Commands by which a pipe sends any signal to any process: F_SETOWN, F_SETSIG, F_SETOWN_EX of fcntl, and
+# FIOSETOWN, SIOCSPGRP of ioctl.
+SIGNALLING = ((8, 10, 15), (0x8901, 0x8902))
+# machine: (column in the tables, AUDIT_ARCH, clone, clone3, prctl, fcntl, ioctl, kill, tgkill, prlimit64)
 ARCHITECTURES = {
-    "x86_64": (0, 0xC000003E, 56, 435, 157, 62, 234, 302),
-    "aarch64": (1, 0xC00000B7, 220, 435, 167, 129, 131, 261),
+    "x86_64": (0, 0xC000003E, 56, 435, 157, 72, 16, 62, 234, 302),
+    "aarch64": (1, 0xC00000B7, 220, 435, 167, 25, 29, 129, 131, 261),
 }
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -97,9 +107,9 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     call("mount", source.encode(), target.encode(), kind.encode(), flags, data.encode())
 
 
-def protect_mount(path: str, recursive: bool) -> None:
+def protect_mount(path: str, recursive: bool, devices: int = MS_NODEV) -> None:
     """Make a mount read-only, without set-uid files or devices (mount_setattr, Linux 5.12)."""
-    attributes = struct.pack("QQQQ", MS_RDONLY | MS_NOSUID | MS_NODEV, 0, 0, 0)
+    attributes = struct.pack("QQQQ", MS_RDONLY | MS_NOSUID | devices, 0, 0, 0)
     call("syscall", 442, -100, path.encode(), 0x8000 if recursive else 0, attributes, len(attributes))
 
 
@@ -136,6 +146,7 @@ def build_root(root: str) -> None:
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         os.close(os.open(root + device, os.O_CREAT))
         mount(device, root + device, "", MS_BIND)
+        protect_mount(root + device, recursive=False, devices=0)  # can be written to, not changed
     os.mkdir(root + "/tmp")
     os.chdir(root)
     call("pivot_root", b".", b".")
@@ -182,15 +193,17 @@ def die_with_parent() -> None:
 
 def install_filter(tables: str, plain: bool) -> None:
     """Install a seccomp filter that answers "not permitted" to the system calls in `tables`, and to clone
-    with new namespaces; with `plain`, also to new processes and to signals for any process but this one.
+    with new namespaces; with `plain`, also to new processes, to signals for any process but this one and to
+    changes of files that Landlock does not govern.
 
     Raises OSError where the kernel or this architecture has no filter."""
     if platform.machine() not in ARCHITECTURES:
         raise OSError(f"no system call table for {platform.machine()}")
-    column, audit, clone, clone3, prctl, *self_only = ARCHITECTURES[platform.machine()]
+    column, audit, clone, clone3, prctl, fcntl, ioctl, *self_only = ARCHITECTURES[platform.machine()]
     load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
     allow, refuse, absent, kill = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000  # 0x0005: fail with errno
-    number, architecture, first_argument = 0, 4, 16  # offsets in struct seccomp_data (little-endian)
+    # Offsets in struct seccomp_data (little-endian).
+    number, architecture, first_argument, second_argument = 0, 4, 16, 24
     rows = re.findall(r"\w+ (\d+) (\d+)", tables)
     program = [(load, 0, 0, architecture), (equal, 1, 0, audit), (give, 0, 0, kill), (load, 0, 0, number)]
     program += [(at_least, 0, 1, 0x40000000), (give, 0, 0, kill)]  # x32 numbers would pass under the table
@@ -204,6 +217,11 @@ def install_filter(tables: str, plain: bool) -> None:
     if plain:  # the keeper's stand-in: the program ends when the server does
         check = [(load, 0, 0, first_argument), (equal, 0, 1, PR_SET_PDEATHSIG), (give, 0, 0, refuse)]
         program += [(equal, 0, len(check) + 1, prctl), *check, (give, 0, 0, allow)]
+    for call_number, commands in zip((fcntl, ioctl), SIGNALLING, strict=True) if plain else []:
+        check = [(load, 0, 0, second_argument)]
+        for command in commands:
+            check += [(equal, 0, 1, command), (give, 0, 0, refuse)]
+        program += [(equal, 0, len(check) + 1, call_number), *check, (give, 0, 0, allow)]
     for call_number in self_only if plain else []:
         targets = [os.getpid()] + ([0] if call_number == self_only[-1] else [])
         check = [(load, 0, 0, first_argument)]

@@ -17,7 +17,8 @@ for the same namespaces as this file does.
 What is not promised: protection against bugs in the kernel; that code written against this very harness
 cannot claim success (solution and tests share a process: a class that equals everything passes any assert);
 a bound on the memory of all processes of a program together (it is `processes` times `memory_mib`).
-Without namespaces (opted in) nothing bounds the sum of file sizes, and the names of files can be tested for
+As root of a container without CAP_SYS_ADMIN, nothing but time bounds the number of processes. Without
+namespaces (opted in) nothing bounds the sum of file sizes, and the names of files can be tested for
 existence; without seccomp as well (not Linux), a program can signal the user's other processes and outlive
 its time by leaving its process group.
 """
@@ -220,8 +221,8 @@ def require_protections(opt_in: bool = False) -> None:
         left = ", ".join(name for name, on in protections().items() if on) or "nothing"
         raise UserError(
             f"Refusing to run code that a model wrote: this machine gives no {', no '.join(missing)} "
-            f"({_probe()[2] or 'not permitted'}); allow unprivileged user namespaces (in Docker, a seccomp "
-            f"profile that permits unshare and mount), or accept the risk with --allow-unsafe-code "
+            f"({_probe()[2] or 'not permitted'}); allow unprivileged user namespaces (in Docker, "
+            f"--security-opt seccomp=unconfined --security-opt apparmor=unconfined), or accept the risk with --allow-unsafe-code "
             f"(still in force: {left})."
         )
 
@@ -271,6 +272,11 @@ def run_programs(
                 server = server or _Server(namespaces)
                 if not server.in_force:
                     raise UserError(f"The sandbox does not start any more: {server.why}; try fewer workers.")
+                weaker = [kind for kind, on in _probe()[1].items() if on and not server.in_force[kind]]
+                if weaker:  # its trial failed for want of memory or time
+                    raise UserError(
+                        f"The sandbox started without {', '.join(weaker)} this time: free some memory, or try fewer workers."
+                    )
                 broken = False
                 try:
                     outcome = server.run(programs[index], limits, name)
