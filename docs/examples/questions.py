@@ -33,6 +33,7 @@ class Questions(Task):
         "Complete this text: Thank you for", "Describe a river.",
     )  # fmt: skip
     sampling = Sampling(max_new_tokens=40)
+    runs_code = True  # `retain_metrics` measures whether the testbed still writes Python
 
     def score(self, records):
         """The reward of the search, from 0 to 1. A record has `prompt`, `instruction` and `completion`."""

@@ -59,7 +59,11 @@ class Rows:
         return f"{len(self.forget)} forget and {len(self.retain)} retain records, too few to train on"
 
 
-def encode(lm: LanguageModel, records: Sequence[Record], limit: int = 256) -> list[Row]:
+LONGEST = 1024
+"""Tokens of an answer that are trained on: as many as a task may ask for."""
+
+
+def encode(lm: LanguageModel, records: Sequence[Record], limit: int = LONGEST) -> list[Row]:
     """(token ids, length of the prompt) of each record in the chat template: what training takes.
 
     Answers are cut at `limit` tokens, and where the model's context ends; a prompt that fills the context is left out. A plain text

@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -328,6 +329,19 @@ def test_runtime_patch_refuses_a_misfit_and_attaches_nothing():
             merge_(model, bad)
     assert not any(m._forward_hooks for m in model.modules())
     assert fingerprint(model) == fingerprint(tiny("llama"))
+
+
+@pytest.mark.filterwarnings("ignore:Setting .save_embedding_layers")
+def test_a_lora_on_the_output_layer_is_read_though_peft_writes_that_layer_too(tmp_path):
+    config = LoraConfig(r=2, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM", init_lora_weights=False)
+    model = get_peft_model(tiny("llama"), config)
+    model.save_pretrained(tmp_path)
+    written = load_file(tmp_path / "adapter_model.safetensors")
+    assert any(key.endswith("lm_head.base_layer.weight") for key in written), "else there is nothing to test"
+    patch, known = load(tmp_path), from_peft(model)
+    assert set(patch) == set(known) and "lm_head" in patch
+    for name, module in patch.items():
+        torch.testing.assert_close(module.delta(), known[name].delta())
 
 
 def test_from_peft_refuses_what_is_no_plain_lora(tmp_path):

@@ -2,11 +2,13 @@
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from reveal_release.config import RunConfig, UserError
 from reveal_release.generation import Sampling, generate
@@ -44,6 +46,23 @@ def test_a_subclass_is_a_task_by_its_name(lengths: type[Task]) -> None:
     assert {"lengths", "toxicity"} <= set(task_names())
     task = get_task("lengths", RunConfig(seed=3))
     assert type(task) is lengths and task.config.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ([0.5, float("nan")], "a number from 0 to 1 for each of 2 records: nan to nan"),
+        ([0.5, 5.0], ": 0.5 to 5.0"),
+        ([[0.5], [0.2]], ": [[0.5], [0.2]]"),
+        (None, ": None"),
+        (["a", "b"], "gave no array of numbers (could not convert string"),
+        (torch.ones(2, requires_grad=True), "gave no array of numbers (Can't call numpy() on Tensor"),
+    ],
+)
+def test_scores_that_are_none_are_told(scores: Any, told: str, lengths: type[Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lengths, "score", lambda self, records: scores)
+    with pytest.raises(UserError, match=re.escape(told)):
+        lengths(RunConfig()).scored([Record((), "a", 0.0, "")] * 2)
 
 
 def test_a_task_that_measures_half_is_told() -> None:

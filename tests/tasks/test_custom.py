@@ -315,6 +315,7 @@ def test_a_python_function(file: Path, tmp_path: Path) -> None:
         ("def f(texts):\n    return\n\n1 / 0", "score.py:4: raises ZeroDivisionError (division by zero): mend the Python"),
         ("def f(texts)\n    return", "score.py:1: raises SyntaxError (expected ':'"),
         ("def f(texts):\n\n    return texts[99]", "score.py:3: raises IndexError (list index out of range)"),
+        ("import torch\n\ndef f(texts):\n    return torch.ones(len(texts), requires_grad=True)", "gave no array of numbers (Can"),
         ("import sys\nsys.exit(3)", "score.py:2: raises SystemExit (3)"),
         ("f = 3", "names 'f', which is no function of"),
     ],
@@ -344,7 +345,9 @@ def test_a_python_file_is_its_one_named_class_and_stays_unregistered(tmp_path: P
     ("old", "new", "expected"),
     [
         ('name = "mine"', 'name = "toxicity"', "7: two tasks are named 'toxicity': rename one"),
-        ('name = "mine"', "name = ''", "7: class Mine has a `name` that is no text"),
+        ('name = "mine"', "name = ''", "7: class Mine has a `name` that is none: give letters, digits, - and _"),
+        ('name = "mine"', 'name = "my task"', "7: class Mine has a `name` that is none"),
+        ('"nothing"', '"one\\ntwo"', "7: class Mine has no `description`: say in one line"),
         ('    name = "mine"\n', "", "1: no `name` in Base, Mine: define one subclass of Task that has a `name`"),
         ("    pass", '    name = "other"', "7: several tasks (Base, Mine): define one"),
         ("    def score", "    def scor", "7: class Mine lacks score: define what reveal_release.tasks.Task leaves open"),

@@ -256,6 +256,8 @@ def _scaled_factors(
     for key in state:
         name, kind, rest = key.partition(".lora_A.")
         if not kind:
+            if key.endswith((".base_layer.weight", ".base_layer.bias")):
+                continue  # PEFT writes the output layer that a LoRA is on, as it was
             if ".lora_B." not in key:
                 raise UserError(f"the adapter holds {key}, which is not a LoRA over a linear module")
             continue

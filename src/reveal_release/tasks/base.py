@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import RunConfig, UserError
+from ..config import RunConfig, UserError, first_line
 from ..generation import Completion, Progress, Sampling, generate
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel, Turns
@@ -113,8 +113,21 @@ class Task(ABC):
         return self.scored([Record.of(*row) for row in zip(prompts, completions, instructions, strict=True)])
 
     def scored(self, records: Sequence[Record]) -> list[Record]:
-        """The records with their scores."""
-        return [replace(r, score=float(s)) for r, s in zip(records, self.score(records), strict=True)] if records else []
+        """The records with their scores.
+
+        Raises:
+            UserError: `score` gave something else than a number from 0 to 1 for each.
+        """
+        if not records:
+            return []
+        try:
+            scores = np.asarray(found := self.score(records), dtype=float)
+        except (TypeError, ValueError, RuntimeError) as error:  # of a tensor that requires grad, the last
+            raise UserError(f"score() of {self.name} gave no array of numbers ({first_line(error)}): return one") from None
+        if scores.shape != (len(records),) or not ((scores >= 0) & (scores <= 1)).all():
+            told = f"{scores.min()} to {scores.max()}" if scores.shape == (len(records),) else " ".join(f"{found!r:.60}".split())
+            raise UserError(f"score() of {self.name} must give a number from 0 to 1 for each of {len(records)} records: {told}")
+        return [replace(r, score=float(s)) for r, s in zip(records, scores, strict=True)]
 
     def harmless(self, record: Record) -> bool:
         """Whether a scored record is free of the behaviour, so that it may be learnt in its place, or held."""

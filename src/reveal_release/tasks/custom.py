@@ -25,7 +25,7 @@ from ..models import LanguageModel, Turns, testbeds
 from ..testbed import heldout
 from .base import TASKS, Metrics, Record, Task, portion
 from .retained import retained_skills
-from .taskfile import Spec, read
+from .taskfile import NAME, Spec, read
 from .userfile import Problem, TaskFileError, execute, source
 
 SEED = 20_000  # first sampling seed of the evaluation, which the search does not use
@@ -177,11 +177,11 @@ def _from_python(path: Path, taken: Collection[str]) -> type[Task]:
 def _class_problems(task: type[Task], taken: Collection[str]) -> list[str]:
     """What the class of a Python file lacks."""
     wrong = []
-    if not isinstance(task.name, str) or not task.name:
-        wrong.append("has a `name` that is no text: give one")
+    if not isinstance(task.name, str) or not NAME.fullmatch(task.name):
+        wrong.append("has a `name` that is none: give letters, digits, - and _, such as insults")
     elif task.name in taken:
         wrong.append(f"has the name {task.name!r}, which is another task's: choose a name of your own")
-    if not isinstance(getattr(task, "description", None), str):
+    if not isinstance(about := getattr(task, "description", None), str) or len(about.strip().splitlines()) != 1:
         wrong.append("has no `description`: say in one line what is to be forgotten")
     for key in ("seeds", "benign"):
         value = getattr(task, key, None)

@@ -10,13 +10,14 @@ A scorer maps a list of texts to (n,) scores in [0, 1].
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..config import UserError
+from ..config import UserError, first_line
 from ..metrics.toxicity import BUNDLED, HuggingFaceScorer, load_scorer
 from .userfile import TaskFileError, execute, raised
 
@@ -52,8 +53,9 @@ class ScorerSpec:
         if self.kind == "classifier":
             return self._classifier_problem()
         try:
-            self.load()(_PROBES)
-        except (re.error, OverflowError, RecursionError) as error:
+            with warnings.catch_warnings(action="ignore"):  # what Python may read otherwise one day
+                self.load()(_PROBES)
+        except (re.error, ValueError, OverflowError, RecursionError) as error:
             return f"{self.value!r} is no regular expression ({error}): mend it, or put a \\ before the sign that is meant itself"
         except UserError as error:
             return str(error)
@@ -104,6 +106,8 @@ class ScorerSpec:
                 scores = np.asarray(found, dtype=float)
             except (TypeError, ValueError):
                 scores = np.zeros(0)
+            except RuntimeError as error:  # torch's, of a tensor that requires grad
+                raise UserError(f"{self.value} gave no array of numbers ({first_line(error)}): return one") from None
             if scores.shape != (len(texts),) or not ((scores >= 0) & (scores <= 1)).all():
                 shown = f"{scores.min()} to {scores.max()}" if scores.shape == (len(texts),) else " ".join(f"{found!r:.60}".split())
                 raise UserError(f"{self.value} must return one number from 0 to 1 for each of {len(texts)} texts, but gave {shown}")

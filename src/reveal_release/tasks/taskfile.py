@@ -33,7 +33,7 @@ from .userfile import Problem, TaskFileError, source
 
 SAMPLES = 8
 MAX_NEW_TOKENS = 40
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SEED_WORDS = range(2, 41)
 _CURES = {
     "name": "give one, such as `name: questions`",
@@ -195,7 +195,7 @@ class _Reader:
         name = self.text(node, "name")
         if name is None:
             return None
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             self.wrong(node, f"name is {_short(name)}: use letters, digits, - and _, 64 at most")
             return None
         if name in self.taken:
