@@ -472,6 +472,18 @@ def test_order_progress_and_throughput() -> None:
 
 
 @isolated
+def test_threads_of_programs_side_by_side_are_counted_apart() -> None:
+    source = (
+        "import threading, time\n"
+        "threads = [threading.Thread(target=time.sleep, args=(0.5,)) for _ in range(6)]\n"
+        "for one in threads: one.start()\nfor one in threads: one.join()"
+    )
+    assert [outcome.status for outcome in run_programs([source] * 4, workers=4)] == ["passed"] * 4
+    (who,) = run_programs(["import os\nprint(*{*os.getresuid()})"])
+    assert int(who.stdout) >= 65534, "a user without rights"
+
+
+@isolated
 def test_works_beside_busy_threads_and_survives_a_dead_server(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = threading.Event()
     thread = threading.Thread(target=lambda: [None for _ in iter(stop.is_set, True)])

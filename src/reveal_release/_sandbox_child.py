@@ -159,7 +159,7 @@ def enter_namespaces(root: str) -> tuple[int, bool]:
     """Move into namespaces of our own. Forks: the launcher waits and never returns from here.
 
     Returns a handle on the server's pid namespace, and whether a user namespace was needed (root with
-    CAP_SYS_ADMIN needs none: its programs run as `nobody` instead)."""
+    CAP_SYS_ADMIN needs none: its programs run as a user without rights instead)."""
     flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
     uid, gid, user_namespace = os.getuid(), os.getgid(), False
     try:
@@ -282,15 +282,27 @@ def set_limits(limits: dict, other_tasks: int) -> None:
             resource.setrlimit(getattr(resource, name), pair)
 
 
-def drop_privileges(switch_user: bool) -> None:
-    """Give up every capability for good and, as root, become `nobody`."""
+def user_of_its_own() -> int:
+    """Whom root's programs run as: a user that nobody else has, so that RLIMIT_NPROC, which counts by user,
+    counts one server's alone. `nobody` where this user namespace knows no such user."""
+    user = 2_000_000_000 + os.getpid()  # in a range that no distribution and no container manager gives out
+    try:
+        with open("/proc/self/uid_map") as file:
+            ranges = [[int(n) for n in line.split()] for line in file]
+    except OSError:
+        return NOBODY
+    return user if any(first <= user < first + count for first, _, count in ranges) else NOBODY
+
+
+def drop_privileges(switch_user: int) -> None:
+    """Give up every capability for good and, as root, become this user (0: none)."""
     if LINUX:
         for capability in range(64):
             libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails where it is not ours to drop
     if switch_user:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(switch_user, switch_user, switch_user)
     if LINUX:
         call("capset", struct.pack("Ii", 0x20080522, 0), bytes(24))
         call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -311,12 +323,12 @@ class Server:
 
     def __init__(self, mode: str, folder: str) -> None:
         self.namespaces, self.folder = mode == "namespaces", folder
-        self.switch_user = os.getuid() == 0
-        tasks = tasks_of(NOBODY if self.switch_user else os.getuid())
+        self.switch_user = user_of_its_own() if os.getuid() == 0 else 0
+        tasks = tasks_of(self.switch_user or os.getuid())
         user_namespace = False
         if self.namespaces:
             self.own_pid_namespace, user_namespace = enter_namespaces(folder)
-            self.switch_user = not user_namespace
+            self.switch_user = 0 if user_namespace else self.switch_user
             release = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2])
             if user_namespace and release >= (5, 14):  # counted per user namespace: launcher, server, keeper
                 tasks = 3
@@ -342,7 +354,7 @@ class Server:
         raise OSError("a trivial program does not run in it")
 
     def works(self) -> bool:
-        # A module that is not loaded yet: `nobody` may be unable to read an interpreter in a user's home.
+        # A module that is not loaded yet: another user may be unable to read an interpreter in a user's home.
         limits = {"wall_seconds": 10, "cpu_seconds": 5, "memory_mib": 512, "output_kib": 64, "files": 32}
         outcome = self.run("import colorsys", limits | {"processes": 8, "disk_kib": 64})
         return outcome["status"] == "passed"
@@ -492,9 +504,9 @@ class Server:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         os.chdir(folder)
         os.environ.update(HOME=folder, TMPDIR=folder)
-        switch_user = self.switch_user and self.in_force["unprivileged_user"]
+        switch_user = self.switch_user if self.in_force["unprivileged_user"] else 0
         if switch_user and not self.namespaces:
-            os.chown(folder, NOBODY, NOBODY)
+            os.chown(folder, self.switch_user, NOBODY)
         set_limits(limits, self.other_tasks)
         drop_privileges(switch_user)
         die_with_parent()  # after the change of user, which resets it
