@@ -294,7 +294,7 @@ def _testbed_list(options: Namespace) -> None:
 
     for name, path in testbeds().items():
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        print(f"{name:16}  {size / 2**20:5.1f} MiB  {path}")
+        print(f"{name:30}  {size / 2**20:5.1f} MiB  {path}")
     if not testbeds():
         print(f"no testbed is bundled here: `{PROGRAM} testbed build` makes one")
 

@@ -72,8 +72,8 @@ def test_the_terminals_table_is_short_and_names_the_files(results: Results) -> N
     text = stream.getvalue()
     lines = [" ".join(line.split()) for line in text.split("\n")]
     assert max(map(len, text.split("\n"))) <= 100
-    assert "original 20.0 % [18.0, 22.0] +0.0 % 2.0 % 0.200" in lines and "oracle 1.0 % [0.9, 1.1] -1.0 % 2.0 % –" in lines
-    assert "npo real 6.0 % [5.4, 6.6] +1.3 % 2.0 % 0.100 1 min 5 s" in lines
+    assert "original 20.0 % [18.0, 22.0] +0.0 % 2.0 % 0.200" in lines and "oracle 1.0 % [0.9, 1.1] -1.0 % 2.0 %" in lines
+    assert "npo real 6.0 % [5.4, 6.6] +1.3 % 2.0 % 0.100" in lines and "1 min 5 s" not in text
     assert "npo on name data, seed 1: 0 forget records" in text
     assert "out/compare/table.md" in text and "out/compare/compare.svg" in text
 

@@ -98,14 +98,15 @@ def table_lines(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def render_comparison(results: Results, console: Console) -> None:
-    """One line a method: the first measure of forgetting, perplexity, broken answers, divergence from the oracle, time."""
+    """One line a method: the first measure of forgetting, perplexity, broken answers, and the divergence from the oracle or, without
+    one, the time: 80 columns hold no more."""
 
     def say(text: str, style: str = "") -> None:
         console.print(Text(text, style=style), soft_wrap=True)
 
     forgotten = next(iter(results["original"]["metrics"]["forget"]))
     grid = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
-    for column in ("method", "data", label(forgotten), "perplexity", "broken", *(["from oracle"] if results["oracle"] else []), "time"):
+    for column in ("method", "data", label(forgotten), "perplexity", "broken", "from oracle" if results["oracle"] else "time"):
         grid.add_column(column, justify="left" if column in ("method", "data") else "right", no_wrap=True)
     for method, source, row in entries(results):
         before, after = (one["retain"].get("perplexity") for one in (results["original"]["metrics"], row))
@@ -116,8 +117,10 @@ def render_comparison(results: Results, console: Console) -> None:
             f"{100 * bad['value']:.1f} %" if bad else "–",
         ]  # fmt: skip
         if results["oracle"]:
-            cells.append(f"{row['divergence']['value']:.3f}" if "divergence" in row else "–")
-        grid.add_row(*cells, duration(row["seconds"]) if "seconds" in row else "")
+            cells.append(f"{row['divergence']['value']:.3f}" if "divergence" in row else "")
+        else:
+            cells.append(duration(row["seconds"]) if "seconds" in row else "")
+        grid.add_row(*cells)
     seeds = len(results["seeds"])
     say("")
     say(f"Comparison: {results['task']}, {clean(results['model'])}, {seeds} seed{'s' if seeds > 1 else ''}; 95 % intervals", "bold")
