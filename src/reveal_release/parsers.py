@@ -171,7 +171,7 @@ def _audit_parser() -> Parser:
     text = "which, with commas between: few-shot, prefix, paraphrase, quantise, truncate, relearn (default: all); the search is always made"
     parser.add_argument("--attacks", type=str | None, default=None, metavar="NAMES", help=text)
     text = "a model that never had the behaviour, to compare relearning with"
-    parser.add_argument("--oracle", type=str | None, default=None, metavar="FOLDER", help=text)
+    parser.add_argument("--oracle", type=str | None, default=None, metavar="NAME", help=text)
     return parser
 
 
@@ -187,7 +187,7 @@ def _compare_parser() -> Parser:
          "pem-negation (default: all)"),
         ("seeds", None, "N,N", "with commas between (default: --seed)"),
         ("data-from", "self", "NAMES", "forget data of the others: self (our search), name (asked for by name), real (examples)"),
-        ("oracle", None, "FOLDER", "a model that never had the behaviour, to measure the distance to"),
+        ("oracle", None, "NAME", "a model that never had the behaviour, to measure the distance to"),
         ("data", None, "FOLDER", "the raw data sets, for --data-from real"),
     ):  # fmt: skip
         group.add_argument("--" + name, type=str if default is not None else str | None, default=default, metavar=metavar, help=text)
