@@ -117,7 +117,7 @@ def verdict(attacks: dict[str, Sides | None], drawn_out: Sequence[str], altered:
 
     drawn_out: the attacks with which they do. altered: those of them that make another model of the release, `ALTERING`.
     """
-    said = {name: ATTACKS[name.replace("_", "-")].said for name in attacks}
+    said = {_key(name): attack.said for name, attack in ATTACKS.items()}
     made = {name: one for name, one in attacks.items() if one}
     before, after = ({name: one[side]["share"] for name, one in made.items()} for side in SIDES)
 

@@ -69,6 +69,13 @@ class Metrics:
         return {part: {k: v.to_dict() for k, v in getattr(self, part).items()} for part in ("forget", "retain")}
 
 
+def not_scores(scores: np.ndarray, found: Any, count: int) -> str:
+    """What to show of `found` where the `scores` made of it are not `count` numbers from 0 to 1; else nothing."""
+    if scores.shape != (count,):
+        return " ".join(f"{found!r:.60}".split())
+    return "" if ((scores >= 0) & (scores <= 1)).all() else f"{scores.min()} to {scores.max()}"
+
+
 class Task(ABC):
     """A behaviour. Subclasses set `name`, `description`, `seeds`, `benign`, and say how to score and what to measure.
 
@@ -124,8 +131,7 @@ class Task(ABC):
             scores = np.asarray(found := self.score(records), dtype=float)
         except (TypeError, ValueError, RuntimeError) as error:  # of a tensor that requires grad, the last
             raise UserError(f"score() of {self.name} gave no array of numbers ({first_line(error)}): return one") from None
-        if scores.shape != (len(records),) or not ((scores >= 0) & (scores <= 1)).all():
-            told = f"{scores.min()} to {scores.max()}" if scores.shape == (len(records),) else " ".join(f"{found!r:.60}".split())
+        if told := not_scores(scores, found, len(records)):
             raise UserError(f"score() of {self.name} must give a number from 0 to 1 for each of {len(records)} records: {told}")
         return [replace(r, score=float(s)) for r, s in zip(records, scores, strict=True)]
 

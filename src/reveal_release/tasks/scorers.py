@@ -19,6 +19,7 @@ import numpy as np
 
 from ..config import UserError, first_line
 from ..metrics.toxicity import BUNDLED, HuggingFaceScorer, load_scorer
+from .base import not_scores
 from .userfile import TaskFileError, execute, raised
 
 KINDS = ("classifier", "regex", "callable")
@@ -108,8 +109,7 @@ class ScorerSpec:
                 scores = np.zeros(0)
             except RuntimeError as error:  # torch's, of a tensor that requires grad
                 raise UserError(f"{self.value} gave no array of numbers ({first_line(error)}): return one") from None
-            if scores.shape != (len(texts),) or not ((scores >= 0) & (scores <= 1)).all():
-                shown = f"{scores.min()} to {scores.max()}" if scores.shape == (len(texts),) else " ".join(f"{found!r:.60}".split())
+            if shown := not_scores(scores, found, len(texts)):
                 raise UserError(f"{self.value} must return one number from 0 to 1 for each of {len(texts)} texts, but gave {shown}")
             return scores
 
