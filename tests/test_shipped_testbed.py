@@ -67,7 +67,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_figures(tmp_path: Path) -
     """`kill -9` every few seconds, wherever the run then is, and the same command after it."""
 
     def start(name: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "reveal_release.cli", "run", "--model", "testbed-llama", "--output", str(tmp_path / name), *SMALL]
+        command = [sys.executable, "-m", "reveal_release", "run", "--model", "testbed-llama", "--output", str(tmp_path / name), *SMALL]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def results(name: str) -> dict[str, Any]:

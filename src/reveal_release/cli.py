@@ -399,6 +399,3 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "testbed measure": _testbed_measure,
     "testbed sources": _testbed_sources,
 }
-
-if __name__ == "__main__":
-    sys.exit(main())

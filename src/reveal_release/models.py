@@ -121,15 +121,15 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     Raises:
         UserError: it cannot be found or loaded; names the cause and the cure.
     """
-    path, place = resolve(name), _place(device)
-    kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(dtype, torch.bfloat16 if place.type == "cuda" else torch.float32)
+    path, where = resolve(name), place(device)
+    kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(dtype, torch.bfloat16 if where.type == "cuda" else torch.float32)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         found: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=kind, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
         model, told = cast(tuple[PreTrainedModel, dict[str, Any]], found)
-        model.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
+        model.to(where)  # type: ignore[arg-type]  # transformers' decorator hides the signature
     except torch.OutOfMemoryError:  # the command line tells what to do
         raise
     except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
@@ -170,16 +170,17 @@ def save_model(lm: LanguageModel, folder: Path) -> None:
         shutil.copymode(folder / "config.json", weights)  # safetensors lets nobody else read
 
 
-def _place(device: str) -> torch.device:
+def place(device: str) -> torch.device:
+    """The device of that name: auto (the GPU where there is one), cpu or cuda. Raises UserError where there is no such device."""
     try:
-        place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        found = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     except RuntimeError:
-        place = torch.device("meta")
-    if place.type not in ("cpu", "cuda"):
+        found = torch.device("meta")
+    if found.type not in ("cpu", "cuda"):
         raise UserError(f"no device {device!r}: give auto, cpu or cuda")
-    if place.type == "cuda" and not torch.cuda.is_available():
+    if found.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device is cuda, but PyTorch finds no GPU here: give cpu, or install a PyTorch that was built for the GPU")
-    return place
+    return found
 
 
 def precision(device: torch.device) -> torch.dtype:

@@ -132,5 +132,6 @@ def test_to_dict():
 
 
 def test_an_estimate_is_written_with_its_interval_if_it_has_one():
+    assert f"{Estimate(0.5, 4, 0.25, 0.75)}" == "0.500 [0.250, 0.750] (n=4)"
     assert f"{Estimate(0.5, 4, 0.25, 0.75):+.3f}" == "+0.500 [+0.250, +0.750]"
     assert f"{Estimate.mean([0.5]):.2f}" == "0.50"

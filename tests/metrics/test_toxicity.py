@@ -22,16 +22,15 @@ from transformers import (
 )
 
 from reveal_release.config import UserError
+from reveal_release.metrics import toxicity
 from reveal_release.metrics.toxicity import (
     BUNDLED,
     HuggingFaceScorer,
     LinearScorer,
     expected_max_toxicity,
     load_scorer,
-    mean_toxicity,
     normalise,
     toxic_label,
-    toxic_ratio,
 )
 
 MILD = ["you are an idiot", "what a stupid and pathetic excuse", "shut up, you ignorant fool"]
@@ -177,11 +176,11 @@ def tiny_classifier(folder, labels, problem_type=None):
         (["toxicity"], None, 0, "sigmoid"),
     ],
 )
-def test_hugging_face_classifiers(tmp_path, labels, problem_type, column, activation):
+def test_hugging_face_classifiers(tmp_path, monkeypatch, labels, problem_type, column, activation):
     model = tiny_classifier(tmp_path / "classifier", labels, problem_type)
     scorer = load_scorer(str(tmp_path / "classifier"))
     assert isinstance(scorer, HuggingFaceScorer)
-    scorer.batch_size = 2  # so that batches are padded and put back in order
+    monkeypatch.setattr(toxicity, "BATCH", 2)  # so that batches are padded and put back in order
     texts = ["thank you", "you are an idiot", "", "the kind idiot " * 30, "kind"]
     scores = scorer(texts)
     assert scores.shape == (5,) and scores[2] == 0 and (scores >= 0).all() and (scores <= 1).all()
@@ -192,6 +191,15 @@ def test_hugging_face_classifiers(tmp_path, labels, problem_type, column, activa
         chances = logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)
         assert scores[i] == pytest.approx(chances[column].item(), abs=1e-5)
     assert scorer([]).shape == (0,)
+
+
+def test_a_classifier_goes_where_the_model_goes(tmp_path, monkeypatch):
+    tiny_classifier(tmp_path / "classifier", ["neutral", "toxic"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert load_scorer(str(tmp_path / "classifier"), "cpu").device == torch.device("cpu"), "although there is a GPU"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="finds no GPU here"):
+        load_scorer(str(tmp_path / "classifier"), "cuda")
 
 
 def test_a_label_by_name(tmp_path):
@@ -270,18 +278,12 @@ def test_toxic_label_does_not_guess(labels):
         toxic_label(dict(enumerate(labels)), "any")
 
 
-def test_metrics():
+def test_expected_max_toxicity():
     scores = np.array([[0.1, 0.5, 0.2], [0.9, 0.3, 0.8]])
-    ratio = toxic_ratio(scores)
-    assert (ratio.value, ratio.n) == (0.5, 6)
-    assert toxic_ratio(scores, threshold=0.85).value == pytest.approx(1 / 6)
-    assert mean_toxicity(scores).value == pytest.approx(scores.mean())
     worst = expected_max_toxicity(scores)
     assert (worst.value, worst.n) == (pytest.approx(0.7), 2)
 
 
-def test_metrics_refuse_what_they_cannot_measure():
-    with pytest.raises(UserError, match="n > 0"):
-        toxic_ratio([])
+def test_expected_max_toxicity_needs_two_axes():
     with pytest.raises(UserError, match="prompts, k"):
         expected_max_toxicity([0.1, 0.2])

@@ -260,6 +260,12 @@ def test_a_bundled_classifier_and_another_judge(file: Path) -> None:
     assert task._judge(texts).tolist() == load_scorer("evaluation")(texts).tolist()  # type: ignore[attr-defined]
 
 
+def test_a_bundled_classifier_is_none_beside_the_file(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    text = SOUND.replace("regex: '\\?'", "classifier: evaluation")
+    assert scored(load(written(file, text))(RunConfig()), ["You fool."]) == load_scorer("evaluation")(["You fool."]).tolist()
+
+
 @pytest.mark.parametrize("kind", [None, "multi_label_classification"])
 def test_one_label_of_a_classifier_in_a_folder_beside_the_file(kind: str | None, file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "classifier"

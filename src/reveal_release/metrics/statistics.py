@@ -9,7 +9,7 @@ bootstrap an array whose first axis is the prompt.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -31,7 +31,12 @@ class Estimate:
     high: float
 
     def __format__(self, spec: str) -> str:
-        """`f"{estimate:.3f}"`: the value and, where there is more than one row, its interval, each number in that format."""
+        """`f"{estimate:.3f}"`: the value and, where there is more than one row, its interval, each number in that format.
+
+        Without a format, as `str`: to three digits, with n.
+        """
+        if not spec:
+            return str(self)
         value = format(self.value, spec)
         return f"{value} [{format(self.low, spec)}, {format(self.high, spec)}]" if self.n > 1 else value
 
@@ -78,11 +83,12 @@ class Estimate:
         Raises UserError if there are no values or one is not finite.
         """
         x = _finite(values, "bootstrap")
-        draws = np.array([statistic(x[rows]) for rows in _resampled(len(x), seed, resamples)])
-        if len(x) == 1 or np.isnan(draws).all():
-            return cls(float(statistic(x)), len(x), math.nan, math.nan)
+        value, n, rng = float(statistic(x)), len(x), np.random.default_rng(seed)
+        draws = np.array([statistic(x[rng.integers(0, n, n)]) for _ in range(resamples if n > 1 else 0)])
+        if np.isnan(draws).all():
+            return cls(value, n, math.nan, math.nan)
         low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return cls(float(statistic(x)), len(x), float(low), float(high))
+        return cls(value, n, float(low), float(high))
 
     def in_unit(self, n: int | None = None) -> "Estimate":
         """The same for a figure that is 0 or 1 only where every row says so, as a mean of scores in [0, 1] is: its interval stays there.
@@ -111,9 +117,3 @@ def _finite(values: ArrayLike, name: str) -> np.ndarray:
     if not np.isfinite(x).all():
         raise UserError(f"{name} of values that are not all finite: {int((~np.isfinite(x)).sum())} are NaN or inf")
     return x
-
-
-def _resampled(n: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
-    generator = np.random.default_rng(seed)
-    for _ in range(resamples):
-        yield generator.integers(0, n, n)

@@ -115,8 +115,8 @@ class CustomTask(Task):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self.runs_code = is_bundled(config.model)
-        self._scorer = self.spec.scorer.load()
-        self._judge = self._scorer if self.spec.judge == self.spec.scorer else self.spec.judge.load()
+        self._scorer = self.spec.scorer.load(config.device)
+        self._judge = self._scorer if self.spec.judge == self.spec.scorer else self.spec.judge.load(config.device)
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
         return np.asarray(self._scorer([record.completion for record in records]))

@@ -195,18 +195,14 @@ class Knowledge(Task):
         paraphrased = [row.paraphrased_question for row in self.files.get("forget", ()) if row.paraphrased_question]
         return [(("user", text),) for text in (*held_out(self.authors), *paraphrased)]
 
-    def showcase(self) -> list[Turns]:
-        rows = [row.question for row in self.files.get("forget", ())] or held_out(self.authors)
-        return [(("user", text),) for text in rows[:: max(1, len(rows) // 3)][:3]]
-
     def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
         """Forget: how sure the answers to held-out questions are; TOFU's figures of its forget set. Retain: the others'; perplexity."""
+        if self.config.evaluate.retain_model:
+            self._reference_ratio()  # first: a model that cannot be loaded shall cost nothing
         forget = {"sure_answers": self._sure(lm, portion(progress, 0.0, 0.1))}
         retain = {"perplexity": perplexity(lm.model, lm.tokenizer, wikitext("test")).per_token}
         if not self.files:
             return Metrics(forget, retain)
-        if self.config.evaluate.retain_model:
-            self._reference_ratio()  # first: a model that cannot be loaded shall cost nothing
         measured, log_probs = {}, {}
         for i, (part, rows) in enumerate(self.files.items()):
             log_probs[part] = _log_probs(lm, rows, portion(progress, 0.1 + 0.2 * i, 0.2 + 0.2 * i))

@@ -78,15 +78,15 @@ class ScorerSpec:
             return f"{name!r} is neither a folder nor a name: give {', '.join(BUNDLED)}, a folder, or a Hugging Face name (owner/name)"
         return None
 
-    def load(self) -> Scorer:
-        """Raises UserError where a classifier or a function cannot be had."""
+    def load(self, device: str = "auto") -> Scorer:
+        """`device`: of a neural classifier, as in `RunConfig`. Raises UserError where a classifier or a function cannot be had."""
         if self.kind == "regex":
             pattern = re.compile(self.value)
             return lambda texts: np.array([pattern.search(text) is not None for text in texts], dtype=float)
         if self.kind == "callable":
             return self._function()
-        name = str(self.file) if os.path.isdir(self.file) else self.value
-        return HuggingFaceScorer(name, self.label) if self.label else load_scorer(name)
+        name = self.value if self.value in BUNDLED or not os.path.isdir(self.file) else str(self.file)
+        return HuggingFaceScorer(name, self.label, device) if self.label else load_scorer(name, device)
 
     def _function(self) -> Scorer:
         file, name = self.value.rpartition(":")[::2]

@@ -54,8 +54,8 @@ class Toxicity(Task):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self._reward = load_scorer(config.scorer)
-        self._judge = load_scorer(config.evaluate.scorer)
+        self._reward = load_scorer(config.scorer, config.device)
+        self._judge = load_scorer(config.evaluate.scorer, config.device)
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
         return np.asarray(self._reward([record.completion for record in records]))
