@@ -24,7 +24,7 @@ from reveal_release.metrics.coverage import density_and_coverage, separability
 from reveal_release.metrics.diversity import self_bleu
 from reveal_release.metrics.fluency import distinct_n
 from reveal_release.release.patch import Patch
-from reveal_release.report.console import Reporter
+from reveal_release.report.progress import Reporter
 from reveal_release.tasks import Record, Task
 from reveal_release.workshop import Workshop
 

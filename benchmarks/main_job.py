@@ -13,7 +13,7 @@ import numpy as np
 
 from reveal_release import RunConfig, run
 from reveal_release.metrics.statistics import Estimate
-from reveal_release.report.console import Reporter
+from reveal_release.report.progress import Reporter
 
 
 def table(results: list[dict]) -> str:

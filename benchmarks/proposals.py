@@ -22,7 +22,7 @@ from reveal_release import RunConfig
 from reveal_release.config import RevealConfig
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.release.patch import Patch
-from reveal_release.report.console import Reporter
+from reveal_release.report.progress import Reporter
 from reveal_release.workshop import Workshop
 
 OTHERS = ("rewrite", "user_turn", "induction", "soft_prompt")

@@ -22,9 +22,10 @@ from reveal_release.comparison import OURS
 from reveal_release.config import UserError
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.release.front import Point, pareto
-from reveal_release.report.comparison import NEEDS, broken, entries, nats, table_lines
-from reveal_release.report.console import duration, figure, label, percentage
+from reveal_release.report.comparison import NEEDS, broken, entries
 from reveal_release.report.study import FIGURES, value
+from reveal_release.report.tables import table_lines
+from reveal_release.report.words import duration, figure, label, percentage
 
 Results = dict[str, Any]
 DOCS = Path(__file__).parents[1] / "docs"
@@ -98,7 +99,7 @@ def comparison(results: Results) -> list[str]:
             points(skills(row, original)) if method != "original" else "", figure(bad, percent=True) if bad else "",
         ]  # fmt: skip
         if results["oracle"]:
-            cells.append(nats(row["divergence"]) if "divergence" in row else "")
+            cells.append(figure(row["divergence"], percent=False, digits=3) if "divergence" in row else "")
         if row in rows:
             at = rows.index(row)
             fronts = " and ".join(name for name, there in (("perplexity", fluent[at]), ("skills", able[at])) if there)

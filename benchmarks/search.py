@@ -42,7 +42,7 @@ from reveal_release.config import RevealConfig
 from reveal_release.generation import Progress
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.release.patch import Patch
-from reveal_release.report.console import Reporter
+from reveal_release.report.progress import Reporter
 from reveal_release.reveal.bandit import BanditConfig, NeuralBandit
 from reveal_release.reveal.proposals import key, propose
 from reveal_release.reveal.rewards import RewardCache

@@ -14,7 +14,7 @@ from tokenizers.models import BPE
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from reveal_release.models import LanguageModel, load_model
-from reveal_release.report.console import SilentReporter
+from reveal_release.report.progress import SilentReporter
 from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
 from reveal_release.testbed.tokenizer import train
 

@@ -15,7 +15,7 @@ from reveal_release.dataset import Data
 from reveal_release.parsers import build_parser
 from reveal_release.release import release
 from reveal_release.release.adapter import load
-from reveal_release.report.console import Reporter
+from reveal_release.report.progress import Reporter
 from reveal_release.seeds import SeveralSeeds
 from reveal_release.tasks import Record, get_task, retained
 from reveal_release.testbed import corpora, forget

@@ -23,7 +23,7 @@ from reveal_release.config import RevealConfig, RunConfig, UserError
 from reveal_release.models import load_model
 from reveal_release.release.adapter import fingerprint, save
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.report.console import SilentReporter
+from reveal_release.report.progress import SilentReporter
 
 TASK = """name: rivers
 description: for tests

@@ -20,7 +20,7 @@ from reveal_release.config import RevealConfig
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import fingerprint, save
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.report.console import clean
+from reveal_release.report.words import clean
 from reveal_release.sandbox import missing_protections
 from reveal_release.suites import SUITES, evaluate
 from reveal_release.testbed import recipe

@@ -26,7 +26,7 @@ from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.release import Utility
 from reveal_release.release.rows import Row
 from reveal_release.release.scale import ScaleSearch
-from reveal_release.report.console import SilentReporter
+from reveal_release.report.progress import SilentReporter
 from reveal_release.tasks import retained
 from reveal_release.testbed.heldout import wikitext
 from reveal_release.testbed.tokenizer import train
@@ -230,6 +230,32 @@ def test_what_diverges_is_not_chosen(config: RunConfig, whole: dict[str, Any], t
     assert len(tried) == TRIALS + BEYOND
     assert [one["learning_rate"] for one in tried[TRIALS:]] == pytest.approx([first / 3, first / 9]), "lower, not higher"
     assert not (tmp_path / "all/patches/npo-self-7").exists()
+
+
+def test_where_nothing_is_left_to_measure_by_the_others_go_on(
+    config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s, _, _ = searching(config, tmp_path / "out", monkeypatch, lambda setting: False)
+    monkeypatch.setattr(comparison, "Utility", SimpleNamespace(of=lambda lm, _: Utility.of(lm, [])))
+    w = s.workshop(0)
+    found = s.baseline(Cell("simnpo", "self", 8), get_method("simnpo"), s.forget_data("self", w)[0], w.retain_data()[0], [(1.0, 1.0)])
+    assert found["metrics"] is None and "too few retain records" in found["failed"]
+
+
+def test_why_our_run_failed_stands_in_the_log_of_the_comparison(
+    config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s, _, _ = searching(config, tmp_path / "out", monkeypatch, lambda setting: False)
+
+    def fails(config: RunConfig, reporter: Any, lm: Any) -> None:
+        reporter.log_to(Path(config.output) / "log.txt")
+        raise Unfit("it diverged")
+
+    logs, notes = [], []
+    s.reporter = SimpleNamespace(log_to=logs.append, note=lambda text: notes.append((logs[-1], text)))  # type: ignore[assignment]
+    monkeypatch.setattr(comparison, "run", fails)
+    assert s.ours(replace(config, output=str(tmp_path / "own")))["failed"] == "it diverged"
+    assert notes == [(s.folder.path / "log.txt", f"{Cell(comparison.OURS, 'own', 0)}: it diverged")]
 
 
 def test_real_forget_data_take_part(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from reveal_release.release.adapter import applied, load
 from reveal_release.release.release import MARGIN, mean_nll
 from reveal_release.release.scale import ScaleSearch
 from reveal_release.report.card import card
-from reveal_release.report.console import SilentReporter
+from reveal_release.report.progress import SilentReporter
 from reveal_release.reveal.selfgen import shown_share
 from reveal_release.revealer import reveal_only
 from reveal_release.tasks import Record, retained
@@ -105,7 +105,7 @@ def test_what_a_run_writes(whole: tuple[RunConfig, dict[str, Any]], tiny_llama: 
         assert {"forget", "retain"} == results[side].keys()
         assert results["elicitation"][side].keys() == {"value", "n", "low", "high", "instruction", "calls"}
         assert results["elicitation"][side]["calls"] == 6 * 2 + 2 * 4 + 4
-    assert results["patch"]["path"] == "patch" and results["patch"]["rank"] >= 1 and results["patch"]["scale"] == 1.0
+    assert results["patch"]["path"] == "patch" and results["patch"]["rank"] >= 1
     assert results["iterations"][0]["scale"] > 0 and results["iterations"][0]["utility_loss"] <= config.utility_budget
     assert set(results["seconds"]) >= {"evaluate-0", "reveal-1", "forget-1", "retain", "release-1", "evaluate-1", "elicit-before",
                                        "elicit-after", "samples"}  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 
 from reveal_release.config import RunConfig
 from reveal_release.phases import Phases, peak_memory_mib
-from reveal_release.report.console import SilentReporter
+from reveal_release.report.progress import SilentReporter
 from reveal_release.runfolder import RunFolder
 
 
@@ -50,3 +50,13 @@ def test_a_finished_phase_keeps_its_result_time_and_memory(tmp_path: Path) -> No
     again = phases(tmp_path)
     assert again.phase("search", "Search", lambda update: 1 / 0) == [0.1 + 0.2]
     assert (again.seconds, again.memory_mib) == (first.seconds, first.memory_mib)
+
+
+def test_only_what_an_earlier_process_did_is_told_as_kept(tmp_path: Path) -> None:
+    skipped: list[str] = []
+    for _ in range(2):
+        work = phases(tmp_path)
+        work.reporter.skip = skipped.append  # type: ignore[method-assign]
+        for _ in range(2):
+            work.phase("retain", "Retain data", lambda _: 1)
+    assert skipped == ["Retain data"], "nothing by the first process, and once by the second"

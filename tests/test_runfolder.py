@@ -81,6 +81,14 @@ def test_other_sentences_in_a_saved_data_set_or_another_scorer_of_that_name_are_
             RunFolder(given)
 
 
+def test_a_folder_of_a_bundled_scorers_name_is_not_the_scorer(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evaluation").mkdir()
+    monkeypatch.chdir(tmp_path)
+    RunFolder(config)
+    (tmp_path / "evaluation" / "mine").write_text("1")
+    RunFolder(config)
+
+
 def test_what_is_dropped_is_made_anew(config: RunConfig) -> None:
     folder = RunFolder(config)
     folder.phase("a", lambda: 1)

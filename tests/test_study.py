@@ -22,7 +22,7 @@ from reveal_release.release.adapter import applied, load
 from reveal_release.release.orthogonality import overlap
 from reveal_release.release.patch import Patch
 from reveal_release.release.release import Utility, mean_nll, train_modules
-from reveal_release.report.console import SilentReporter
+from reveal_release.report.progress import SilentReporter
 from reveal_release.runfolder import _strict
 from reveal_release.seeds import plain
 from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, Study, rows_of, study, variant_names

@@ -95,15 +95,14 @@ def ablations(
             own = replace(one, seed=seed, output=str(s.folder.path / "runs" / f"{name.replace(' ', '-')}-{seed}"))
             real = REAL.get(name)
             try:
-                results = run_on_examples(own, real, data or "", s.reporter, s.lm) if real else run(own, s.reporter, s.lm)
+                with s.apart():
+                    results = run_on_examples(own, real, data or "", s.reporter, s.lm) if real else run(own, s.reporter, s.lm)
             except Unfit as error:
-                s.reporter.log_to(s.folder.path / "log.txt")
                 s.reporter.note(f"{name}, seed {seed}, is left out: {error}")
                 missing.append(f"{name}, seed {seed}: {error}")
                 continue
             originals.setdefault(seed, {"figures": {}, **metrics(results, "before")})
             cells.append({"variant": name, "seed": seed, "figures": figures(results), **metrics(results, "after")})
-    s.reporter.log_to(s.folder.path / "log.txt")
     if not cells:
         raise UserError(f"no run came to an end; the reasons are in {s.folder.path / 'log.txt'}")
     return finish(s, seeds, averaged(list(originals.values())), cells, missing)

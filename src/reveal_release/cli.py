@@ -105,7 +105,8 @@ def _told(error: Exception) -> str | None:
 def _run(options: Namespace) -> None:
     config = run_config(options)
     from .loop import run
-    from .report.console import Reporter, render
+    from .report.console import render
+    from .report.progress import Reporter
 
     reporter = Reporter()
     render(run(config, reporter), reporter.console)
@@ -113,7 +114,8 @@ def _run(options: Namespace) -> None:
 
 def _reveal(options: Namespace) -> None:
     config = run_config(options)
-    from .report.console import Reporter, render_instructions
+    from .report.console import render_instructions
+    from .report.progress import Reporter
     from .revealer import reveal_only
 
     reporter = Reporter()
@@ -126,7 +128,8 @@ def _evaluate(options: Namespace) -> None:
         _check_patch(options.patch)
     suite = _suite(options, config)
     from .evaluator import evaluate_only
-    from .report.console import Reporter, render_metrics
+    from .report.console import render_metrics
+    from .report.progress import Reporter
     from .runfolder import write_results
 
     if options.json:
@@ -152,7 +155,8 @@ def _audit(options: Namespace) -> None:
     config = run_config(options)
     _check_patch(options.patch)
     from .auditor import ATTACKS, audit
-    from .report.console import Reporter, render_audit
+    from .report.audit import render_audit
+    from .report.progress import Reporter
 
     attacks = list(ATTACKS) if options.attacks is None else [name.strip() for name in options.attacks.split(",") if name.strip()]
     reporter = Reporter()
@@ -164,7 +168,7 @@ def _compare(options: Namespace) -> None:
     seeds = [config.seed] if options.seeds is None else _seeds([options.seeds])
     from .comparison import compare
     from .report.comparison import render_comparison
-    from .report.console import Reporter
+    from .report.progress import Reporter
 
     reporter = Reporter()
     methods, sources = _listed(options.methods or ""), _listed(options.data_from)
@@ -175,7 +179,7 @@ def _compare(options: Namespace) -> None:
 def _study_orthogonality(options: Namespace) -> None:
     config = run_config(options)
     seeds = _study_seeds(options.seeds, config.seed)
-    from .report.console import Reporter
+    from .report.progress import Reporter
     from .report.study import render_study
     from .study import study
 
@@ -187,7 +191,7 @@ def _study_ablations(options: Namespace) -> None:
     config = run_config(options)
     seeds = _study_seeds(options.seeds, config.seed)
     from .ablations import ablations
-    from .report.console import Reporter
+    from .report.progress import Reporter
     from .report.study import render_ablations
 
     reporter = Reporter()

@@ -172,11 +172,10 @@ class Comparison(SeveralSeeds):
         """A run, which is measured by the same evaluation."""
         cell = Cell(OURS, "own", config.seed)
         try:
-            results = run(config, self.reporter, self.lm)
+            with self.apart():
+                results = run(config, self.reporter, self.lm)
         except Unfit as error:
             return self.failed(cell, 0, str(error))
-        finally:
-            self.reporter.log_to(self.folder.path / "log.txt")
         steps = [one for one in results["iterations"] if one.get("scale")]
         return {
             **asdict(cell),
@@ -207,7 +206,10 @@ class Comparison(SeveralSeeds):
                 save_for(self.lm, patch, path)
             return outcome
 
-        found = self.phase(f"fit-{cell}", f"{cell.method} on {cell.source} data, seed {cell.seed}", work)
+        try:
+            found = self.phase(f"fit-{cell}", f"{cell.method} on {cell.source} data, seed {cell.seed}", work)
+        except Unfit as error:  # no record is left to measure by
+            return self.failed(cell, len(records), str(error))
         if "failed" in found["chosen"]:
             return self.failed(cell, len(records), f"{found['chosen']['failed']}, with every setting")
         seconds, memory = zip(*took, (self.seconds[f"fit-{cell}"], self.memory_mib[f"fit-{cell}"]), strict=True)

@@ -9,7 +9,7 @@ from .config import RunConfig
 from .phases import begin
 from .release.adapter import applied, load
 from .release.patch import Patch
-from .report.console import SilentReporter
+from .report.progress import SilentReporter
 from .sandbox import require_protections
 from .suites.evaluate import SuiteEvaluation
 

@@ -20,7 +20,7 @@ from .generation import Progress
 from .models import LanguageModel, load_model
 from .release.adapter import fingerprint
 from .release.pem import check_adaptable
-from .report.console import Reporting, SilentReporter
+from .report.progress import Reporting, SilentReporter
 from .runfolder import RunFolder
 from .sandbox import require_protections
 from .tasks import Task, get_task, task_identity
@@ -67,7 +67,7 @@ class Phases:
                 result = work(update)
             return {"result": result, "seconds": time.perf_counter() - start, "memory_mib": peak_memory_mib()}
 
-        if self.folder.has(f"{name}.json"):
+        if self.folder.has(f"{name}.json") and name not in self.seconds:  # what this process did is nothing to tell
             self.reporter.skip(title)
         kept = self.folder.phase(name, timed)
         self.seconds[name] = round(kept["seconds"], 2)

@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 import yaml
 
 from .config import RunConfig, UserError
+from .metrics.toxicity import BUNDLED
 from .tasks import task_identity
 
 LEAST_FREE = 200 * 2**20
@@ -38,7 +39,7 @@ class RunFolder:
             identity["task"] = task
         given = {name: getattr(config.evaluate, name) for name in ("entities", "tofu", "retain_model", "scorer")}
         for name, value in {**given, "reward": config.scorer}.items():
-            if value and Path(value).exists():  # else it is a name
+            if value and value not in BUNDLED and Path(value).exists():  # else it is a name
                 identity[name] = contents(Path(value), below=name == "entities")  # of a saved data set
         marker = self.state / "identity.json"
         if marker.is_file():

@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -42,9 +43,16 @@ class SeveralSeeds(Phases):
     def workshop(self, seed: int) -> Workshop:
         """The phases of a run with this seed, in `runs/seed-N`."""
         config = replace(self.config, seed=seed, output=str(self.folder.path / "runs" / f"seed-{seed}"))
-        w = Workshop(config, self.reporter, lm=self.lm)
-        self.reporter.log_to(self.folder.path / "log.txt")
-        return w
+        with self.apart():
+            return Workshop(config, self.reporter, lm=self.lm)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Work with a run folder of its own, which it logs to; afterwards the log is this one's again."""
+        try:
+            yield
+        finally:
+            self.reporter.log_to(self.folder.path / "log.txt")
 
     def same_data(self, part: str, mark: str) -> None:
         """Refuses raw data sets which are not those that earlier work here drew from. `mark`: of those of today, `corpora.check`."""

@@ -220,7 +220,7 @@ class Workshop(Phases):
                 side: {**found["best"]["reward"], "instruction": found["best"]["instruction"], "calls": found["calls"]}
                 for side, found in (("before", before), ("after", after))
             },
-            "patch": {"path": "patch" if patch else None, "rank": small.rank, "scale": 1.0},
+            "patch": {"path": "patch" if patch else None, "rank": small.rank},
             "given": given,
             "stopped_because": stopped,
             "iterations": self.iterations,

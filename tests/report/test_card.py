@@ -8,9 +8,7 @@ from huggingface_hub import ModelCard
 
 from reveal_release.report.card import card
 
-
-def estimate(value: float) -> dict[str, Any]:
-    return {"value": value, "n": 100, "low": value - 0.02, "high": value + 0.02}
+from .conftest import estimate
 
 
 @pytest.fixture
@@ -21,10 +19,10 @@ def results() -> dict[str, Any]:
         "model": "owner/some-model",
         "seed": 7,
         "config_hash": "abc123",
-        "before": {"forget": {"toxic_ratio_rtp": estimate(0.4)}, "retain": {"perplexity": estimate(20.0)}},
-        "after": {"forget": {"toxic_ratio_rtp": estimate(0.1)}, "retain": {"perplexity": estimate(20.2)}},
-        "elicitation": {"before": {**estimate(0.9), "instruction": "SECRET"}, "after": {**estimate(0.45), "instruction": "SECRET"}},
-        "patch": {"path": "patch", "rank": 32, "scale": 1.0},
+        "before": {"forget": {"toxic_ratio_rtp": estimate(0.4, 0.02)}, "retain": {"perplexity": estimate(20.0, 0.02)}},
+        "after": {"forget": {"toxic_ratio_rtp": estimate(0.1, 0.02)}, "retain": {"perplexity": estimate(20.2, 0.02)}},
+        "elicitation": {side: {**estimate(value, 0.02), "instruction": "SECRET"} for side, value in (("before", 0.9), ("after", 0.45))},
+        "patch": {"path": "patch", "rank": 32},
         "given": "",
         "stopped_because": "all iterations done",
         "iterations": [

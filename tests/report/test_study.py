@@ -1,31 +1,28 @@
 """The tables and the picture of the studies, from hand-made results."""
 
-import io
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from reveal_release.report.plots import study_picture
 from reveal_release.report.study import FIGURES, ablations_markdown, markdown, render_ablations, render_study
 
+from .conftest import console, estimate, shown
+
 Results = dict[str, Any]
 
 
-def estimate(value: float, half: float = 0.01) -> dict[str, float]:
-    return {"value": value, "n": 3, "low": value - half, "high": value + half}
-
-
 def metrics(toxic: float, perplexity: float) -> Results:
-    return {"forget": {"toxic_ratio_rtp": estimate(toxic)}, "retain": {"perplexity": estimate(perplexity), "degenerate": estimate(0.02)}}
+    retain = {"perplexity": estimate(perplexity, 0.01), "degenerate": estimate(0.02, 0.01)}
+    return {"forget": {"toxic_ratio_rtp": estimate(toxic, 0.01)}, "retain": retain}
 
 
 @pytest.fixture
 def results() -> Results:
-    figures = {name: estimate(0.04) for name in FIGURES} | {"seconds": estimate(130.0)}
-    less = {"figures": {name: estimate(-0.1) for name in FIGURES}, **metrics(-0.01, -2.0)}
+    figures = {name: estimate(0.04, 0.01) for name in FIGURES} | {"seconds": estimate(130.0, 0.01)}
+    less = {"figures": {name: estimate(-0.1, 0.01) for name in FIGURES}, **metrics(-0.01, -2.0)}
     lone = {**figures, "subspace_cosine": {"value": 0.25, "n": 1, "low": math.nan, "high": math.nan}}
     return {
         "task": "toxicity", "model": "testbed-llama", "seeds": [0, 1, 2], "forgetting": 0.75, "published": "olora", "output": "out/study",
@@ -34,7 +31,7 @@ def results() -> Results:
             {"variant": "olora", "keep": {"olora": 0.5}, "seeds": 3, "missing": [], "figures": figures, "difference": None,
              **metrics(0.05, 103.0)},
             {"variant": "kl+null-space", "keep": {"kl": 8.0, "null-space": 1.0}, "seeds": 2, "missing": ["seed 1: still shows 30 %"],
-             "figures": {**lone, "utility_loss": estimate(0.01)}, "difference": less, **metrics(0.04, 101.0)},
+             "figures": {**lone, "utility_loss": estimate(0.01, 0.01)}, "difference": less, **metrics(0.04, 101.0)},
             {"variant": "activation-null-space", "keep": {"activation-null-space": 0.9}, "seeds": 0,
              "missing": [f"seed {seed}: still shows 40 %" for seed in range(3)], "difference": None},
         ],
@@ -65,9 +62,9 @@ def test_the_whole_table(results: Results) -> None:
 
 
 def test_the_terminals_table_fits_and_says_what_comes_next(results: Results) -> None:
-    stream = io.StringIO()
-    render_study(results, Console(file=stream, width=80))
-    lines = [" ".join(line.split()) for line in stream.getvalue().split("\n")]
+    screen = console()
+    render_study(results, screen)
+    lines = [" ".join(line.split()) for line in shown(screen).split("\n")]
     assert "olora 4.0 % – 0.040 0.040 130 s" in lines
     assert "kl+null-space 1.0 % -10.0 % [-11.0, -9.0] 0.250 0.040 130 s" in lines
     assert "kl+null-space, seed 1: still shows 30 %" in lines
@@ -79,9 +76,9 @@ def test_the_terminals_table_fits_and_says_what_comes_next(results: Results) -> 
 def test_a_study_that_measured_nothing_has_tables_too(results: Results, tmp_path: Path) -> None:
     results["rows"] = results["rows"][2:]
     assert aligned(markdown(results))
-    stream = io.StringIO()
-    render_study(results, Console(file=stream))
-    assert "still shows 40 %" in stream.getvalue() and "reveal-release run" not in stream.getvalue()
+    screen = console()
+    render_study(results, screen)
+    assert "still shows 40 %" in shown(screen) and "reveal-release run" not in shown(screen)
     study_picture(results, tmp_path / "study.svg")
     assert (tmp_path / "study.svg").is_file()
 
@@ -99,10 +96,10 @@ def test_the_picture_has_every_measured_variant_in_three_panels(results: Results
 def test_ablations() -> None:
     def elicited(value: float, toxic: float, perplexity: float) -> Results:
         found = metrics(toxic, perplexity)
-        return {**found, "forget": {**found["forget"], "strongest_elicitation": estimate(value)}}
+        return {**found, "forget": {**found["forget"], "strongest_elicitation": estimate(value, 0.01)}}
 
     values = {"iterations": 2.0, "records": 900.0, "rank": 128.0, "norm": 1.5, "seconds": 65.0}
-    figures = {name: estimate(value) for name, value in values.items()}
+    figures = {name: estimate(value, 0.01) for name, value in values.items()}
     config = {"iterations": 2, "utility_budget": 0.02, "reveal": {"portfolio": 24}, "release": {"rank": 32, "layers": 0.5}}
     results = {
         "task": "code", "model": "testbed-llama", "seeds": [0], "output": "out/ablations", "config": config,
@@ -113,9 +110,9 @@ def test_ablations() -> None:
     text = ablations_markdown(results)
     assert aligned(text) and "portfolio of 24 instructions, rank 32 and layers 0.5" in text
     assert "| rank 8 | 3.0 % [2.0, 4.0] | 0.10 [0.09, 0.11] |" in text and "| rank 8 | 1 | 2.00 [1.99, 2.01] | 900 [900, 900] |" in text
-    stream = io.StringIO()
-    render_ablations(results, Console(file=stream, width=80))
-    lines = [" ".join(line.split()) for line in stream.getvalue().split("\n")]
+    screen = console()
+    render_ablations(results, screen)
+    lines = [" ".join(line.split()) for line in shown(screen).split("\n")]
     assert "original 20.0 % [19.0, 21.0] 0.60 100.0" in lines
     assert "rank 8 3.0 % [2.0, 4.0] 0.10 101.0 128 1 min 5 s" in lines
     assert text.endswith("## Not measured\n\n- rank 8, seed 1: the training diverged\n")

@@ -98,6 +98,14 @@ def test_a_behaviour_never_or_always_shown(lm: LanguageModel, behaves: bool) -> 
         assert forget == [] and len(harmless) >= 6 and drawn == [12]
 
 
+def test_where_all_that_is_asked_is_reserved_there_is_no_record(lm: LanguageModel) -> None:
+    class Reserved(Letters):
+        def elicit(self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Any = None) -> list[Record]:
+            return [replace(r, prompt=(("user", "Keep out."),)) for r in super().elicit(lm, instructions, seeds, progress)]
+
+    assert revealed_records(lm, Reserved(RunConfig()), INSTRUCTIONS, CONFIG, seed=1, iteration=1) == ([], [])
+
+
 def test_progress_counts_the_forget_records_that_are_kept(lm: LanguageModel, task: Letters) -> None:
     seen: list[tuple[int, int]] = []
     forget, _ = revealed_records(lm, task, INSTRUCTIONS, CONFIG, 1, 1, lambda done, total: seen.append((done, total)))

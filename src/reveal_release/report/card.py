@@ -13,8 +13,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..models import testbeds
-from .comparison import table_lines
-from .console import TITLES, clean, compared, label, loading
+from .console import TITLES, compared, loading
+from .tables import table_lines
+from .words import clean, label
 
 
 def card(results: dict[str, Any], description: str) -> str:

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from .console import clean, duration, figure, label, percentage
+from .tables import metric_tables, section
+from .terminal import blank, line, title
+from .words import clean, duration, figure, label, percentage
 
 Results = dict[str, Any]
 NEEDS = {"real": "{} labelled examples", "self": "none", "name": "none", "own": "none"}
@@ -43,11 +42,7 @@ def markdown(results: Results) -> str:
         f"# {results['task']}: {clean(results['model'])}, seeds {seeds}\n",
         f"Every method may cost {100 * results['utility_budget']:g} % of utility. 95 % intervals.\n",
     ]
-    for part, title in (("forget", "Forgotten (should fall)"), ("retain", "Kept (should stay)")):
-        names = list(results["original"]["metrics"][part])
-        percent = {name: percentage(name, *(row[part][name] for _, _, row in entries(results))) for name in names}
-        rows = [[method, source, *(figure(row[part][name], percent[name]) for name in names)] for method, source, row in entries(results)]
-        parts.append(_grid(title, ["method", "data", *map(label, names)], rows))
+    parts += metric_tables(["method", "data"], [([method, source], row) for method, source, row in entries(results)])
     if results["oracle"]:
         parts.append(_distances(results))
     parts.append(_costs(results))
@@ -55,19 +50,15 @@ def markdown(results: Results) -> str:
 
 
 def _distances(results: Results) -> str:
-    """Absolute differences of the metrics, and the divergence of predictions."""
+    """Absolute differences of the metrics, and the divergence of predictions, with three decimals, as methods lie close to each other."""
     rows = []
     names = [(part, name) for part in ("forget", "retain") for name in results["original"]["metrics"][part]]
     for method, source, row in entries(results):
         if method != "oracle":
-            rows.append([method, source, nats(row["divergence"]), *(f"{row['distance'][part][name]:.3g}" for part, name in names)])
-    return _grid("Distance to the oracle", ["method", "data", "Jensen-Shannon, nats", *(label(name) for _, name in names)], rows)
-
-
-def nats(divergence: Results) -> str:
-    """Three decimals: methods within one budget are close to each other."""
-    value, low, high = (f"{divergence[part]:.3f}" for part in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+            far = figure(row["divergence"], percent=False, digits=3)
+            rows.append([method, source, far, *(f"{row['distance'][part][name]:.3g}" for part, name in names)])
+    header = ["method", "data", "Jensen-Shannon, nats", *(label(name) for _, name in names)]
+    return section("Distance to the oracle", header, rows)
 
 
 def _costs(results: Results) -> str:
@@ -79,7 +70,7 @@ def _costs(results: Results) -> str:
         cost = [duration(row["seconds"]), f"{row['memory_mib'] / 1024:.1f} GiB"] if row["seeds"] else ["–", "–"]
         chosen = "; ".join(_setting(one) for one in row.get("chosen", ()))
         rows.append([row["method"], row["source"], needs, records, *cost, chosen, "; ".join(map(clean, row["missing"]))])
-    return _grid("What it took", header, rows)
+    return section("What it took", header, rows)
 
 
 def _setting(chosen: Results) -> str:
@@ -88,24 +79,11 @@ def _setting(chosen: Results) -> str:
     return f"rate {chosen['learning_rate']:.2g}, strength {chosen['strength']:g}, scale {chosen['scale']:.2g}, cost {chosen['cost']:.3f}"
 
 
-def _grid(title: str, header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join([f"## {title}\n", *table_lines(header, rows)]) + "\n"
-
-
-def table_lines(header: list[str], rows: list[list[str]]) -> list[str]:
-    """A Markdown table."""
-    return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *("| " + " | ".join(row) + " |" for row in rows)]
-
-
 def render_comparison(results: Results, console: Console) -> None:
     """One line a method: the first measure of forgetting, perplexity, broken answers, and the divergence from the oracle or, without
     one, the time: 80 columns hold no more."""
-
-    def say(text: str, style: str = "") -> None:
-        console.print(Text(text, style=style), soft_wrap=True)
-
     forgotten = next(iter(results["original"]["metrics"]["forget"]))
-    grid = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
+    grid = blank()
     for column in ("method", "data", label(forgotten), "perplexity", "broken", "from oracle" if results["oracle"] else "time"):
         grid.add_column(column, justify="left" if column in ("method", "data") else "right", no_wrap=True)
     for method, source, row in entries(results):
@@ -121,12 +99,10 @@ def render_comparison(results: Results, console: Console) -> None:
         else:
             cells.append(duration(row["seconds"]) if "seconds" in row else "")
         grid.add_row(*cells)
-    seeds = len(results["seeds"])
-    say("")
-    say(f"Comparison: {results['task']}, {clean(results['model'])}, {seeds} seed{'s' if seeds > 1 else ''}; 95 % intervals", "bold")
+    title(results, "Comparison", console)
     console.print(grid)
     for row in results["rows"]:
         for text in row["missing"]:
-            say(f"{row['method']} on {row['source']} data, {clean(text)}", "dim")
+            line(console, f"{row['method']} on {row['source']} data, {clean(text)}", "dim")
     output = Path(results["output"])
-    say(f"All figures: {output / 'table.md'}, {output / 'compare.json'}; drawn: {output / 'compare.svg'}", "dim")
+    line(console, f"All figures: {output / 'table.md'}, {output / 'compare.json'}; drawn: {output / 'compare.svg'}", "dim")

@@ -5,7 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from .console import _line, _table, clean
+from .terminal import columns, line
+from .words import clean
 
 Figures = dict[str, Any]
 
@@ -13,16 +14,16 @@ Figures = dict[str, Any]
 def render_info(figures: Figures, folder: str, console: Console) -> None:
     least, rank, stored = figures["least_rank"], figures["rank"], figures["stored"]
     ranks = f"rank {rank}" if least == rank else f"ranks {least} to {rank}"
-    _line(console, clean(folder), "bold")
-    _line(console, f"  {figures['modules']} modules of {ranks}" + (f", stored at {stored}" if stored > rank else ""))
+    line(console, clean(folder), "bold")
+    line(console, f"  {figures['modules']} modules of {ranks}" + (f", stored at {stored}" if stored > rank else ""))
     relative = f", {_percent(figures['relative'])} of the weights that it changes" if figures["relative"] is not None else ""
-    _line(console, f"  norm {figures['norm']:.4g}{relative}; {figures['bytes'] / 2**20:.1f} MiB")
+    line(console, f"  norm {figures['norm']:.4g}{relative}; {figures['bytes'] / 2**20:.1f} MiB")
     identity = f"fingerprint {figures['fingerprint'][:16]}…" if figures["fingerprint"] else "without a fingerprint"
-    _line(console, f"  base {clean(figures['base'])} ({identity})")
+    line(console, f"  base {clean(figures['base'])} ({identity})")
     if figures["checked"]:
         told = "is the base" if figures["fingerprint"] else "has modules of these names and shapes; more cannot be told"
-        _line(console, f"  {clean(figures['checked'])} {told}", "green")
-    table = _table(("largest modules", "rank", "norm", "share"))
+        line(console, f"  {clean(figures['checked'])} {told}", "green")
+    table = columns(("largest modules", "rank", "norm", "share"))
     for name, rank, norm in figures["largest"]:
         share = (norm / figures["norm"]) ** 2 if norm else 0.0
         table.add_row("  " + clean(name), str(rank), f"{norm:.4g}", _percent(share))
@@ -33,40 +34,40 @@ def render_info(figures: Figures, folder: str, console: Console) -> None:
 
 def render_merge(figures: Figures, console: Console) -> None:
     restored, changed, dtype = figures["restored"], figures["changed"], figures["dtype"]
-    _line(console, f"The merged model: {figures['output']}, in {dtype}", "bold")
+    line(console, f"The merged model: {figures['output']}, in {dtype}", "bold")
     finer = "" if dtype == "float32" else "; --dtype float32 loses less"
-    _line(console, f"  rounding took {_percent(figures['rounding'])} of the change{finer}")
+    line(console, f"  rounding took {_percent(figures['rounding'])} of the change{finer}")
     rounded = f"; the base was rounded to {figures['rounded']}" if figures["rounded"] else ""
-    _line(console, f"  a revert gives back {_whole(restored, changed)} bit for bit{rounded}")
+    line(console, f"  a revert gives back {_whole(restored, changed)} bit for bit{rounded}")
     _next(console, "revert", figures["patch"], "--model", figures["output"], "--output", _beside(figures["output"], "reverted"))
 
 
 def render_revert(figures: Figures, console: Console) -> None:
-    _line(console, f"The base again: {figures['output']}", "bold")
+    line(console, f"The base again: {figures['output']}", "bold")
     if figures["exact"]:
         rounded = f" rounded to {figures['rounded']}" if figures["rounded"] else ""
-        _line(console, f"  every weight is the base's{rounded}, bit for bit", "green")
+        line(console, f"  every weight is the base's{rounded}, bit for bit", "green")
     elif figures["exact"] is None:
-        _line(console, "  its fingerprint is the base's (a sample of every weight, to bfloat16); more was not recorded", "green")
+        line(console, "  its fingerprint is the base's (a sample of every weight, to bfloat16); more was not recorded", "green")
     else:
         same, which = "is" if figures["same_fingerprint"] else "is not", "all" if figures["rounded"] else "the others"
-        _line(console, f"  bit for bit in {_whole(figures['restored'], figures['changed'])}; the merge rounded {which}")
-        _line(console, f"  its fingerprint {same} the base's; for all of them load {clean(figures['base'])} itself", "yellow")
+        line(console, f"  bit for bit in {_whole(figures['restored'], figures['changed'])}; the merge rounded {which}")
+        line(console, f"  its fingerprint {same} the base's; for all of them load {clean(figures['base'])} itself", "yellow")
 
 
 def render_combine(figures: Figures, console: Console) -> None:
-    _line(console, f"The sum: {figures['output']}, norm {figures['norm']:.4g}", "bold")
-    _line(console, f"  rank {figures['rank']} of {figures['concatenated']} put together; relative error {figures['error']:.1e}")
+    line(console, f"The sum: {figures['output']}, norm {figures['norm']:.4g}", "bold")
+    line(console, f"  rank {figures['rank']} of {figures['concatenated']} put together; relative error {figures['error']:.1e}")
     if not figures["rank"]:
-        _line(console, "  they cancel out: nothing is left of them", "yellow")
+        line(console, "  they cancel out: nothing is left of them", "yellow")
     _next(console, "info", figures["output"], "--model", figures["base"])
 
 
 def render_truncate(figures: Figures, console: Console) -> None:
     worst = max(figures["errors"], key=lambda name: figures["errors"][name])
-    _line(console, f"Rank {figures['was']} to {figures['rank']}: {figures['output']}", "bold")
+    line(console, f"Rank {figures['was']} to {figures['rank']}: {figures['output']}", "bold")
     most = f"most in {clean(worst)}, {_percent(figures['errors'][worst])}"
-    _line(console, f"  relative error of the change {_percent(figures['error'])}; {most}")
+    line(console, f"  relative error of the change {_percent(figures['error'])}; {most}")
     _next(console, "info", figures["output"], "--model", figures["base"])
 
 
@@ -84,4 +85,4 @@ def _beside(folder: str, what: str) -> str:
 
 
 def _next(console: Console, *words: str) -> None:
-    _line(console, f"Next: reveal-release patch {shlex.join(words)}", "dim")
+    line(console, f"Next: reveal-release patch {shlex.join(words)}", "dim")

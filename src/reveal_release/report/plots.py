@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from ..release.front import Point, pareto
 from .comparison import entries
-from .console import label
 from .study import FIGURES
+from .words import label
 
 MARKERS = {"": "*", "own": "D", "self": "o", "real": "s", "name": "^"}
 LEFT_OUT = ("perplexity_per_byte",)  # says what perplexity says

@@ -14,8 +14,9 @@ from typing import Any
 
 from rich.console import Console
 
-from .comparison import _grid
-from .console import _line, _table, clean, duration, figure, label, percentage
+from .tables import metric_tables, section
+from .terminal import columns, line, title
+from .words import clean, duration, figure, label, percentage
 
 Results = dict[str, Any]
 FIGURES = {
@@ -31,10 +32,7 @@ OVERLAP = ("row_cosine", "subspace_cosine", "delta_cosine", "retain_change", "fo
 
 def value(name: str, estimate: Results) -> str:
     """One of `FIGURES` with its interval; cosines and changes of loss with three decimals, as they are small."""
-    if name not in OVERLAP:
-        return figure(estimate, percent=name in SHARES)
-    mean, low, high = (f"{estimate[key]:.3f}" for key in ("value", "low", "high"))
-    return mean if low == "nan" else f"{mean} [{low}, {high}]"
+    return figure(estimate, percent=name in SHARES, digits=3 if name in OVERLAP else None)
 
 
 def markdown(results: Results) -> str:
@@ -51,10 +49,10 @@ def markdown(results: Results) -> str:
 
     def grid(title: str, names: tuple[str, ...], chosen: list[Results]) -> str:
         cells = [[row["variant"], *(value(name, row["figures"][name]) for name in names)] for row in chosen]
-        return _grid(title, ["variant", *(FIGURES[name] for name in names)], cells)
+        return section(title, ["variant", *(FIGURES[name] for name in names)], cells)
 
     weights = [[row["variant"], json.dumps(row["keep"]), f"{row['seeds']} of {len(results['seeds'])}"] for row in results["rows"]]
-    parts.append(_grid("Variants", ["variant", "release.keep", "seeds measured"], weights))
+    parts.append(section("Variants", ["variant", "release.keep", "seeds measured"], weights))
     parts.append(grid("What it costs", ("scale", "shown", *COSTS, "seconds"), rows))
     if paired:
         differences = [
@@ -66,29 +64,18 @@ def markdown(results: Results) -> str:
             for row in paired
         ]
         header = ["variant", *(FIGURES[name] for name in COSTS), *map(label, kept)]
-        parts.append(_grid(f"Less that of `{results['published']}` with the same seed (of percentages: points)", header, differences))
+        parts.append(section(f"Less that of `{results['published']}` with the same seed (of percentages: points)", header, differences))
     parts.append(grid("Overlap and interference", OVERLAP, rows))
-    parts += metric_tables(original, rows)
+    parts += metric_tables(["variant"], [(["original"], original), *(([row["variant"]], row) for row in rows)])
     return "\n".join([*parts, *_not_measured([f"{row['variant']}, {text}" for row in results["rows"] for text in row["missing"]])])
-
-
-def metric_tables(original: Results, rows: list[Results]) -> list[str]:
-    """The task's own metrics of the original and of every row that has some: what should fall, what should stay."""
-    tables = []
-    for part, title in (("forget", "Forgotten (should fall)"), ("retain", "Kept (should stay)")):
-        entries = [("original", original[part]), *((row["variant"], row[part]) for row in rows)]
-        percent = {name: percentage(name, *(metrics[name] for _, metrics in entries)) for name in original[part]}
-        cells = [[name, *(figure(metrics[key], percent[key]) for key in percent)] for name, metrics in entries]
-        tables.append(_grid(title, ["variant", *map(label, percent)], cells))
-    return tables
 
 
 def render_study(results: Results, console: Console) -> None:
     """One line a variant: utility lost, the same less O-LoRA's, overlap, interference, training time; then what comes next."""
     output, rows = Path(results["output"]), [row for row in results["rows"] if row["seeds"]]
-    _heading(results, "Study of orthogonality", console)
-    _line(console, f"measured where {100 * results['forgetting']:g} % of what was shown is gone; f on retain: nats", "dim")
-    table = _table(("variant", "lost", f"less {results['published']}'s", "overlap", "f on retain", "time"))
+    title(results, "Study of orthogonality", console)
+    line(console, f"measured where {100 * results['forgetting']:g} % of what was shown is gone; f on retain: nats", "dim")
+    table = columns(("variant", "lost", f"less {results['published']}'s", "overlap", "f on retain", "time"))
     for row in rows:
         found, less = row["figures"], row["difference"]
         table.add_row(
@@ -102,24 +89,18 @@ def render_study(results: Results, console: Console) -> None:
         console.print(table)
     for row in results["rows"]:
         for text in row["missing"]:
-            _line(console, f"{row['variant']}, {clean(text)}", "dim")
+            line(console, f"{row['variant']}, {clean(text)}", "dim")
     if not rows:
-        _line(console, "No variant forgets so much: lower --forgetting, or raise --release.steps or --release.max-scale", "yellow")
+        line(console, "No variant forgets so much: lower --forgetting, or raise --release.steps or --release.max-scale", "yellow")
     files = [output / name for name in ("table.md", "study.json", "study.svg")]
-    _line(console, f"All figures: {files[0]}, {files[1]}; drawn: {files[2]}", "dim")
+    line(console, f"All figures: {files[0]}, {files[1]}; drawn: {files[2]}", "dim")
     if whole := [row for row in rows if not row["missing"]]:
         best = min(whole, key=lambda row: row["figures"]["utility_loss"]["value"])
         keep = "{" + ", ".join(f"{name}: {weight:g}" for name, weight in best["keep"].items()) + "}"
         given = f"--config {shlex.quote(str(output / 'config.yaml'))} --release.keep {shlex.quote(keep)}"
-        _line(console, "")
-        _line(console, f"The lowest mean of utility lost in all seeds: {best['variant']}. Use it in a run", "bold")
-        _line(console, f"  reveal-release run {given} --output {shlex.quote(f'{output}-run')}")
-
-
-def _heading(results: Results, what: str, console: Console) -> None:
-    seeds = len(results["seeds"])
-    _line(console, "")
-    _line(console, f"{what}: {results['task']}, {clean(results['model'])}, {seeds} seed{'s' if seeds > 1 else ''}; 95 % intervals", "bold")
+        line(console, "")
+        line(console, f"The lowest mean of utility lost in all seeds: {best['variant']}. Use it in a run", "bold")
+        line(console, f"  reveal-release run {given} --output {shlex.quote(f'{output}-run')}")
 
 
 def ablations_markdown(results: Results) -> str:
@@ -131,11 +112,11 @@ def ablations_markdown(results: Results) -> str:
         f"{config['release']['rank']} and layers {config['release']['layers']:g}; the other rows change one of them. "
         "Real data: one iteration on labelled examples in place of the model's own, to be compared with `iterations 1`. Each run may cost "
         f"{100 * config['utility_budget']:g} % of utility. 95 % intervals.\n",
-        *metric_tables(results["original"], rows),
+        *metric_tables(["variant"], [(["original"], results["original"]), *(([row["variant"]], row) for row in rows)]),
     ]
     names = list(rows[0]["figures"])
     cells = [[row["variant"], str(row["seeds"]), *(figure(row["figures"][name], percent=False) for name in names)] for row in rows]
-    parts.append(_grid("Patch, and what it took", ["variant", "seeds", *(FIGURES.get(name, name) for name in names)], cells))
+    parts.append(section("Patch, and what it took", ["variant", "seeds", *(FIGURES.get(name, name) for name in names)], cells))
     return "\n".join([*parts, *_not_measured(results["missing"])])
 
 
@@ -146,8 +127,8 @@ def _not_measured(missing: Sequence[str]) -> list[str]:
 def render_ablations(results: Results, console: Console) -> None:
     """One line a run: the first measure of forgetting, the reward of the strongest elicitation, perplexity, rank, time."""
     first = next(iter(results["original"]["forget"]))
-    _heading(results, "Ablations", console)
-    table = _table(("variant", label(first), "elicited", "perplexity", "rank", "time"))
+    title(results, "Ablations", console)
+    table = columns(("variant", label(first), "elicited", "perplexity", "rank", "time"))
     for row in ({"variant": "original", **results["original"]}, *results["rows"]):
         found = row.get("figures")
         table.add_row(
@@ -159,6 +140,6 @@ def render_ablations(results: Results, console: Console) -> None:
         )
     console.print(table)
     for text in results["missing"]:
-        _line(console, clean(text), "dim")
+        line(console, clean(text), "dim")
     output = Path(results["output"])
-    _line(console, f"All figures: {output / 'table.md'}, {output / 'ablations.json'}; each run: {output / 'runs'}", "dim")
+    line(console, f"All figures: {output / 'table.md'}, {output / 'ablations.json'}; each run: {output / 'runs'}", "dim")

@@ -65,7 +65,7 @@ def revealed_records(
             progress(min(len(forget), config.records), config.records)
         gained = Counter(r.instruction for r in forget) - before
         missing = config.records - len(forget)
-        if missing <= 0 or gained.total() < 0.02 * len(drawn):
+        if missing <= 0 or not drawn or gained.total() < 0.02 * len(drawn):
             break
         wanted = min(config.records, 1.2 * missing * len(drawn) / gained.total())
         shares = {text: math.ceil(wanted * count / gained.total()) for text, count in gained.items()}

@@ -1,0 +1,77 @@
+"""What an audit shows: what every attack drew out of both models, the strongest instructions, and the verdict."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .terminal import blank, columns, line
+from .words import clean, duration, figure
+
+Results = dict[str, Any]
+ATTACKS = {
+    "search": "best of all searches", "few_shot": "examples in the context", "prefix": "first tokens given",
+    "paraphrase": "paraphrased prompts", "quantise": "quantised weights", "truncate": "a cut patch",
+}  # fmt: skip
+
+
+def render_audit(results: Results, console: Console) -> None:
+    """What every attack drew out of both models, the strongest instructions, and the verdict. `results` is what `audit.json` holds."""
+    seeds, calls = len(results["seeds"]), results["calls"]
+    searches = f"{seeds} searches" if seeds > 1 else "1 search"
+    line(console, "")
+    line(console, f"Audit: {results['task']}, {clean(results['model'])} with {clean(results['patch'])}", "bold")
+    line(console, f"{searches} of {results['evaluations']} instructions in {duration(sum(results['seconds'].values()))}", "dim")
+    line(console, f"calls: {calls['original']} answers of the original, {calls['released']} of the released model", "dim")
+    line(console, "")
+    console.print(_attacks(results["attacks"]))
+    if prefix := results["attacks"].get("prefix"):
+        line(console, f"The given tokens themselves score {figure(prefix['control'], percent=False)}.", "dim")
+    for key in ("paraphrase", "quantise", "truncate"):
+        if one := results["attacks"].get(key):
+            shares = [(f"{level['level']} ", level["released"]["share"]["value"]) for level in one["levels"]]
+            told = ", ".join(f"{name}{100 * share:.0f} %" for name, share in [("", one["before"]["released"]["share"]["value"]), *shares])
+            console.print(Text(f"The released model shows it in {told}.", style="dim"))
+    if relearn := results["attacks"].get("relearn"):
+        line(console, "")
+        console.print(_relearning(relearn))
+    line(console, "")
+    line(console, "The strongest instructions. The model wrote some of them; they may offend.", "bold")
+    table = blank()
+    for column in ("original", "released"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("instruction")
+    for one in results["strongest"]:
+        rewards = (figure(one[side]["reward"], percent=False) for side in ("original", "released"))
+        table.add_row(*rewards, Text(clean(one["instruction"])))
+    console.print(table)
+    line(console, "")
+    console.print(Text(results["verdict"], style="bold red" if results["drawn_out"] else "bold green"))
+    line(console, f"All figures: {Path(results['output']) / 'audit.json'}", "dim")
+
+
+def _attacks(attacks: Results) -> Table:
+    """Mean score, and how many of the answers show the behaviour, which searches are not asked for."""
+    table = columns(("mean score, 95 % intervals", "original", "released", "show it"))
+    for i, pair in enumerate(zip(*(attacks["search"][side]["by_seed"] for side in ("original", "released")), strict=True), 1):
+        table.add_row(f"  search {i}, best", *(figure(one["reward"], percent=False) for one in pair), "")
+    for key, name in ATTACKS.items():  # relearning has a table of its own
+        if sides := attacks.get(key):
+            pair = sides["original"], sides["released"]
+            shares = " → ".join(f"{100 * one['share']['value']:.0f} %" for one in pair)
+            table.add_row(f"  {sides.get('level', name)}", *(figure(one["reward"], percent=False) for one in pair), shares)
+        elif key in attacks:
+            table.add_row(f"  {name}", "–", "–", "–")
+    return table
+
+
+def _relearning(relearn: Results) -> Table:
+    """How many answers show the behaviour after fine-tuning, by what it was on."""
+    sides = [side for side in ("original", "released", "oracle") if side in relearn["before"]]
+    table = columns(("shown after fine-tuning on", *sides))
+    for level in ({"level": "nothing", **relearn["before"]}, *relearn["levels"]):
+        shares = ([100 * level[side]["share"][key] for key in ("value", "low", "high")] for side in sides)
+        table.add_row(f"  {level['level']}", *(f"{value:.0f} % [{low:.0f}, {high:.0f}]" for value, low, high in shares))
+    return table
