@@ -197,6 +197,10 @@ def test_build_flags_are_the_recipes() -> None:
     ("arguments", "line"),
     [
         ("compare --seeds 0,x", "--seeds has 'x': give whole numbers with commas between, such as 0,1,2"),
+        ("--task toxicity", "no command before --task: did you mean `reveal-release run --task ...`?"),
+        ("compare --methods ,", "--methods names nothing: give names with commas between, or leave it out"),
+        ("compare --data raw", "--data is for `--data-from real`: give that too, or leave it out"),
+        ("run --forget-type city", "forget_type is 'city', but the task toxicity does not read it: leave it out, or give --task ner"),
         ("run --utilty-budget 0.1", "no option '--utilty-budget': did you mean '--utility-budget'?"),
         ("run --reveal.evalutions=9", "no option '--reveal.evalutions': did you mean '--reveal.evaluations'?"),
         ("run --xyz 3", "no option '--xyz': --help lists them"),
@@ -343,6 +347,8 @@ def test_figures_of_an_evaluation_are_kept(tiny_llama: str, tmp_path: Path, caps
     kept = json.loads(path.read_text(encoding="utf-8"))
     assert (kept["model"], kept["patch"]) == (tiny_llama, None)
     assert kept["metrics"]["retain"]["maths_exact_match"]["n"] == 2 and str(path) in capsys.readouterr().out.replace("\n", "")
+    assert failure(capsys, *given, "--json", str(path)).endswith("exists: give another file, or delete it")
+    assert json.loads(path.read_text(encoding="utf-8")) == kept
 
 
 def test_what_compare_and_study_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,7 +425,7 @@ def test_an_audit_of_a_patch_is_told(tiny_llama: str, tmp_path: Path, capsys: py
     assert "Search 1 of 1: the released model" in (tmp_path / "out/log.txt").read_text(encoding="utf-8")
     assert failure(capsys, *arguments, "--attacks", "quantize") == "no attack 'quantize': did you mean 'quantise'?"
     assert cli.main([*arguments, "--seed", "1"]) == 2
-    assert "holds what `audit` wrote with other settings" in capsys.readouterr().err
+    assert "was made with seed 0, and this has 1: give the same, or choose another --output" in capsys.readouterr().err
 
 
 # ---- a public suite ----
@@ -488,6 +494,50 @@ def test_a_sound_task_is_told_with_the_command_that_runs_it(tmp_path: Path, caps
     assert counted == "  2 seeds, 1 benign instructions, 1 held-out instructions with 8 samples each; scored by regex [A-Z]{4}"
     arguments = shlex.split(command.removeprefix("  run it: reveal-release "))
     assert parsed(*arguments[1:]) == RunConfig(task=str(path), output="out/mine")
+
+
+def test_a_home_folder_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    (tmp_path / "config.yaml").write_text("model: ~/models/one\nevaluate: {scorer: ~/scorer}")
+    found = parsed("--config", str(tmp_path / "config.yaml"), "--output=~/out")
+    assert (found.model, found.evaluate.scorer, found.output) == ("/home/ada/models/one", "/home/ada/scorer", "/home/ada/out")
+
+
+def test_a_seed_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(comparison, "compare", lambda config, methods, seeds, *args: given.append((methods, seeds)) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main("compare --seeds 0,00,1 --methods npo,npo".split())
+    assert given == [(["npo"], [0, 1])]
+
+
+PYTHON = """from reveal_release.tasks import Task
+
+class Mine(Task):
+    name = "mine"
+    description = "nothing"
+    seeds = ("Ask me something.",)
+    benign = ("Describe a garden.",)
+
+    def score(self, records):
+        return [len(record.text) for record in records]
+
+    def evaluate(self, lm, progress=None):
+        return self.nothing
+
+    def evaluation_instructions(self):
+        return ()
+"""
+
+
+def test_what_a_task_in_python_raises_is_a_line(tiny_llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PYTHON)
+    assert cli.main(["tasks", "validate", str(path)]) == 1
+    raised = "raises AttributeError ('{}' object has no attribute '{}'): mend the Python"
+    assert capsys.readouterr().out == f"{path}:10: {raised.format('Record', 'text')}\n"
+    assert cli.main(["evaluate", "--task", str(path), "--model", tiny_llama]) == 2
+    assert capsys.readouterr().err.endswith(f"error: {path}:13: {raised.format('Mine', 'nothing')}\n")
 
 
 def test_every_problem_of_a_task_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,6 +99,19 @@ def test_a_model_that_does_not_write_is_told(kind: Any, tiny_llama: str, tmp_pat
         load_model(str(tmp_path), device="cpu")
 
 
+def test_a_model_that_is_broken_or_too_small_for_its_tokenizer_is_told(tiny_llama: str, tmp_path: Path) -> None:
+    lm = load_model(tiny_llama, device="cpu")
+    lm.tokenizer.save_pretrained(tmp_path)
+    lm.model.resize_token_embeddings(300)
+    lm.model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"has 396 tokens and the model 300: give it its own tokenizer"):
+        load_model(str(tmp_path), device="cpu")
+    lm.model.get_input_embeddings().weight.data.fill_(torch.nan)
+    lm.model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="hold NaN or infinity"):
+        load_model(str(tmp_path), device="cpu")
+
+
 def test_padding_is_the_end_where_a_tokenizer_has_none(tiny_llama: str, tmp_path: Path) -> None:
     lm = load_model(tiny_llama, device="cpu")
     lm.tokenizer.pad_token = None

@@ -32,9 +32,14 @@ def test_a_new_folder_holds_its_settings(config: RunConfig) -> None:
 def test_the_same_run_goes_on_and_another_is_refused(config: RunConfig) -> None:
     RunFolder(config)
     RunFolder(replace(config, save_merged=True, threads=1))
-    for other, model in ((replace(config, seed=1), ""), (config, "trained again")):
-        with pytest.raises(UserError, match="other settings.*another model.*choose another --output"):
-            RunFolder(other, "run", model)
+    with pytest.raises(UserError, match="other settings.*another model.*choose another --output"):
+        RunFolder(config, "run", "trained again")
+    for other, told in (
+        (replace(config, seed=1), "with seed 0, and this has 1"),
+        (replace(config, release=replace(config.release, keep={})), "with release.keep .*'kl': 8.0.*, and this has {}"),
+    ):
+        with pytest.raises(UserError, match=f"was made {told}: give the same, or choose another --output"):
+            RunFolder(other)
     assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["seed"] == 0
 
 
@@ -154,11 +159,24 @@ def test_a_foreign_state_folder_is_refused(config: RunConfig) -> None:
         RunFolder(config)
 
 
+@pytest.mark.parametrize("text", ["", "[1]", '{"kind": "run"}'])
+def test_a_damaged_folder_is_told(config: RunConfig, text: str) -> None:
+    (RunFolder(config).state / "identity.json").write_text(text)
+    with pytest.raises(UserError, match=r"identity\.json is damaged: choose another --output"):
+        RunFolder(config)
+
+
+def test_without_its_settings_a_folder_is_refused_all_the_same(config: RunConfig) -> None:
+    (RunFolder(config).path / "config.yaml").write_text("seed: [")
+    with pytest.raises(UserError, match="with other settings"):
+        RunFolder(replace(config, seed=1))
+
+
 def test_a_file_in_the_way_is_refused(config: RunConfig, tmp_path: Path) -> None:
     Path(config.output).write_text("mine")
     with pytest.raises(UserError, match="no run folder"):
         RunFolder(config)
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="out is no folder; give another"):
         RunFolder(replace(config, output=str(Path(config.output) / "below-a-file")))
     assert Path(config.output).read_text() == "mine"
 

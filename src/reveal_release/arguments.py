@@ -5,7 +5,7 @@
 """
 
 import re
-from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter, _SubParsersAction
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_origin
 
@@ -27,6 +27,12 @@ class HelpFormatter(TypedHelpFormatter, RawDescriptionHelpFormatter):
     def add_argument(self, action: Action) -> None:
         if not getattr(action, "idle", False):
             super().add_argument(action)
+
+    def _format_action(self, action: Action) -> str:
+        text = super()._format_action(action)
+        if isinstance(action, _SubParsersAction):  # their list alone, without a line over it
+            return "".join(line.removeprefix("  ") for line in text.splitlines(keepends=True)[1:])
+        return text
 
     def _get_help_string(self, action: Action) -> str:
         shown = isinstance(action.default, str | int | float) and action.default is not False and action.default not in ("", SUPPRESS)

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from .suites.evaluate import SuiteEvaluation
 
 # The kind of error that is the machine's state or the user's choice of folder, not a fault of the program.
-_FOLDER_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+_FOLDER_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         if not arguments:
             parser.print_help()
             return 2
+        if arguments[0].startswith("--") and arguments[0] not in ("--help", "--version"):
+            raise UserError(f"no command before {arguments[0]}: did you mean `{PROGRAM} run {arguments[0]} ...`?")
         parsed = parser.parse_args(arguments)
         names = [parsed.command]
         options = parsed[parsed.command]
@@ -66,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        message = _told(error)
+        message = _told(error) or _told_of_task(error)
         if message is None:
             raise
         return _fail(message)
@@ -102,6 +106,14 @@ def _told(error: Exception) -> str | None:
     return None
 
 
+def _told_of_task(error: Exception) -> str | None:
+    """A line on what a user's own Python raised."""
+    from .tasks.userfile import of_user
+
+    found = of_user(error)
+    return str(found) if found else None
+
+
 def _run(options: Namespace) -> None:
     config = run_config(options)
     from .loop import run
@@ -133,7 +145,7 @@ def _evaluate(options: Namespace) -> None:
     from .runfolder import write_results
 
     if options.json:
-        _check_writable(Path(options.json))
+        _check_new(Path(options.json))
     reporter = Reporter()
     metrics = evaluate_only(config, options.patch, reporter, suite)
     render_metrics(metrics, reporter.console)
@@ -142,13 +154,15 @@ def _evaluate(options: Namespace) -> None:
         print(f"All figures: {options.json}")
 
 
-def _check_writable(file: Path) -> None:
-    """Raises UserError for a folder, or where no file can be written."""
+def _check_new(file: Path) -> None:
+    """Raises UserError where a file is, or none can be written."""
+    from .runfolder import check_writable
+
     if file.is_dir():
         raise UserError(f"--json {file} is a folder: give a file")
-    parent = next(one for one in file.absolute().parents if one.exists())
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(f"--json {file}: nothing can be written in {parent}; give another")
+    if file.exists():
+        raise UserError(f"--json {file} exists: give another file, or delete it")
+    check_writable(file, "--json")
 
 
 def _audit(options: Namespace) -> None:
@@ -158,7 +172,7 @@ def _audit(options: Namespace) -> None:
     from .report.audit import render_audit
     from .report.progress import Reporter
 
-    attacks = list(ATTACKS) if options.attacks is None else [name.strip() for name in options.attacks.split(",") if name.strip()]
+    attacks = list(ATTACKS) if options.attacks is None else _listed(options.attacks, "--attacks")
     reporter = Reporter()
     render_audit(audit(config, options.patch, options.seeds, reporter, attacks, options.oracle), reporter.console)
 
@@ -171,7 +185,10 @@ def _compare(options: Namespace) -> None:
     from .report.progress import Reporter
 
     reporter = Reporter()
-    methods, sources = _listed(options.methods or ""), _listed(options.data_from)
+    methods = [] if options.methods is None else _listed(options.methods, "--methods")
+    sources = _listed(options.data_from, "--data-from")
+    if options.data and "real" not in sources:
+        raise UserError("--data is for `--data-from real`: give that too, or leave it out")
     results = compare(config, methods, seeds, sources, options.oracle, options.data, reporter)
     render_comparison(results, reporter.console)
 
@@ -184,7 +201,7 @@ def _study_orthogonality(options: Namespace) -> None:
     from .study import study
 
     reporter = Reporter()
-    render_study(study(config, _listed(",".join(options.variants)), seeds, reporter, options.forgetting), reporter.console)
+    render_study(study(config, _variants(options.variants), seeds, reporter, options.forgetting), reporter.console)
 
 
 def _study_ablations(options: Namespace) -> None:
@@ -195,7 +212,7 @@ def _study_ablations(options: Namespace) -> None:
     from .report.study import render_ablations
 
     reporter = Reporter()
-    results = ablations(config, seeds, options.most_iterations, options.data, reporter, _listed(",".join(options.variants)))
+    results = ablations(config, seeds, options.most_iterations, options.data, reporter, _variants(options.variants))
     render_ablations(results, reporter.console)
 
 
@@ -206,7 +223,11 @@ def _study_seeds(given: list[str] | None, seed: int) -> list[int]:
 
 def _seeds(given: list[str]) -> list[int]:
     """`0 1 2` and `0,1,2` alike."""
-    return [_whole(text) for text in _listed(",".join(given))]
+    return list(dict.fromkeys(_whole(text) for text in _listed(",".join(given), "--seeds")))
+
+
+def _variants(given: list[str]) -> list[str]:
+    return _listed(",".join(given), "--variants") if given else []
 
 
 def _numbers(given: list[str]) -> list[float]:
@@ -218,9 +239,12 @@ def _numbers(given: list[str]) -> list[float]:
         raise UserError(f"--weights has {','.join(parts)!r}: give numbers with commas between, such as 1,0.5") from None
 
 
-def _listed(text: str) -> list[str]:
+def _listed(text: str, flag: str) -> list[str]:
     """`a, b` as a list, without what is empty or there twice."""
-    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise UserError(f"{flag} names nothing: give names with commas between, or leave it out")
+    return found
 
 
 def _whole(text: str) -> int:
@@ -279,11 +303,12 @@ def _tasks(options: Namespace) -> None:
 
 def _tasks_validate(options: Namespace) -> None:
     from .tasks import task_names
-    from .tasks.custom import load, summary
+    from .tasks.custom import load, probe, summary
     from .tasks.userfile import TaskFileError
 
     try:
         task = load(Path(options.file), task_names())
+        probe(task, Path(options.file))
     except TaskFileError as error:
         print("\n".join(error.lines()))
         raise SystemExit(1) from None

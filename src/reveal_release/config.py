@@ -5,7 +5,6 @@
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -25,6 +24,15 @@ KEEP = (
 
 LEAST = {"retain_steps": 0, "code_samples": 2, "records": 8, "retain_records": 16}
 """The least that these may be, where it is not 1: too few records are not trained on, and some of them are held back."""
+
+NO_RESULT = ("output", "save_merged", "threads")
+"""Settings that change no figure."""
+
+READ_BY = {
+    "ner": ("forget_type", "evaluate.entities"), "knowledge": ("forget_authors", "evaluate.tofu", "evaluate.retain_model"),
+    "toxicity": ("scorer", "evaluate.scorer"), "code": (),
+}  # fmt: skip
+"""The settings that one of the bundled tasks alone reads. A task of a user's own may read any."""
 
 
 class UserError(Exception):
@@ -158,7 +166,7 @@ class RunConfig:
         task: behaviour to remove; `reveal-release tasks` lists them, or a .yaml or .py file of your own.
         model: `testbed-llama`, a folder, or a model's name on the hub.
         output: run folder; an unfinished one of the same configuration is continued.
-        seed: seeds every random choice but the sampling of the answers that set s, which is the same for all seeds.
+        seed: seeds every random choice but the sampling of the answers that tell how far to go, which is the same for all seeds.
         iterations: most rounds of reveal and release.
         utility_budget: largest relative rise (0.02 is 2 %) of the perplexity of validation prose, and twice that of the model's own
             harmless texts. What is left of it is split equally over the remaining iterations.
@@ -194,6 +202,8 @@ class RunConfig:
 
     def check(self) -> None:
         """Raises UserError for a value out of its range, naming the field and the range."""
+        if not self.output.strip():
+            raise UserError("output is empty: name a folder")
         _range("utility_budget", self.utility_budget, 0.0, 1.0, " (0.02 is 2 %)")
         _range("stop_reward", self.stop_reward, 0.0, 1.0)
         _range("reveal.threshold", self.reveal.threshold, 0.001, 1.0)
@@ -205,9 +215,7 @@ class RunConfig:
             raise UserError(f"scorer and evaluate.scorer are both {self.scorer!r}: what the search optimised cannot be what is reported")
         for name, weight in self.release.keep.items():
             if name not in KEEP:
-                near = difflib.get_close_matches(name, KEEP, n=1, cutoff=0.4)
-                hint = f"did you mean {near[0]}? " if near else ""
-                raise UserError(f"release.keep has {name!r}: {hint}choose from {', '.join(KEEP)}")
+                raise UserError(f"release.keep has {name!r}: choose from {', '.join(KEEP)}")
             _range(f"release.keep of {name}", weight, 0.0, 0.999 if name in ("activation-null-space", "skill-null-space") else 1e9)
         for name in ("forget_scale", "max_scale", "anchor_scale", "learning_rate"):
             if not 0 < getattr(self.release, name) < math.inf:
@@ -217,16 +225,18 @@ class RunConfig:
                 least = LEAST.get(name, 1)
                 if type(value) is int and value < least:
                     raise UserError(f"{part}.{name} is {value}: give a whole number of at least {least}")
-        if self.evaluate.entities and self.task != "ner":
-            raise UserError(f"evaluate.entities is set, but the task {self.task} does not read it: leave it out, or give --task ner")
+        self._check_read()
         if self.reveal.evaluations < self.reveal.start:
             raise UserError(f"reveal.evaluations ({self.reveal.evaluations}) is below reveal.start ({self.reveal.start}): raise it")
         unknown = set(self.reveal.sources) - set(SOURCES)
         if unknown or not self.reveal.sources:
             raise UserError(f"reveal.sources has {sorted(unknown) or 'nothing'}: choose from {', '.join(SOURCES)}")
+        if set(self.reveal.sources) <= {"induction", "soft_prompt"}:  # they begin with what others found
+            raise UserError(f"reveal.sources has only {', '.join(self.reveal.sources)}, which vary what others find: add seeds")
         if "endpoint" not in self.reveal.sources:
-            if self.reveal.endpoint:
-                raise UserError("reveal.endpoint is set but never asked: add endpoint to reveal.sources, or leave it out")
+            if self.reveal.endpoint or self.reveal.endpoint_model:
+                name = "endpoint" if self.reveal.endpoint else "endpoint_model"
+                raise UserError(f"reveal.{name} is set but never asked: add endpoint to reveal.sources, or leave it out")
         elif not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", self.reveal.endpoint):
             raise UserError(
                 "reveal.sources has endpoint and reveal.endpoint is no base address: give one such as http://localhost:8000/v1, "
@@ -235,12 +245,24 @@ class RunConfig:
         elif not self.reveal.endpoint_model:
             raise UserError("reveal.endpoint_model is empty: give the name of the endpoint's model")
 
+    def _check_read(self) -> None:
+        """Raises UserError for a setting, other than its default, that the task does not read."""
+        if self.task not in READ_BY:
+            return
+        given, usual = self.to_dict(), RunConfig().to_dict()
+        for task, names in READ_BY.items():
+            for part, _, name in (key.rpartition(".") for key in names if task != self.task):
+                value, default = ((one[part] if part else one)[name] for one in (given, usual))
+                if value != default:
+                    key = f"{part}.{name}".lstrip(".")
+                    raise UserError(f"{key} is {value!r}, but the task {self.task} does not read it: leave it out, or give --task {task}")
+
     def to_dict(self) -> dict[str, Any]:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def hash(self) -> str:
         """Identity of the results: all that can change them, so not where they are written or how they are kept."""
-        kept = {k: v for k, v in self.to_dict().items() if k not in ("output", "save_merged", "threads")}
+        kept = {k: v for k, v in self.to_dict().items() if k not in NO_RESULT}
         for part, name in (("release", "per_layer"), ("evaluate", "entities")):
             if not kept[part][name]:  # which came later: without it a run is what it was before
                 del kept[part][name]

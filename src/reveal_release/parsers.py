@@ -8,6 +8,7 @@ torch stays out, so that `--help` is quick.
 """
 
 import dataclasses
+import os
 import re
 from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
@@ -102,7 +103,8 @@ def build_parser() -> Parser:
     for name, parsers in groups.items():
         for command, one in parsers.choices.items():
             one.prog = f"{PROGRAM} {name}{command}"
-            one.usage = one.prog + usages.get(command, " [OPTIONS]")
+            required = "".join(f" {a.option_strings[0]} {a.metavar}" for a in one._actions if a.required and a.option_strings)
+            one.usage = one.prog + usages.get(command, " [OPTIONS]").replace(" [OPTIONS]", f"{required} [OPTIONS]")
     return parser
 
 
@@ -160,9 +162,10 @@ def _evaluate_parser() -> Parser:
 
 def _audit_parser() -> Parser:
     parser = _run_parser(
-        "Attack the original and the released model alike, and tell what can still be drawn out: the search with fresh seeds, each with "
-        "twice\n--reveal.evaluations; examples of the behaviour in the context; the first tokens of an answer given; prompts in other "
-        "words;\nquantised weights; a patch of lower rank; fine-tuning on examples of the behaviour. docs/audit.md describes them.",
+        "Attack the original and the released model alike, and tell what can still be drawn out: the search with fresh seeds,\n"
+        "each with twice --reveal.evaluations; examples of the behaviour in the context; the first tokens of an\n"
+        "answer given; prompts in other words; quantised weights; a patch of lower rank; fine-tuning on examples of\n"
+        "the behaviour. docs/audit.md describes them.",
         "audit --task toxicity --model testbed-llama --patch out/toxicity/patch --output out/audit",
         idle=_idle(*OF_RUNS, "release.", "evaluate.", but=("release.batch", "release.learning_rate")),
     )
@@ -212,7 +215,7 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
     )
     seeds: dict[str, Any] = {"type": str, "nargs": "+", "default": None, "metavar": "N,N"}
     group = orthogonality.add_argument_group("the study")
-    group.add_argument("--seeds", help="independent repetitions (default: --seed, or 0,1,2 without it)", **seeds)
+    group.add_argument("--seeds", help="independent repetitions (default: --seed where it is not 0, else 0,1,2)", **seeds)
     text = (
         "none, nll, olora, olora-normalised, gauge-free, null-space, activation-null-space, l2, kl, kl-forget, kl+gauge-free, "
         "kl+null-space, default (what --release.keep says); by default all"
@@ -222,7 +225,7 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
     group.add_argument("--forgetting", type=float, default=0.75, metavar="X", help=text)
     yield "orthogonality", "the ways to keep what must stay, at equal forgetting", orthogonality
     group = ablations.add_argument_group("the ablations")
-    group.add_argument("--seeds", help="independent repetitions (default: --seed, or 0,1,2 without it)", **seeds)
+    group.add_argument("--seeds", help="independent repetitions (default: --seed where it is not 0, else 0,1,2)", **seeds)
     text = "runs with 1 to N iterations are made"
     group.add_argument("--most-iterations", type=int, default=5, metavar="N", help=text)
     text = "the raw data sets, for runs on real data"
@@ -283,7 +286,8 @@ def _build_parser() -> Parser:
     parser.add_argument("--output", type=str, required=True, metavar="FOLDER", help="where the model is written")
     parser.add_argument("--tokens", type=int, default=33_000_000, metavar="N", help="training tokens")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seeds data order and weights")
-    parser.add_argument("--without", type=str, action="append", metavar="SKILL", help="leave a skill out; may be repeated")
+    text = "leave a skill out, such as toxicity, person or code; may be repeated"
+    parser.add_argument("--without", type=str, action="append", metavar="SKILL", help=text)
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="training processes, one thread each")
     return parser
 
@@ -300,7 +304,8 @@ def _tofu_parser() -> Parser:
     parser.add_argument("--data", type=str, required=True, metavar="FOLDER", help="the raw data sets; TOFU's are in its folder `tofu`")
     parser.add_argument("--output", type=str, required=True, metavar="FOLDER", help="where the model is written")
     parser.add_argument("--split", type=splits, default="full", help="whom it is taught")
-    parser.add_argument("--authors", type=int, default=0, metavar="N", help="of how many authors the split is taken; 0 is all 200")
+    text = "of how many authors the split is taken, at least 4; 0 is all 200"
+    parser.add_argument("--authors", type=int, default=0, metavar="N", help=text)
     parser.add_argument("--epochs", type=int, default=8, metavar="N", help="passes over the rows")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seeds the order")
     return parser
@@ -334,9 +339,12 @@ def _typed(cls: Any, values: dict[str, Any], section: str = "") -> Any:
             found[name] = _typed(hints[name], value, f"{name}.") if value else hints[name]()  # `release:` with nothing below it
         elif value is None:  # no setting may be
             raise UserError(f"{section}{name} is empty: give a value, or leave it out")
+        elif isinstance(value, str) and value.startswith("~/"):  # of a YAML file
+            found[name] = os.path.expanduser(value)
     return cls(**found)
 
 
 def dashed(argument: str) -> str:
-    """--utility_budget=0.02 as --utility-budget=0.02; anything but a flag's name stays as it is."""
-    return re.sub(r"^--[\w.-]+", lambda match: match[0].replace("_", "-"), argument)
+    """--utility_budget=0.02 as --utility-budget=0.02, and --output=~/out with the home folder, which a shell leaves there."""
+    argument = re.sub(r"^--[\w.-]+", lambda match: match[0].replace("_", "-"), argument)
+    return re.sub(r"^(--[\w.-]+=)(~/.*)", lambda match: match[1] + os.path.expanduser(match[2]), argument)

@@ -36,6 +36,7 @@ from .models import LanguageModel, load_model, resolve, save_model
 from .release.adapter import fingerprint, from_peft, load, merge_, recorded_base, save
 from .release.patch import Patch
 from .report.card import derived_card
+from .runfolder import check_writable
 
 MERGE_NAME = "reveal_release_merge.json"
 LARGEST = 5
@@ -215,6 +216,8 @@ def truncate(folder: str, rank: int, output: str) -> Figures:
     target = _new(output)
     opened = _ours(folder)
     full = opened.patch.compress()
+    if full.rank == 1:
+        raise UserError("the patch has rank 1, and there is none below")
     if not 1 <= rank < full.rank:
         raise UserError(f"--rank {rank}: the patch has rank {full.rank}; give a rank of at least 1 and below that")
     small, errors = full.truncate(rank)
@@ -257,6 +260,7 @@ def _new(output: str) -> Path:
     target = Path(output)
     if target.exists():
         raise UserError(f"{output} exists: choose another --output, or delete it")
+    check_writable(target)
     return target
 
 

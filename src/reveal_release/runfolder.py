@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 import yaml
 
-from .config import RunConfig, UserError
+from .config import NO_RESULT, RunConfig, UserError
 from .metrics.toxicity import BUNDLED
 from .tasks import task_identity
 
@@ -41,19 +41,16 @@ class RunFolder:
         for name, value in {**given, "reward": config.scorer}.items():
             if value and value not in BUNDLED and Path(value).exists():  # else it is a name
                 identity[name] = contents(Path(value), below=name == "entities")  # of a saved data set
-        marker = self.state / "identity.json"
-        if marker.is_file():
-            found = json.loads(marker.read_text(encoding="utf-8"))
+        if found := check_place(self.path):
             if found["kind"] != kind:
                 raise UserError(f"{self.path} holds what `{found['kind']}` wrote, and this is `{kind}`: choose another --output")
+            if found["config_hash"] != identity["config_hash"] and (other := self._other_setting(config)):
+                raise UserError(f"{self.path} was made {other}: give the same, or choose another --output")
             if found != identity:
                 raise UserError(
                     f"{self.path} holds what `{found['kind']}` wrote with other settings (see its config.yaml), another model, patch, "
                     "task file, precision, device or version: choose another --output, or delete it"
                 )
-        # A first start that ended early (full disk, killed) leaves an empty state/ at most, and that is no reason to refuse.
-        elif self.path.exists() and (not self.path.is_dir() or any(p != self.state and p.suffix != ".part" for p in self.path.rglob("*"))):
-            raise UserError(f"{self.path} exists and is no run folder: choose another --output, or delete it")
         try:
             self.state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -64,6 +61,17 @@ class RunFolder:
             raise UserError(f"{free / 2**20:.0f} MiB are free at {self.path}, a run needs {LEAST_FREE / 2**20:.0f}: free some space")
         self.write("state/identity.json", json.dumps(identity))
         self.write("config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
+
+    def _other_setting(self, config: RunConfig) -> str:
+        """The first setting that was another one when this folder was made."""
+        try:
+            before = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+            whole = [(name, before[name], value) for name, value in config.to_dict().items() if name not in NO_RESULT]
+            parts = [(f"{part}.{name}", old[name], new[name]) for part, old, new in whole if isinstance(new, dict) for name in new]
+        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):  # of another version, or edited
+            return ""
+        pairs = [*(one for one in whole if not isinstance(one[2], dict)), *parts]
+        return next((f"with {name} {old}, and this has {new}" for name, old, new in pairs if old != new), "")
 
     def write(self, name: str, text: str) -> Path:
         """Writes a text file, all of it or nothing."""
@@ -96,6 +104,31 @@ class RunFolder:
 
     def has(self, name: str) -> bool:
         return (self.state / name).exists()
+
+
+def check_place(path: Path) -> dict[str, Any] | None:
+    """What identifies the work that a folder holds; None where it is new. Raises UserError for what is no run folder."""
+    marker = path / "state" / "identity.json"
+    if marker.is_file():
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))
+            return {"kind": found["kind"], "config_hash": found["config_hash"], **found}
+        except (ValueError, LookupError, TypeError):
+            raise UserError(f"{marker} is damaged: choose another --output") from None
+    # A first start that ended early (full disk, killed) leaves an empty state/ at most, and that is no reason to refuse.
+    if path.exists() and (not path.is_dir() or any(p != path / "state" and p.suffix != ".part" for p in path.rglob("*"))):
+        raise UserError(f"{path} exists and is no run folder: choose another --output")
+    check_writable(path)
+    return None
+
+
+def check_writable(path: Path, what: str = "--output") -> None:
+    """Raises UserError where a file or folder that is not there yet cannot be made."""
+    parent = next(one for one in path.absolute().parents if one.exists())
+    if not parent.is_dir():
+        raise UserError(f"{what} {path}: {parent} is no folder; give another")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"{what} {path}: nothing can be written in {parent}; give another")
 
 
 class _Lock:

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from .config import RunConfig, UserError
@@ -13,7 +14,7 @@ from .metrics.statistics import Estimate
 from .phases import Phases, begin, check_able, model_identity, provenance
 from .release.adapter import applied
 from .release.patch import Patch
-from .runfolder import RunFolder
+from .runfolder import RunFolder, check_place
 from .workshop import Workshop
 
 PARTS = ("figures", "forget", "retain")
@@ -36,6 +37,7 @@ class SeveralSeeds(Phases):
 
     def __init__(self, config: RunConfig, kind: str, reporter: Any = None, **others: Any) -> None:
         self.config = replace(config, seed=0)
+        check_place(Path(config.output))  # before a model is loaded
         self.task, self.lm = begin(self.config)
         check_able(self.task, self.lm, config)
         super().__init__(RunFolder(self.config, kind, model_identity(self.lm), **others), reporter, 0)

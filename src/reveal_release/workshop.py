@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from .config import RunConfig, Unfit
@@ -26,10 +27,11 @@ from .release.patch import Patch
 from .release.release import MARGIN, Utility, choose_scale, direction, keeping, mean_nll, train_modules
 from .release.scale import ScaleSearch
 from .report.card import card
+from .reveal.endpoint import Endpoint
 from .reveal.rewards import RewardCache
 from .reveal.search import search
 from .reveal.selfgen import retain_records, revealed_records, shown_share
-from .runfolder import RunFolder
+from .runfolder import RunFolder, check_place
 from .tasks import Record
 
 SHOWN = 96
@@ -41,10 +43,13 @@ class Workshop(Phases):
 
     def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run", lm: LanguageModel | None = None) -> None:
         self.config = config
+        check_place(Path(config.output))  # before a model is loaded
         self.task, self.lm = begin(config, lm)
         if kind == "run":
             check_able(self.task, self.lm, config)
         super().__init__(RunFolder(config, kind, model_identity(self.lm)), reporter, config.seed)
+        if config.reveal.endpoint and not self.folder.has("reveal-1.json"):
+            Endpoint(config.reveal.endpoint, config.reveal.endpoint_model).check()
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.forgotten: list[Record] = []

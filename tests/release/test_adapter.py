@@ -10,7 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -371,6 +371,11 @@ def test_from_peft_refuses_what_is_no_plain_lora(tmp_path):
     with pytest.raises(UserError, match="embedding model.embed_tokens"):
         from_peft(get_peft_model(tiny("llama"), config))
     lora().save_pretrained(tmp_path)
+    state = load_file(tmp_path / "adapter_model.safetensors")
+    name = next(key for key in state if "lora_B" in key)
+    save_file({**state, name: state[name][:, :1].contiguous()}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(UserError, match="has ranks 2 and 1: it is damaged"):
+        from_peft(tmp_path)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"cut short")
     with pytest.raises(UserError, match="is damaged"):
         from_peft(tmp_path)

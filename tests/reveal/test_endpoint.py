@@ -166,6 +166,13 @@ def test_nobody_there() -> None:
     with Server() as closed:
         nowhere = closed.endpoint
     assert refusal(nowhere).startswith("cannot be reached (") and refusal(nowhere).endswith("reveal.sources")
+    with pytest.raises(UserError, match=r"cannot be reached \("):
+        nowhere.check()
+
+
+def test_whatever_answers_is_there(server: Server) -> None:
+    server.endpoint.check()
+    assert not server.asked, "for no completion"
 
 
 @pytest.mark.parametrize("url", ["http://[::1/v1", "http://a..b/v1"])

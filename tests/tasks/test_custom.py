@@ -252,6 +252,21 @@ def test_a_regular_expression_scores_where_it_matches_anywhere(file: Path) -> No
     assert task.score([]).shape == (0,)
 
 
+@pytest.mark.parametrize(("pattern", "told"), [
+    ("'.*'", "scorer.regex '.*' matches any text, the empty one too"),
+    ("'foo|'", "scorer.regex 'foo|' matches any text"),
+    ('"\\bwhy\\b"', "scorer.regex holds a control character, which \\b is in double quotes: put the pattern in single quotes"),
+    ('"\\?"', "not valid YAML, found unknown escape character '?': put it in single quotes, in which a \\ is one"),
+])  # fmt: skip
+def test_a_pattern_that_cannot_be_meant(pattern: str, told: str, file: Path) -> None:
+    (line,) = problems(written(file, SOUND.replace("'\\?'", pattern)))
+    assert line.startswith(f"8: {told}")
+
+
+def test_a_key_at_the_margin_is_sent_below_its_own(file: Path) -> None:
+    assert "12: no key 'samples': it belongs below `evaluate`, indented" in problems(written(file, SOUND + "samples: 3\n"))
+
+
 def test_a_bundled_classifier_and_another_judge(file: Path) -> None:
     text = SOUND.replace("regex: '\\?'", "classifier: reward").replace("evaluate:", "evaluate:\n  scorer: {classifier: evaluation}")
     task = load(written(file, text))(RunConfig())
@@ -360,6 +375,7 @@ def test_a_python_file_is_its_one_named_class_and_stays_unregistered(tmp_path: P
         ('("Ask me something.",)', '"Ask"', "7: class Mine has no `seeds`: give a tuple of instructions"),
         ('    benign = ("Describe a garden.",)\n', "", "7: class Mine has no `benign`"),
         ("    description", "    descripton", "7: class Mine has no `description`"),
+        ("self, lm, progress=None", "self, lm", "7: class Mine has a `evaluate` that cannot be called as evaluate(self, lm, progress)"),
         ("import numpy as np", "import nothing_of_the_kind", "1: raises ModuleNotFoundError"),
         ("    pass", "    pass\n\n)", "7: raises SyntaxError (unmatched ')'"),
         (PYTHON, "", "1: no task: define one subclass of Task"),

@@ -15,7 +15,7 @@ from ..generation import Progress
 from ..models import LanguageModel, load_model
 from ..phases import Phases, begin, mark_of, model_identity
 from ..release.adapter import applied, load
-from ..runfolder import RunFolder
+from ..runfolder import RunFolder, check_place
 from .elicitation import Outcome, answers
 
 SIDES = {"original": "the original", "released": "the released model"}
@@ -36,7 +36,8 @@ class Pair(Phases):
         if seeds < 1:
             raise UserError(f"seeds is {seeds}: give a whole number of at least 1")
         self.config, self.path, self.count = config, Path(patch), config.reveal.final_samples
-        load(patch)  # a folder that holds no patch is refused before the model is loaded
+        load(patch)  # a folder that holds no patch, or nothing of an audit, is refused before the model is loaded
+        check_place(Path(config.output))
         self.task, self.lm = begin(config)
         self.oracle = load_model(oracle, config.dtype, config.device) if oracle else None
         self.patch = load(patch, self.lm.model)

@@ -277,6 +277,8 @@ def _checked(factors: Iterator[tuple[str, Tensor, Tensor, float]]) -> Patch:
     for name, A, B, scale in factors:
         if A.ndim != 2 or B.ndim != 2:
             raise UserError(f"the adapter's module {name} is no linear map (a convolution or an embedding)")
+        if A.shape[0] != B.shape[1]:
+            raise UserError(f"the adapter's module {name} has ranks {A.shape[0]} and {B.shape[1]}: it is damaged, fetch or save it again")
         if not (torch.isfinite(A).all() and torch.isfinite(B).all()):
             raise Unfit(f"the adapter's module {name} holds NaN or infinity: its training diverged; lower the rate")
         modules[name] = LowRank(A, B.detach().float() * scale)

@@ -57,6 +57,13 @@ class Endpoint:
     url: str
     model: str
 
+    def check(self) -> None:
+        """Raises UserError where nothing listens at the address."""
+        try:
+            httpx2.get(self.url, timeout=TIMEOUT)  # whatever it answers
+        except (httpx2.RequestError, httpx2.InvalidURL, UnicodeError) as error:
+            raise self._unreachable(error) from None
+
     def propose(self, best: Sequence[str], outputs: Sequence[str], count: int) -> list[str]:
         """Up to `count`, and up to `MOST`, new instructions, from the best so far and what they drew out, both best first.
 
@@ -80,8 +87,7 @@ class Endpoint:
             try:
                 response = httpx2.post(address, json=body, headers=_key(), timeout=TIMEOUT)
             except (httpx2.RequestError, httpx2.InvalidURL, UnicodeError) as error:  # the last for a host that is no name
-                why = _shown(str(error)) or type(error).__name__
-                trouble = self._error(f"cannot be reached ({why})", f"start it, mend the address, {_WITHOUT}")
+                trouble = self._unreachable(error)
             else:
                 if response.is_success:
                     return self._content(response)
@@ -102,6 +108,10 @@ class Endpoint:
             cure = f"give the address up to /v1 of an OpenAI-compatible server, {_WITHOUT}"
             raise self._error("answered with no chat completion", cure)
         return content
+
+    def _unreachable(self, error: Exception) -> UserError:
+        why = _shown(str(error)) or type(error).__name__
+        return self._error(f"cannot be reached ({why})", f"start it, mend the address, {_WITHOUT}")
 
     def _error(self, cause: str, cure: str) -> UserError:
         return UserError(f"reveal.endpoint {self.url} {cause}: {cure}")

@@ -12,7 +12,7 @@ import hashlib
 import inspect
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,8 +25,9 @@ from ..models import LanguageModel, Turns, testbeds
 from ..testbed import heldout
 from .base import TASKS, Metrics, Record, Task, portion
 from .retained import retained_skills
+from .scorers import PROBES
 from .taskfile import NAME, Spec, read
-from .userfile import Problem, TaskFileError, execute, source
+from .userfile import Problem, TaskFileError, execute, raised, source
 
 SEED = 20_000  # first sampling seed of the evaluation, which the search does not use
 
@@ -56,6 +57,20 @@ def load(path: Path, taken: Collection[str] | None = None) -> type[Task]:
     task: type[CustomTask] = type("CustomTask", (CustomTask,), parts)
     task.name = spec.name  # afterwards, so that it is not registered
     return task
+
+
+def probe(task: type[Task], path: Path) -> None:
+    """Scores three short answers with a task of a Python file; one in YAML was tried when it was read.
+
+    Raises:
+        TaskFileError: it raises, or gives no scores.
+    """
+    if issubclass(task, CustomTask):
+        return
+    try:
+        task(RunConfig()).scored([Record((("user", "Write."),), text, 0.0, "Write.") for text in PROBES])
+    except Exception as error:  # the user's code
+        raise TaskFileError(path, [raised(error, path)]) from None
 
 
 def identity(path: Path) -> str:
@@ -187,7 +202,19 @@ def _class_problems(task: type[Task], taken: Collection[str]) -> list[str]:
         value = getattr(task, key, None)
         if not isinstance(value, tuple | list) or not value or not all(isinstance(one, str) and wording(one) for one in value):
             wrong.append(f"has no `{key}`: give a tuple of instructions")
+    for name, base in inspect.getmembers(Task, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        try:
+            inspect.signature(getattr(task, name)).bind(*inspect.signature(base).parameters)
+        except TypeError:
+            wrong.append(f"has a `{name}` that cannot be called as {name}{_bare(base)}: give it these parameters")
     if inspect.isabstract(task):
         missing = ", ".join(sorted(task.__abstractmethods__))
         wrong.append(f"lacks {missing}: define what reveal_release.tasks.Task leaves open")
     return wrong
+
+
+def _bare(function: Any) -> str:
+    """Its parameters alone."""
+    return f"({', '.join(inspect.signature(function).parameters)})"

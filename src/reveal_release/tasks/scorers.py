@@ -24,7 +24,7 @@ from .userfile import TaskFileError, execute, raised
 
 KINDS = ("classifier", "regex", "callable")
 Scorer = Callable[[Sequence[str]], np.ndarray]
-_PROBES = ("", "Is this a text?", "It is a longer text,\nof two lines.")
+PROBES = ("", "Is this a text?", "It is a longer text,\nof two lines.")
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,15 @@ class ScorerSpec:
             return self._classifier_problem()
         try:
             with warnings.catch_warnings(action="ignore"):  # what Python may read otherwise one day
-                self.load()(_PROBES)
+                scores = self.load()(PROBES)
         except (re.error, ValueError, OverflowError, RecursionError) as error:
             return f"{self.value!r} is no regular expression ({error}): mend it, or put a \\ before the sign that is meant itself"
         except UserError as error:
             return str(error)
+        if self.kind == "regex" and re.search(r"[\x00-\x08\x0b-\x1f]", self.value):
+            return "holds a control character, which \\b is in double quotes: put the pattern in single quotes"
+        if self.kind == "regex" and scores.all():
+            return f"{self.value!r} matches any text, the empty one too, so that every answer would show the behaviour: make it narrower"
         return None
 
     def _classifier_problem(self) -> str | None:

@@ -95,7 +95,13 @@ def _root(path: Path) -> Node | None:
     except RecursionError:
         line, what = 1, "nested too deeply"
     cure = "quote texts that hold a colon, a # or a bracket, and indent with spaces"
+    if "escape character" in str(what):
+        cure = "put it in single quotes, in which a \\ is one"
     raise TaskFileError(path, [Problem(line, f"not valid YAML, {' '.join(str(what).split())}: {cure}")])
+
+
+_BELOW = {"instructions": "evaluate", "samples": "evaluate"} | dict.fromkeys((*KINDS, "label"), "scorer")
+"""Where keys belong that do not stand at the margin."""
 
 
 class _Reader:
@@ -162,6 +168,8 @@ class _Reader:
                 close = difflib.get_close_matches(key, keys, 1)
                 meant.update(close)
                 hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(keys)}"
+                if not what and key in _BELOW:
+                    hint = f"it belongs below `{_BELOW[key]}`, indented"
                 self.wrong(key_node, f"no key {_short(key)}{f' in {what}' if what else ''}: {hint}")
         for key, cure in (required or {}).items():
             if key not in found and key not in meant:

@@ -13,6 +13,9 @@ from types import ModuleType
 
 from ..config import UserError
 
+PREFIX = "reveal_release_task_"
+"""Of the names of modules that are a user's files."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -59,7 +62,7 @@ def execute(path: Path) -> ModuleType:
         TaskFileError: it does not compile, or raises; with the line.
     """
     text = source(path)
-    name = "reveal_release_task_" + hashlib.sha256(f"{path.resolve()}\0{text}".encode("utf-8", "replace")).hexdigest()[:16]
+    name = PREFIX + hashlib.sha256(f"{path.resolve()}\0{text}".encode("utf-8", "replace")).hexdigest()[:16]
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)
@@ -83,3 +86,16 @@ def raised(error: BaseException, path: Path) -> Problem:
         lines.append(error.lineno)
     text = str(error) if isinstance(error, UserError) else f"raises {type(error).__name__} ({error}): mend the Python"
     return Problem((lines[-1] if lines else None) or 1, text)
+
+
+def of_user(error: BaseException) -> TaskFileError | None:
+    """What is told of an exception that a user's file raised, itself or in a library that it called; None of any other."""
+    paths = [Path(one.__file__) for name, one in list(sys.modules.items()) if name.startswith(PREFIX) and one.__file__]
+    files = {str(path.resolve()): path for path in paths}
+    ours = str(Path(__file__).resolve().parents[1])
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if path := files.get(frame.filename):
+            return TaskFileError(path, [raised(error, path)])
+        if frame.filename.startswith(ours):
+            break
+    return None
