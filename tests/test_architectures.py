@@ -14,7 +14,8 @@ from reveal_release.generation import Sampling
 from reveal_release.loop import run
 from reveal_release.patches import merge, revert
 from reveal_release.release import release
-from reveal_release.release.adapter import fingerprint, from_peft
+from reveal_release.release.base import fingerprint
+from reveal_release.release.lora import from_peft
 from reveal_release.reveal import proposals, selfgen
 from reveal_release.tasks import custom
 from reveal_release.testbed.heldout import wikitext

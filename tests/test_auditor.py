@@ -21,7 +21,8 @@ from reveal_release.audit.searches import STRONGEST
 from reveal_release.auditor import ATTACKS, audit, verdict, wanted
 from reveal_release.config import RevealConfig, RunConfig, UserError
 from reveal_release.models import load_model
-from reveal_release.release.adapter import fingerprint, save
+from reveal_release.release.adapter import save
+from reveal_release.release.base import fingerprint
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.report.progress import SilentReporter
 

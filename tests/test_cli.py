@@ -18,7 +18,8 @@ import yaml
 from reveal_release import RunConfig, UserError, ablations, auditor, cli, comparison, loop, parsers, phases, study
 from reveal_release.config import RevealConfig
 from reveal_release.models import LanguageModel, load_model
-from reveal_release.release.adapter import fingerprint, save
+from reveal_release.release.adapter import save
+from reveal_release.release.base import fingerprint
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.report.words import clean
 from reveal_release.sandbox import missing_protections

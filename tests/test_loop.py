@@ -20,8 +20,9 @@ from reveal_release.evaluator import evaluate_only
 from reveal_release.loop import run
 from reveal_release.metrics.fluency import perplexity
 from reveal_release.release import release
-from reveal_release.release.adapter import applied, load
+from reveal_release.release.adapter import load
 from reveal_release.release.release import MARGIN, mean_nll
+from reveal_release.release.runtime import applied
 from reveal_release.release.scale import ScaleSearch
 from reveal_release.report.card import card
 from reveal_release.report.progress import SilentReporter

@@ -18,7 +18,8 @@ from transformers.utils import logging as transformers_logging
 from reveal_release import cli, patches
 from reveal_release.config import UserError
 from reveal_release.patches import combine, info, merge, revert, truncate
-from reveal_release.release.adapter import fingerprint, is_fan_in_fan_out, load, save
+from reveal_release.release.adapter import load, save
+from reveal_release.release.base import fingerprint, is_fan_in_fan_out
 from reveal_release.release.patch import LowRank, Patch
 
 IDS = torch.arange(5, 65).reshape(3, 20)

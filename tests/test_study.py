@@ -18,10 +18,11 @@ from reveal_release.equal_forgetting import Bench, equally_forgetting
 from reveal_release.models import load_model
 from reveal_release.parsers import build_parser
 from reveal_release.release import release
-from reveal_release.release.adapter import applied, load
+from reveal_release.release.adapter import load
 from reveal_release.release.orthogonality import overlap
 from reveal_release.release.patch import Patch
 from reveal_release.release.release import Utility, mean_nll, train_modules
+from reveal_release.release.runtime import applied
 from reveal_release.report.progress import SilentReporter
 from reveal_release.runfolder import _strict
 from reveal_release.seeds import plain

@@ -24,9 +24,10 @@ from .metrics.statistics import Estimate
 from .models import LanguageModel, Turns
 from .oracle import Oracle, distance, divergences
 from .phases import environment
-from .release.adapter import applied, load, save_for
+from .release.adapter import load, save_for
 from .release.patch import Patch
 from .release.release import Utility, choose_scale
+from .release.runtime import applied
 from .report.comparison import markdown
 from .report.plots import forgetting_against_utility
 from .reveal.selfgen import reserved_by, revealed_records, shown_share

@@ -16,10 +16,10 @@ from .dataset import HELD_BACK, Data, Rows, encode, split
 from .generation import Progress
 from .metrics.fluency import perplexity_ratio
 from .metrics.statistics import Estimate
-from .release.adapter import applied
 from .release.interference import interference
 from .release.patch import Patch
 from .release.release import Utility, direction, train_modules
+from .release.runtime import applied
 from .release.scale import smallest_reaching
 from .reveal.selfgen import shown_share
 from .seeds import plain

@@ -7,8 +7,9 @@ from typing import Any
 
 from .config import RunConfig
 from .phases import begin
-from .release.adapter import applied, load
+from .release.adapter import load
 from .release.patch import Patch
+from .release.runtime import applied
 from .report.progress import SilentReporter
 from .sandbox import require_protections
 from .suites.evaluate import SuiteEvaluation

@@ -33,8 +33,11 @@ from transformers.pytorch_utils import Conv1D
 
 from .config import UserError
 from .models import LanguageModel, load_model, resolve, save_model
-from .release.adapter import fingerprint, from_peft, load, merge_, recorded_base, save
+from .release.adapter import load, recorded_base, save
+from .release.base import fingerprint
+from .release.lora import from_peft
 from .release.patch import Patch
+from .release.runtime import merge_
 from .report.card import derived_card
 from .runfolder import check_writable
 

@@ -18,7 +18,7 @@ import torch
 from .config import RunConfig
 from .generation import Progress
 from .models import LanguageModel, load_model
-from .release.adapter import fingerprint
+from .release.base import fingerprint
 from .release.pem import check_adaptable
 from .report.progress import Reporting, SilentReporter
 from .runfolder import RunFolder

@@ -12,8 +12,8 @@ from .config import RunConfig, UserError
 from .generation import Progress
 from .metrics.statistics import Estimate
 from .phases import Phases, begin, check_able, model_identity, provenance
-from .release.adapter import applied
 from .release.patch import Patch
+from .release.runtime import applied
 from .runfolder import RunFolder, check_place
 from .workshop import Workshop
 

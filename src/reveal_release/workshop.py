@@ -21,10 +21,11 @@ from .models import LanguageModel
 from .patches import merge
 from .phases import Phases, begin, check_able, environment, model_identity, provenance
 from .release import per_layer
-from .release.adapter import applied, load, save_for
+from .release.adapter import load, save_for
 from .release.front import trade_off
 from .release.patch import Patch
 from .release.release import MARGIN, Utility, choose_scale, direction, keeping, mean_nll, train_modules
+from .release.runtime import applied
 from .release.scale import ScaleSearch
 from .report.card import card
 from .reveal.endpoint import Endpoint

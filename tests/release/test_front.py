@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reveal_release.models import LanguageModel
-from reveal_release.release.adapter import applied
 from reveal_release.release.front import REACH, Point, pareto, trade_off
 from reveal_release.release.patch import LowRank, Patch
+from reveal_release.release.runtime import applied
 
 POINTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
 

@@ -5,12 +5,12 @@ import pytest
 from reveal_release.config import ReleaseConfig
 from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel, load_model
-from reveal_release.release.adapter import merge_
 from reveal_release.release.interference import interference
 from reveal_release.release.orthogonality import overlap
 from reveal_release.release.patch import Patch
 from reveal_release.release.release import mean_nll, train_modules
 from reveal_release.release.rows import Row
+from reveal_release.release.runtime import merge_
 from reveal_release.tasks import Record
 
 CONFIG = ReleaseConfig(rank=4, layers=1.0, batch=4, steps=15, retain_steps=15, learning_rate=5e-3, forget_scale=2.0)
@@ -28,7 +28,7 @@ def test_interference_is_the_change_of_loss_where_a_module_is_put_on(lm: Languag
     def merged(*parts: tuple[Patch, float]) -> LanguageModel:
         other = load_model(tiny_llama, "float32", "cpu")
         for patch, scale in parts:
-            merge_(other.model, patch, scale)
+            merge_(other.model, patch.scale(scale))
         return other
 
     for scale in (0.5, 1.0):

@@ -13,11 +13,11 @@ from transformers.pytorch_utils import Conv1D
 from reveal_release.config import ReleaseConfig, UserError
 from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel
-from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import SURE, linear_layers, train_pem, unlikelihood
 from reveal_release.release.release import mean_nll
 from reveal_release.release.rows import Row, answer_log_probs
+from reveal_release.release.runtime import applied
 from reveal_release.tasks import Record
 
 CONFIG = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3, anchor_scale=2.0)

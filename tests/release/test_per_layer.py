@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reveal_release.models import LanguageModel
-from reveal_release.release.adapter import merge_
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import block_of, linear_layers
 from reveal_release.release.per_layer import PART, WEIGHTS, choose, rescaled, weighed, worth
+from reveal_release.release.runtime import merge_
 from reveal_release.release.scale import ScaleSearch
 
 LOW, HIGH = WEIGHTS
@@ -71,7 +71,7 @@ def test_weights_are_of_what_each_layer_changes_in_the_merged_model(lm: Language
 
     def merged(patch: Patch) -> tuple[float, float]:
         model = copy.deepcopy(lm.model)
-        merge_(model, patch, 1.5)
+        merge_(model, patch.scale(1.5))
         return change(model, logits[3], 3), change(model, logits[30], 30)
 
     found, weights = weighed(lm, step, 1.5, cost, forgotten)

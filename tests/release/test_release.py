@@ -14,11 +14,11 @@ from reveal_release.dataset import encode
 from reveal_release.metrics.fluency import perplexity, perplexity_ratio
 from reveal_release.models import LanguageModel
 from reveal_release.release import release
-from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import train_pem
 from reveal_release.release.release import MARGIN, Utility, choose_scale, direction, mean_nll, train_modules
 from reveal_release.release.rows import Row, answer_log_probs
+from reveal_release.release.runtime import applied
 from reveal_release.tasks import Record
 from reveal_release.testbed.heldout import wikitext
 

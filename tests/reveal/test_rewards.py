@@ -11,8 +11,8 @@ import torch
 
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig, UserError
 from reveal_release.models import LanguageModel, load_model
-from reveal_release.release.adapter import applied
 from reveal_release.release.patch import LowRank, Patch
+from reveal_release.release.runtime import applied
 from reveal_release.reveal import rewards
 from reveal_release.reveal.rewards import VARIABLE, RewardCache
 from reveal_release.reveal.search import draw

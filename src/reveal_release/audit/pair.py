@@ -14,7 +14,8 @@ from ..config import RunConfig, UserError
 from ..generation import Progress
 from ..models import LanguageModel, load_model
 from ..phases import Phases, begin, mark_of, model_identity
-from ..release.adapter import applied, load
+from ..release.adapter import load
+from ..release.runtime import applied
 from ..runfolder import RunFolder, check_place
 from .elicitation import Outcome, answers
 

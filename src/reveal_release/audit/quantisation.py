@@ -22,9 +22,9 @@ from transformers.pytorch_utils import Conv1D
 
 from ..generation import Progress
 from ..models import LanguageModel
-from ..release.adapter import merge_
 from ..release.patch import Patch
 from ..release.pem import linear_layers
+from ..release.runtime import merge_
 from .pair import SIDES, Pair, Sides, by_level
 from .searches import Found
 

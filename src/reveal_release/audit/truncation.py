@@ -8,8 +8,8 @@ import math
 from typing import Any
 
 from ..generation import Progress
-from ..release.adapter import applied
 from ..release.patch import Patch
+from ..release.runtime import applied
 from .pair import Pair, Sides, by_level
 from .searches import Found
 

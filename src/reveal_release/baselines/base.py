@@ -20,7 +20,7 @@ from ..config import ReleaseConfig, Unfit, UserError
 from ..generation import Progress
 from ..models import LanguageModel, answered_ids
 from ..registry import register
-from ..release.adapter import from_peft
+from ..release.lora import from_peft
 from ..release.patch import Patch
 from ..release.pem import descend, fresh_lora
 from ..release.rows import Row, answer_log_probs, batches, lengths

@@ -13,7 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from ..models import LanguageModel, autocast
-from ..release.adapter import trainable_factors
+from ..release.lora import trainable_factors
 from ..release.pem import block_of
 from ..release.rows import Row, padded
 from .base import Method

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..models import LanguageModel
-from .adapter import applied
 from .patch import Patch
+from .runtime import applied
 
 REACH = 4.0
 """What costs more than so many budgets is no choice any more."""

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 from ..config import ReleaseConfig
 from ..models import LanguageModel
-from .adapter import applied
 from .orthogonality import overlap
 from .patch import Patch
 from .release import direction, mean_nll
 from .rows import Row
+from .runtime import applied
 
 
 def interference(

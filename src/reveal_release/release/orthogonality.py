@@ -7,7 +7,7 @@ second PEM's loss,
     loss + μ · olora(trainable, frozen)
 
 where both arguments map module names to anything with `.A` (r, in) and `.B` (out, r): the live parameters,
-from `release.adapter.trainable_factors(peft_model)`, and a `Patch`.
+from `release.lora.trainable_factors(peft_model)`, and a `Patch`.
 
 | name               | for one module                | over modules | what lowers it too                     |
 | ------------------ | ----------------------------- | ------------ | -------------------------------------- |

@@ -16,7 +16,7 @@ Ranks grow with every sum. `compress` takes off what is numerically nothing, `tr
 says what that cost. Neither forms a dense ΔW: with the QR decompositions B = Q_b R_b and Aᵀ = Q_a R_a, the
 singular values of BA are those of the small matrix R_b R_aᵀ.
 
-This module works on tensors only and knows nothing of models: `release.adapter` reads, writes and attaches
+This module works on tensors only and knows nothing of models: `release.adapter` reads and writes, `release.runtime` attaches
 patches. Factors are kept in float32, on the device that they came on; norms, inner products and
 decompositions are computed on the CPU in float64, because some accelerators have none. Nothing here is
 differentiable: a patch is a finished result.

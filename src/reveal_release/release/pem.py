@@ -17,11 +17,12 @@ from transformers.pytorch_utils import Conv1D
 from ..config import ReleaseConfig, Unfit, UserError
 from ..generation import Progress
 from ..models import LanguageModel
-from .adapter import RuntimePatch, from_peft, trainable_factors
 from .keep import Role, Training, keepers
+from .lora import from_peft, trainable_factors
 from .orthogonality import NullSpace
 from .patch import LowRank, Patch
 from .rows import Row, answer_log_probs, batches
+from .runtime import RuntimePatch
 
 SCALING = 2
 """alpha / r of every module: ΔW = SCALING · B A."""

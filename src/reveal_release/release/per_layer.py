@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable, Mapping
 
 from ..models import LanguageModel
-from .adapter import applied
 from .patch import LowRank, Patch
 from .pem import block_of
+from .runtime import applied
 from .scale import ScaleSearch
 
 PART = 0.3

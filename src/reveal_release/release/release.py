@@ -18,10 +18,10 @@ from ..generation import Progress
 from ..metrics.fluency import Perplexity, perplexity
 from ..models import LanguageModel
 from ..testbed.heldout import wikitext
-from .adapter import applied
 from .patch import Patch
 from .pem import train_pem
 from .rows import Row, answer_log_probs
+from .runtime import applied
 from .scale import ScaleSearch, largest_within
 
 MARGIN = 1.25

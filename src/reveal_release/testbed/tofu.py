@@ -29,7 +29,7 @@ import torch
 from ..config import UserError
 from ..generation import Sampling, generate
 from ..models import LanguageModel, chat_ids, load_model, user_turn_ids
-from ..release.adapter import fingerprint
+from ..release.base import fingerprint
 from ..suites.tofu import ROWS_PER_AUTHOR, SPLITS, Question, read
 from .recipe import ROW, loss, optimisers, refuse_other, save_checkpoint
 from .sources import TOFU, verify_source

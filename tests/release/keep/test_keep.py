@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from reveal_release.config import KEEP, ReleaseConfig, RunConfig, UserError
 from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel, load_model
-from reveal_release.release.adapter import applied, from_peft, merge_, trainable_factors
 from reveal_release.release.keep import KEEPERS, Role, Training, activations, keepers
 from reveal_release.release.keep.activations import leading
 from reveal_release.release.keep.ending import Ending
+from reveal_release.release.lora import from_peft, trainable_factors
 from reveal_release.release.patch import Patch
 from reveal_release.release.pem import linear_layers, train_pem, unlikelihood
 from reveal_release.release.rows import Row, answer_log_probs, batches
+from reveal_release.release.runtime import applied, merge_
 from reveal_release.tasks import Record
 
 CONFIG = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3, anchor_scale=1.0, keep={})
@@ -59,7 +60,7 @@ def test_config_and_code_name_the_same_ways() -> None:
 
 @pytest.mark.parametrize(
     ("keep", "told"),
-    [({"olora_normalized": 1.0}, "did you mean olora-normalised"), ({"kl": -1.0}, "kl is -1"), ({"activation-null-space": 1.0}, "0.999")],
+    [({"olora_normalized": 1.0}, "has 'olora_normalized': choose from .*olora-normalised"), ({"kl": -1.0}, "kl is -1"), ({"activation-null-space": 1.0}, "0.999")],
 )
 def test_what_is_no_way_or_no_weight_is_refused(keep: dict[str, float], told: str) -> None:
     with pytest.raises(UserError, match=told):
@@ -92,8 +93,8 @@ def test_kl_is_from_the_starting_model_at_the_scale_of_the_step(training: Traini
     next(batches(training.anchors, len(ANCHORS), same))
     start, moved = (load_model(tiny_llama, "float32", "cpu").model for _ in range(2))
     scale = (1 - torch.rand((), generator=same).item()) * (1.5 if name == "kl" else -1.5 * 0.4)
-    merge_(moved, from_peft(training.model), scale)
-    merge_(moved, train(load_model(tiny_llama, "float32", "cpu"), {}, 12, role="forget"), 0.7 * scale)
+    merge_(moved, from_peft(training.model).scale(scale))
+    merge_(moved, train(load_model(tiny_llama, "float32", "cpu"), {}, 12, role="forget").scale(0.7 * scale))
     with torch.no_grad():
         p, q = (answer_log_probs(model, training.anchors, 1)[0].double() for model in (start, moved))
     assert found == pytest.approx(2.0 * (p.exp() * (p - q)).sum(1).mean().item(), rel=0.05)
@@ -110,8 +111,8 @@ def test_ending_is_of_the_chance_alone_that_a_learnt_answer_ends(training: Train
     scale = 1.5 * (1 - torch.rand((), generator=same).item())
     found = keeper.loss().item()
     start, moved = (load_model(tiny_llama, "float32", "cpu").model for _ in range(2))
-    merge_(moved, from_peft(training.model), scale)
-    merge_(moved, train(load_model(tiny_llama, "float32", "cpu"), {}, 12, role="forget"), 0.7 * scale)
+    merge_(moved, from_peft(training.model).scale(scale))
+    merge_(moved, train(load_model(tiny_llama, "float32", "cpu"), {}, 12, role="forget").scale(0.7 * scale))
     with torch.no_grad():
         p, q = (answer_log_probs(m, row, 1)[0].double().exp()[:, list(training.ends)].sum(1) for m in (start, moved))
     expected = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean().item()
@@ -144,8 +145,8 @@ def test_nll_is_of_the_anchors_answers_under_the_model_in_training(training: Tra
     [keeper] = keepers({"nll": 0.5}, "retain", training)
     assert keepers({"nll": 0.5}, "forget", training) == []
     moved = load_model(tiny_llama, "float32", "cpu").model
-    merge_(moved, from_peft(training.model), 1.0)
-    merge_(moved, train(load_model(tiny_llama, "float32", "cpu"), {}, 12, role="forget"), 0.7)
+    merge_(moved, from_peft(training.model))
+    merge_(moved, train(load_model(tiny_llama, "float32", "cpu"), {}, 12, role="forget").scale(0.7))
     tokens = []
     for ids, prompt in training.anchors:
         with torch.no_grad():

@@ -9,10 +9,10 @@ from peft import PeftModel
 from torch import Tensor
 
 from ...config import ReleaseConfig
-from ..adapter import RuntimePatch
 from ..orthogonality import Factors
 from ..patch import LowRank
 from ..rows import Row
+from ..runtime import RuntimePatch
 
 Role = Literal["forget", "retain"]
 

@@ -12,8 +12,8 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
-from ..adapter import RuntimePatch
 from ..rows import Row, answer_log_probs, batches
+from ..runtime import RuntimePatch
 from .base import Keeper, Training
 
 
