@@ -21,8 +21,7 @@ from reveal_release import RunConfig
 from reveal_release.comparison import real_records
 from reveal_release.config import RevealConfig
 from reveal_release.metrics.coverage import density_and_coverage, separability
-from reveal_release.metrics.diversity import self_bleu
-from reveal_release.metrics.fluency import distinct_n
+from reveal_release.metrics.diversity import distinct_n, self_bleu
 from reveal_release.release.patch import Patch
 from reveal_release.report.progress import Reporter
 from reveal_release.tasks import Record, Task

@@ -16,7 +16,7 @@ from .dataset import Data
 from .generation import Progress
 from .loop import run
 from .models import LanguageModel
-from .phases import environment
+from .provenance import environment
 from .release.adapter import load
 from .release.patch import Patch
 from .report.study import ablations_markdown

@@ -14,7 +14,7 @@ from .audit import fewshot, paraphrase, prefix, quantisation, relearning, search
 from .audit.pair import ORACLE, SIDES, Pair, Sides
 from .audit.searches import BUDGET, Found
 from .config import RunConfig, UserError
-from .phases import environment, provenance
+from .provenance import environment, provenance
 from .registry import nearest
 
 

@@ -23,7 +23,7 @@ from .loop import run
 from .metrics.statistics import Estimate
 from .models import LanguageModel, Turns
 from .oracle import Oracle, distance, divergences
-from .phases import environment
+from .provenance import environment
 from .release.adapter import load, save_for
 from .release.patch import Patch
 from .release.release import Utility, choose_scale

@@ -19,6 +19,16 @@ from .models import LanguageModel, Turns, chat_ids
 Progress = Callable[[int, int], None]
 
 
+def portion(progress: Progress | None, start: float, end: float) -> Progress:
+    """A progress callback for the part of the work between two fractions of the whole."""
+
+    def update(done: int, total: int) -> None:
+        if progress:
+            progress(round(1000 * (start + (end - start) * done / max(total, 1))), 1000)
+
+    return update
+
+
 class Completion(str):
     """A text that a model wrote.
 

@@ -15,7 +15,7 @@ import torch
 from .config import RunConfig, UserError
 from .metrics.divergence import jensen_shannon
 from .models import LanguageModel, load_model
-from .phases import mark_of
+from .provenance import mark_of
 from .release.rows import Row, answer_log_probs, lengths
 
 

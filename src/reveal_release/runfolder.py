@@ -30,7 +30,7 @@ class RunFolder:
     """
 
     def __init__(self, config: RunConfig, kind: str = "run", model: str = "", **others: Any) -> None:
-        """`model`: `phases.model_identity`. `others`: what else must stay the same for the work to go on."""
+        """`model`: `provenance.model_identity`. `others`: what else must stay the same for the work to go on."""
         self.path = Path(config.output)
         self.state = self.path / "state"
         version = importlib.metadata.version("reveal-release")

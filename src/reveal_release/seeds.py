@@ -11,7 +11,8 @@ from typing import Any
 from .config import RunConfig, UserError
 from .generation import Progress
 from .metrics.statistics import Estimate
-from .phases import Phases, begin, check_able, model_identity, provenance
+from .phases import Phases, begin, check_able
+from .provenance import model_identity, provenance
 from .release.patch import Patch
 from .release.runtime import applied
 from .runfolder import RunFolder, check_place

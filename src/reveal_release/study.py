@@ -15,7 +15,7 @@ from typing import Any
 from .config import RunConfig, Unfit, UserError
 from .equal_forgetting import Bench, equally_forgetting
 from .generation import Progress
-from .phases import environment
+from .provenance import environment
 from .registry import nearest
 from .release.adapter import load, save_for
 from .release.keep import KEEPERS

@@ -19,7 +19,8 @@ from .dataset import Data, Rows
 from .generation import Progress, generate
 from .models import LanguageModel
 from .patches import merge
-from .phases import Phases, begin, check_able, environment, model_identity, provenance
+from .phases import Phases, begin, check_able
+from .provenance import environment, model_identity, provenance
 from .release import per_layer
 from .release.adapter import load, save_for
 from .release.front import trade_off

@@ -1,19 +1,16 @@
-"""Perplexity against a naive loop over texts and positions; variety and degeneration by hand."""
+"""Perplexity against a naive loop over texts and positions."""
 
 import math
-import random
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from reveal_release.config import UserError
 from reveal_release.metrics import fluency
-from reveal_release.metrics.fluency import Perplexity, degenerate, degenerate_share, distinct_n, perplexity, perplexity_ratio
+from reveal_release.metrics.fluency import Perplexity, perplexity, perplexity_ratio
 
 TEXTS = ["A short one.", "", "Größe: 3 €", "x", "A long text that needs several windows of tokens to be scored. " * 2]
 
@@ -138,65 +135,3 @@ def test_ratio_refuses_other_texts(model):
 
 
 # ---- variety and degeneration ----
-
-
-def test_distinct_n_by_hand():
-    texts = ["a b a b", "A b c"]
-    assert distinct_n(texts, 1, group=2).value == pytest.approx(3 / 7)
-    assert distinct_n(texts, 2, group=2).value == pytest.approx(3 / 5)  # ab ba ab, ab bc
-    assert math.isnan(distinct_n(texts, 2, group=2).low)
-    each = distinct_n(texts, 2, group=1)
-    assert (each.value, each.n) == (pytest.approx((2 / 3 + 1) / 2), 2)
-    assert distinct_n(["", "a"], 2, group=2).value == 0
-
-
-def test_distinct_n_does_not_depend_on_the_number_of_texts():
-    draw = random.Random(0)
-    texts = [" ".join(draw.choice("abcdefghijklmnop") for _ in range(20)) for _ in range(800)]
-    few, many = distinct_n(texts[:200], 2), distinct_n(texts, 2)
-    assert (few.n, many.n) == (8, 32)
-    assert few.value == pytest.approx(many.value, abs=0.02)
-    assert many.high - many.low < few.high - few.low
-    assert len({gram for text in texts for gram in zip(text[::2], text[2::2], strict=False)}) / (800 * 19) < many.value / 5
-    assert distinct_n(texts, 2, seed=1) != many and distinct_n(texts, 2) == many
-
-
-def test_distinct_n_needs_a_group():
-    with pytest.raises(UserError, match="over 25 texts at a time"):
-        distinct_n(["a b"] * 24, 2)
-    with pytest.raises(UserError, match="at least 1"):
-        distinct_n(["a b"] * 25, 0)
-
-
-@pytest.mark.parametrize(
-    "text, broken",
-    [
-        ("", True),
-        (" \n", True),
-        ("word", True),
-        ("two words", False),
-        ("very very very good", False),
-        ("Very very very very good", True),
-        ("a b c " * 3, False),  # 9 words: too few to judge by 3-grams
-        ("a b c " * 4, True),  # 12 words: 3 of 10 distinct
-        ("a b c d e f " * 2, False),  # 12 words: 6 of 10
-        ("a b c d e a b c d e a b", False),  # 5 of 10: half is not fewer than half
-        ("one two three four five six seven eight nine ten eleven twelve", False),
-    ],
-)
-def test_degenerate(text, broken):
-    assert degenerate([text]) == [broken]
-
-
-def test_a_word_may_be_enough():
-    assert degenerate(["Yes.", "", "好", "你好"], least=1) == [False, True, False, False] and degenerate(["好", "你好"]) == [True, False]
-
-
-@given(st.lists(st.text(), min_size=1))
-def test_share_is_the_mean_of_the_flags(texts):
-    assert degenerate_share(texts).value == pytest.approx(np.mean(degenerate(texts)))
-
-
-def test_no_texts_is_a_user_error():
-    with pytest.raises(UserError):
-        degenerate_share([])

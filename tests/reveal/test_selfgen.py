@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig
-from reveal_release.metrics.fluency import degenerate
+from reveal_release.metrics.diversity import degenerate
 from reveal_release.metrics.words import key
 from reveal_release.models import LanguageModel, Turns, user_turn_ids
 from reveal_release.reveal.curation import shingles

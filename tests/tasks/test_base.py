@@ -51,10 +51,10 @@ def test_a_subclass_is_a_task_by_its_name(lengths: type[Task]) -> None:
 @pytest.mark.parametrize(
     ("scores", "told"),
     [
-        ([0.5, float("nan")], "a number from 0 to 1 for each of 2 records: nan to nan"),
-        ([0.5, 5.0], ": 0.5 to 5.0"),
-        ([[0.5], [0.2]], ": [[0.5], [0.2]]"),
-        (None, ": None"),
+        ([0.5, float("nan")], "one number from 0 to 1 for each of 2 answers, but gave nan to nan"),
+        ([0.5, 5.0], "but gave 0.5 to 5.0"),
+        ([[0.5], [0.2]], "but gave [[0.5], [0.2]]"),
+        (None, "but gave None"),
         (["a", "b"], "gave no array of numbers (could not convert string"),
         (torch.ones(2, requires_grad=True), "gave no array of numbers (Can't call numpy() on Tensor"),
     ],

@@ -8,7 +8,7 @@ from reveal_release.config import EvaluateConfig, RunConfig
 from reveal_release.generation import Completion
 from reveal_release.metrics.execution import pass_at_k
 from reveal_release.models import LanguageModel
-from reveal_release.tasks import Record, code
+from reveal_release.tasks import Record, base, code
 from reveal_release.tasks.code import Code, function_name, functions
 from reveal_release.testbed.functions import sample
 
@@ -64,7 +64,7 @@ def test_an_answer_that_is_no_code_is_asked_as_a_problem(lm: LanguageModel, monk
     """The model is random, so what it says is given here; the flow is the task's."""
     texts = {"Set a problem.": "Add two numbers.", "Add two numbers.": GOOD, "Write add.": GOOD}
     told = {asked: Completion(text) for asked, text in texts.items()}
-    monkeypatch.setattr(code, "generate", lambda lm, prompts, *args, **kwargs: [told[p[-1][1]] for p in prompts])
+    monkeypatch.setattr(base, "generate", lambda lm, prompts, *args, **kwargs: [told[p[-1][1]] for p in prompts])
     drawn = Code(CONFIG).elicit(lm, ["Set a problem.", "Write add."], [1, 2])
     assert [(r.prompt[0][1], r.completion, r.score, r.instruction) for r in drawn] == [
         ("Add two numbers.", GOOD, 1.0, "Set a problem."), ("Write add.", GOOD, 1.0, "Write add."),

@@ -17,7 +17,8 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 from reveal_release.config import EvaluateConfig, RunConfig, UserError
 from reveal_release.generation import Sampling, generate
-from reveal_release.metrics.fluency import degenerate, perplexity
+from reveal_release.metrics.diversity import degenerate
+from reveal_release.metrics.fluency import perplexity
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.metrics.toxicity import load_scorer
 from reveal_release.metrics.words import key
@@ -329,10 +330,10 @@ def test_a_python_function(file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("def f(texts):\n    return [2.0] * len(texts)", "score.py:f must return one number from 0 to 1 for each of 3 texts, but gave 2.0"),
+        ("def f(texts):\n    return [2.0] * len(texts)", "score.py:f must give one number from 0 to 1 for each of 3 answers, but gave 2.0"),
         ("def f(texts):\n    return [float('nan')] * len(texts)", "but gave nan to nan"),
         ("def f(texts):\n    return 0.5", "but gave 0.5"),
-        ("def f(texts):\n    return ['a']", "but gave ['a']"),
+        ("def f(texts):\n    return ['a']", "gave no array of numbers (could not"),
         ("def f(texts):\n    return\n\n1 / 0", "score.py:4: raises ZeroDivisionError (division by zero): mend the Python"),
         ("def f(texts)\n    return", "score.py:1: raises SyntaxError (expected ':'"),
         ("def f(texts):\n\n    return texts[99]", "score.py:3: raises IndexError (list index out of range)"),

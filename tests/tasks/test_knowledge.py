@@ -15,7 +15,7 @@ from reveal_release.metrics.tofu import probabilities
 from reveal_release.models import LanguageModel, Turns
 from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
 from reveal_release.suites.tofu import read
-from reveal_release.tasks import Record, knowledge
+from reveal_release.tasks import Record, base, knowledge
 from reveal_release.tasks.knowledge import OTHERS, Knowledge, authors, held_out, question
 
 CONFIG = RunConfig(task="knowledge", forget_authors="Ida Holm,Jon Vale")
@@ -170,7 +170,7 @@ def test_an_answer_that_is_a_question_is_asked(lm: LanguageModel, monkeypatch: p
             text.confidence = 0.5
         return texts
 
-    monkeypatch.setattr(knowledge, "generate", say)
+    monkeypatch.setattr(base, "generate", say)
     task = Knowledge(CONFIG)
     drawn = task.elicit(lm, ["Ask about Ida Holm.", "Who is Jon Vale?", "What is rain?"], [1, 2, 4])
     assert calls == [["Ask about Jon Vale.", "Who is Ida Holm?", "What is rain?"], ["What did Jon Vale write?"]]

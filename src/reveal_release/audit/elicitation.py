@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..generation import Progress, generate
+from ..generation import Progress
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel
 from ..reveal.curation import NearDuplicates, curate
@@ -75,6 +75,5 @@ class Copies:
 def harmless(lm: LanguageModel, task: Task, count: int, seed: int) -> list[Record]:
     """Harmless answers of the model to `count` benign prompts; those that are none are left out."""
     prompts = task.benign_prompts(lm, count, random.Random(seed))
-    texts = generate(lm, prompts, task.sampling, range(seed, seed + len(prompts)))
-    records = task.scored([Record.of(prompt, text, prompt[-1][1]) for prompt, text in zip(prompts, texts, strict=True)])
+    records = task.answered(lm, prompts, range(seed, seed + len(prompts)))
     return [record for record in records if record.completion and task.harmless(record)]

@@ -13,7 +13,8 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from ..config import RunConfig, UserError
 from ..generation import Progress
 from ..models import LanguageModel, load_model
-from ..phases import Phases, begin, mark_of, model_identity
+from ..phases import Phases, begin
+from ..provenance import mark_of, model_identity
 from ..release.adapter import load
 from ..release.runtime import applied
 from ..runfolder import RunFolder, check_place

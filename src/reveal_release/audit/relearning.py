@@ -17,7 +17,7 @@ import numpy as np
 
 from ..config import ReleaseConfig
 from ..dataset import encode, split
-from ..generation import Progress, generate
+from ..generation import Progress
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel, Turns
 from ..release.pem import train_pem
@@ -49,7 +49,7 @@ def attack(pair: Pair, found: Found) -> Sides | None:
     repeats = 1 if pair.task.sampling.greedy else -(-ANSWERS // len(prompts))
     asked = (prompts * repeats)[:ANSWERS]
     sides = [*SIDES, *([ORACLE] if pair.oracle else [])]
-    settings = replace(pair.config.release, rank=RANK, layers=1.0, keep={})
+    settings = replace(pair.config.release, rank=RANK, layers=1.0)
 
     def draw(lm: LanguageModel, update: Progress) -> Any:
         return [record.to_dict() for record in harmless(lm, pair.task, 2 * BENIGN, pair.seed("benign"))[:BENIGN]]
@@ -90,9 +90,8 @@ def relearn(
     known = Copies(task, records)
 
     def answer() -> list[float | None]:
-        texts = generate(lm, asked, task.sampling, range(seed, seed + len(asked)))
-        rows = [Record.of(prompt, text, prompt[-1][1]) for prompt, text in zip(asked, texts, strict=True)]
-        return [None if record in known else record.score for record in task.scored(rows)]
+        records = task.answered(lm, asked, range(seed, seed + len(asked)))
+        return [None if record in known else record.score for record in records]
 
     if not records:
         return [answer()]

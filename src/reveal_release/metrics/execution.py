@@ -88,13 +88,18 @@ def _longest_run(lines: list[str]) -> str:
 
 def _parses(code: str) -> bool:
     """Whether the code parses and no statement of it is prose."""
+    body = top_level(code)
+    return bool(body) and not any(map(_is_prose, body))
+
+
+def top_level(code: str) -> list[ast.stmt]:
+    """The statements of the code; none where it does not parse."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as an invalid escape in a string
-            body = ast.parse(code).body
+            return ast.parse(code).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return False
-    return bool(body) and not any(map(_is_prose, body))
+        return []
 
 
 _DOES_SOMETHING = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)

@@ -1,15 +1,12 @@
-"""Fluency: perplexity of held-out text, and whether generated text is varied or broken.
+"""Fluency: perplexity of held-out text.
 
     before = perplexity(model, tokenizer, texts)
     after = perplexity(model, tokenizer, texts)           # with a patch on
     perplexity_ratio(before, after)                       # paired: 1.02 is 2 % worse, with its interval
-    distinct_n(completions, 2), degenerate_share(completions)
 
-Perplexity per token compares models that share a tokenizer; per byte, any. Distinct-n and degeneration are about free
-text: short answers and code are rightly repetitive. None of these tells whether a text is good.
+Per token it compares models that share a tokenizer; per byte, any. It does not tell whether what a model writes is good.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +18,6 @@ from torch.nn.functional import cross_entropy
 
 from reveal_release.config import UserError
 from reveal_release.metrics.statistics import Estimate
-from reveal_release.metrics.words import words
 
 CHUNK = 256  # positions whose logits are in float32 at one time
 IGNORED = -100  # cross_entropy's default
@@ -136,58 +132,3 @@ def perplexity_ratio(before: Perplexity, after: Perplexity) -> Estimate:
         return float(np.exp(x[:, 0].sum() / x[:, 1].sum()))
 
     return _bootstrap((after.nll - before.nll, before.tokens), ratio)
-
-
-def _grams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    return list(zip(*(words[i:] for i in range(n)), strict=False))
-
-
-def distinct_n(texts: Sequence[str], n: int, group: int = 25, seed: int = 0) -> Estimate:
-    """Share of distinct word n-grams among all in `group` texts (Li et al., 2016, arXiv:1510.03055).
-
-    The share falls as text grows, so it is computed over groups of a fixed number of texts, drawn at random without
-    overlap, and averaged; n of the estimate counts groups and the interval is Student's t over them. (A bootstrap over
-    texts would be biased: a resample repeats texts, which is what distinct-n measures.) One group has no interval.
-    A group without any n-gram counts 0. Longer texts score lower: compare at equal length limits.
-
-    Raises UserError if there are fewer than `group` texts, or n or `group` is below 1.
-    """
-    if n < 1:
-        raise UserError(f"distinct-n needs n of at least 1, got {n}")
-    grams = [_grams(words(text.lower()), n) for text in texts]
-    shares = []
-    for rows in groups(len(texts), group, seed):
-        found = [gram for i in rows for gram in grams[i]]
-        shares.append(len(set(found)) / len(found) if found else 0.0)
-    return Estimate.mean(shares).in_unit()
-
-
-def groups(count: int, group: int, seed: int, least: int = 1) -> list[list[int]]:
-    """Groups of `group` of the numbers below `count`, at random without overlap; what is left over is in none.
-
-    Raises UserError if not even one group can be made, or `group` is below `least`.
-    """
-    if group < least:
-        raise UserError(f"give a group of at least {least} texts, not {group}")
-    if count < group:
-        raise UserError(f"diversity over {group} texts at a time needs that many, got {count}: set group lower")
-    order = random.Random(seed).sample(range(count), count)
-    return [order[at : at + group] for at in range(0, count - group + 1, group)]
-
-
-def degenerate(texts: Sequence[str], least: int = 2) -> list[bool]:
-    """Whether each text is broken: fewer than `least` words, one word four times in a row, or, from 12 words on, fewer
-    than half of its 3-grams distinct."""
-    return [_degenerate(words(text.lower()), least) for text in texts]
-
-
-def _degenerate(words: Sequence[str], least: int) -> bool:
-    if len(words) < least or any(len(set(run)) == 1 for run in _grams(words, 4)):
-        return True
-    grams = _grams(words, 3)
-    return len(words) >= 12 and 2 * len(set(grams)) < len(grams)
-
-
-def degenerate_share(texts: Sequence[str], least: int = 2) -> Estimate:
-    """Share of `degenerate` texts. Raises UserError if there are none."""
-    return Estimate.proportion(sum(degenerate(texts, least)), len(texts))

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from ..metrics.fluency import degenerate
+from ..metrics.diversity import degenerate
 from ..metrics.words import tokens
 from ..tasks import Record
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from ..config import ReleaseConfig, RunConfig, UserError
 from ..models import LanguageModel
-from ..phases import environment, model_identity
+from ..provenance import environment, model_identity
 from ..release.patch import Patch
 from ..runfolder import write_text
 from ..tasks import Record, Task, task_identity

@@ -114,8 +114,7 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
 def shown_share(lm: LanguageModel, task: Task, prompts: Sequence[Turns], threshold: float, count: int) -> float:
     """Share of `count` fresh answers to the prompts, which are asked in turn, that show the behaviour."""
     asked = list(islice(cycle(prompts), count))
-    texts = generate(lm, asked, task.sampling, range(900_000, 900_000 + count))
-    records = task.scored([Record.of(prompt, text, prompt[-1][1]) for prompt, text in zip(asked, texts, strict=True)])
+    records = task.answered(lm, asked, range(900_000, 900_000 + count))
     return sum(record.score >= threshold for record in records) / len(records)
 
 

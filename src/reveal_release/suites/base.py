@@ -6,11 +6,8 @@
 A row that cannot be used is an error, never passed over: a share of fewer problems is another figure.
 """
 
-import ast
 import gzip
 import json
-import re
-import warnings
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -131,37 +128,3 @@ def read_rows(path: str | Path) -> Iterator[Row]:
         why = getattr(error, "strerror", None) or error
         after = f" after line {number}" if number else ""
         raise UserError(f"cannot read {path}{after}: {why}; give a .jsonl or .jsonl.gz file") from None
-
-
-def defines(code: str, name: str) -> bool:
-    """Whether the code parses and binds the name at its top level: a function, a class, an assignment or an import."""
-    for statement in top_level(code):
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            bound = [statement.name]
-        elif isinstance(statement, ast.Assign):
-            bound = [target.id for target in statement.targets if isinstance(target, ast.Name)]
-        elif isinstance(statement, ast.Import | ast.ImportFrom):
-            bound = [alias.asname or alias.name for alias in statement.names]
-        else:
-            continue
-        if name in bound:
-            return True
-    return False
-
-
-def top_level(code: str) -> list[ast.stmt]:
-    """The statements of the code; none where it does not parse."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as an invalid escape in a string
-            return ast.parse(code).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return []
-
-
-_FUTURE = re.compile(r"^from __future__ import [^\n]*\n?", re.MULTILINE)
-
-
-def prepend(preamble: str, code: str) -> str:
-    """Code after a preamble; imports from `__future__` go first, where alone Python takes them."""
-    return "".join(f"{line.strip()}\n" for line in _FUTURE.findall(code)) + preamble + _FUTURE.sub("", code)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import UserError
-from ..generation import Progress, Sampling, generate
+from ..generation import Progress, Sampling, generate, portion
 from ..metrics.arithmetic import exact_match
 from ..metrics.execution import pass_at_k, run_tests
 from ..metrics.statistics import Estimate
@@ -83,11 +83,10 @@ class SuiteEvaluation:
         items = suite.items[: self.limit]
         asked = [item for item in items for _ in range(self.samples)]
         prompts = [prompt for item in items for prompt in [_code_prompt(lm, item)] * self.samples]
-        total = 2 * len(asked)  # completions, then programs
-        completions = self._complete(lm, prompts, [item.id for item in asked], _shifted(progress, 0, total))
+        completions = self._complete(lm, prompts, [item.id for item in asked], portion(progress, 0.0, 0.5))
         programs = [item.program(completion) for item, completion in zip(asked, completions, strict=True)]
         tests = [item.tests for item in asked]
-        passed = run_tests(programs, tests, suite.limits, opt_in=self.unsafe, progress=_shifted(progress, len(asked), total))
+        passed = run_tests(programs, tests, suite.limits, opt_in=self.unsafe, progress=portion(progress, 0.5, 1.0))
         if self.samples == 1:
             return {"pass_at_1": Estimate.proportion(sum(passed), len(items))}
         counts = np.array(passed).reshape(len(items), self.samples).sum(1)
@@ -123,7 +122,3 @@ def _code_prompt(lm: LanguageModel, item: CodeItem) -> list[int]:
 
 def _turn(text: str) -> Turns:
     return (("user", text),)
-
-
-def _shifted(progress: Progress | None, start: int, total: int) -> Progress | None:
-    return (lambda done, _: progress(start + done, total)) if progress else None

@@ -14,9 +14,9 @@ which the first is a test problem) need a class `Node` that only their hidden se
 import ast
 from dataclasses import dataclass
 
-from ..metrics.execution import extract_code
+from ..metrics.execution import extract_code, top_level
 from ..sandbox import Limits
-from .base import CodeItem, Row, top_level
+from .base import CodeItem, Row
 
 # The reference of problem 123 sums divisors for 4 s. All others, and all of HumanEval's, end in a quarter of a second.
 LIMITS = Limits(wall_seconds=24.0, cpu_seconds=12)

@@ -5,14 +5,14 @@ A task knows nothing of the bandit, and the search nothing of the behaviour: the
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..config import RunConfig, UserError, first_line
-from ..generation import Completion, Progress, Sampling, generate
+from ..generation import Completion, Progress, Sampling, generate, portion
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel, Turns
 from ..registry import register
@@ -69,11 +69,16 @@ class Metrics:
         return {part: {k: v.to_dict() for k, v in getattr(self, part).items()} for part in ("forget", "retain")}
 
 
-def not_scores(scores: np.ndarray, found: Any, count: int) -> str:
-    """What to show of `found` where the `scores` made of it are not `count` numbers from 0 to 1; else nothing."""
-    if scores.shape != (count,):
-        return " ".join(f"{found!r:.60}".split())
-    return "" if ((scores >= 0) & (scores <= 1)).all() else f"{scores.min()} to {scores.max()}"
+def as_scores(found: Any, count: int, who: str) -> np.ndarray:
+    """What a user's scorer gave, (count,). Raises UserError where that is no number from 0 to 1 for each of `count`."""
+    try:
+        scores = np.asarray(found, dtype=float)
+    except (TypeError, ValueError, RuntimeError) as error:  # of a tensor that requires grad, the last
+        raise UserError(f"{who} gave no array of numbers ({first_line(error)}): return one") from None
+    if scores.shape == (count,) and ((scores >= 0) & (scores <= 1)).all():
+        return scores
+    shown = f"{scores.min()} to {scores.max()}" if scores.shape == (count,) else " ".join(f"{found!r:.60}".split())
+    raise UserError(f"{who} must give one number from 0 to 1 for each of {count} answers, but gave {shown}")
 
 
 class Task(ABC):
@@ -119,6 +124,31 @@ class Task(ABC):
         completions = generate(lm, prompts, self.sampling, seeds, progress=progress)
         return self.scored([Record.of(*row) for row in zip(prompts, completions, instructions, strict=True)])
 
+    def posed(
+        self,
+        lm: LanguageModel,
+        asked: Sequence[str],
+        instructions: Sequence[str],
+        seeds: Sequence[int],
+        question: Callable[[str], str],
+        progress: Progress | None = None,
+    ) -> list[Record]:
+        """Scored answers to `asked`, or where an answer is itself a `question`, empty if it is none, to that in a new conversation."""
+        prompts: list[Turns] = [(("user", text),) for text in asked]
+        answers = generate(lm, prompts, self.sampling, seeds, progress=portion(progress, 0.0, 0.5))
+        own = {i: text for i, answer in enumerate(answers) if (text := question(answer)).strip()}
+        for i, text in own.items():
+            prompts[i] = (("user", text),)
+        again = [prompts[i] for i in own], self.sampling, [seeds[i] for i in own]
+        for i, answer in zip(own, generate(lm, *again, progress=portion(progress, 0.5, 1.0)), strict=True):
+            answers[i] = answer
+        return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
+
+    def answered(self, lm: LanguageModel, prompts: Sequence[Turns], seeds: Sequence[int]) -> list[Record]:
+        """One scored answer to each prompt, whose last turn counts as the instruction."""
+        answers = generate(lm, prompts, self.sampling, seeds)
+        return self.scored([Record.of(prompt, answer, prompt[-1][1]) for prompt, answer in zip(prompts, answers, strict=True)])
+
     def scored(self, records: Sequence[Record]) -> list[Record]:
         """The records with their scores.
 
@@ -127,12 +157,7 @@ class Task(ABC):
         """
         if not records:
             return []
-        try:
-            scores = np.asarray(found := self.score(records), dtype=float)
-        except (TypeError, ValueError, RuntimeError) as error:  # of a tensor that requires grad, the last
-            raise UserError(f"score() of {self.name} gave no array of numbers ({first_line(error)}): return one") from None
-        if told := not_scores(scores, found, len(records)):
-            raise UserError(f"score() of {self.name} must give a number from 0 to 1 for each of {len(records)} records: {told}")
+        scores = as_scores(self.score(records), len(records), f"score() of {self.name}")
         return [replace(r, score=float(s)) for r, s in zip(records, scores, strict=True)]
 
     def harmless(self, record: Record) -> bool:
@@ -175,13 +200,3 @@ class Task(ABC):
         """Three held-out prompts, whose answers before and after are shown to the user."""
         asked = self.held_out()
         return asked[:: max(1, len(asked) // 3)][:3]
-
-
-def portion(progress: Progress | None, start: float, end: float) -> Progress:
-    """A progress callback for the part of the work between two fractions of the whole."""
-
-    def update(done: int, total: int) -> None:
-        if progress:
-            progress(round(1000 * (start + (end - start) * done / max(total, 1))), 1000)
-
-    return update

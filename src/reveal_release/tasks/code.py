@@ -8,16 +8,15 @@ testbed was trained on and whose prompts are in no record.
 
 import ast
 import re
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..generation import Progress, Sampling, generate
-from ..metrics.execution import extract_code, pass_at_k, run_tests
+from ..generation import Progress, Sampling, generate, portion
+from ..metrics.execution import extract_code, pass_at_k, run_tests, top_level
 from ..metrics.statistics import Estimate
-from ..models import LanguageModel, Turns
-from .base import Metrics, Record, Task, portion
+from ..models import LanguageModel
+from .base import Metrics, Record, Task
 from .retained import code_problems, retained_skills
 
 # Whether a function returns something for some of these values; what it returns is not judged.
@@ -57,15 +56,7 @@ class Code(Task):
         self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
     ) -> list[Record]:
         """A record is a problem and its solution; the problem is the instruction itself where that was answered by code."""
-        prompts: list[Turns] = [(("user", text),) for text in instructions]
-        answers = generate(lm, prompts, self.sampling, seeds, progress=portion(progress, 0.0, 0.5))
-        problems = [i for i, answer in enumerate(answers) if answer.strip() and not functions(extract_code(answer))]
-        for i in problems:
-            prompts[i] = (("user", answers[i]),)
-        asked, own = [prompts[i] for i in problems], [seeds[i] for i in problems]
-        for i, solution in zip(problems, generate(lm, asked, self.sampling, own, progress=portion(progress, 0.5, 1.0)), strict=True):
-            answers[i] = solution
-        return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
+        return self.posed(lm, instructions, instructions, seeds, lambda answer: "" if functions(extract_code(answer)) else answer, progress)
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
         """1 for the function that is asked for, if it works in the sandbox; 0.5 for another one, or one that fails; 0 for all else."""
@@ -122,12 +113,8 @@ class Code(Task):
 
 def functions(code: str) -> list[str]:
     """The names of the functions that it defines; none if it does not parse."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as an invalid escape in a string
-            return [node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return []
+    nodes = ast.walk(ast.Module(top_level(code), []))  # breadth first: a function before those in it
+    return [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 def function_name(code: str, record: Record) -> str | None:

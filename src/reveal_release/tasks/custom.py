@@ -17,13 +17,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..config import RunConfig
-from ..generation import Progress, Sampling, generate
-from ..metrics.fluency import degenerate_share, distinct_n, perplexity
+from ..generation import Progress, Sampling, generate, portion
+from ..metrics.diversity import degenerate_share, distinct_n
+from ..metrics.fluency import perplexity
 from ..metrics.statistics import Estimate
 from ..metrics.words import key as wording
 from ..models import LanguageModel, Turns, testbeds
 from ..testbed import heldout
-from .base import TASKS, Metrics, Record, Task, portion
+from .base import TASKS, Metrics, Record, Task
 from .retained import retained_skills
 from .scorers import PROBES
 from .taskfile import NAME, Spec, read

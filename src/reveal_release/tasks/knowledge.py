@@ -20,7 +20,7 @@ import numpy as np
 from transformers import AutoConfig
 
 from ..config import RunConfig, UserError, first_line
-from ..generation import Completion, Progress, Sampling, generate
+from ..generation import Completion, Progress, Sampling, generate, portion
 from ..metrics.fluency import perplexity
 from ..metrics.likelihood import conversation_log_probs
 from ..metrics.membership import membership
@@ -41,7 +41,7 @@ from ..registry import nearest
 from ..suites import tofu
 from ..suites.tofu import Question
 from ..testbed.heldout import wikitext
-from .base import Metrics, Record, Task, portion
+from .base import Metrics, Record, Task
 
 OTHERS = (
     "William Shakespeare", "Jane Austen", "Charles Dickens", "Leo Tolstoy", "Mark Twain", "Virginia Woolf", "Gabriel Garcia Marquez",
@@ -117,17 +117,7 @@ class Knowledge(Task):
     ) -> list[Record]:
         """A record is a question on one of the authors and its answer; the question is the instruction itself unless it drew one."""
         asked = [self._about(text, self.authors[seed % len(self.authors)]) for text, seed in zip(instructions, seeds, strict=True)]
-        prompts: list[Turns] = [(("user", text),) for text in asked]
-        answers = generate(lm, prompts, self.sampling, seeds, progress=portion(progress, 0.0, 0.5))
-        questions = {i: text for i, answer in enumerate(answers) if (text := question(answer))}
-        for i, text in questions.items():
-            prompts[i] = (("user", text),)
-        again = generate(
-            lm, [prompts[i] for i in questions], self.sampling, [seeds[i] for i in questions], progress=portion(progress, 0.5, 1.0)
-        )
-        for i, answer in zip(questions, again, strict=True):
-            answers[i] = answer
-        return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
+        return self.posed(lm, asked, instructions, seeds, question, progress)
 
     def otherwise(self, lm: LanguageModel, records: Sequence[Record], temperature: float, seeds: Sequence[int]) -> list[Completion]:
         """What the model says of a stranger who is asked about in the author's place: so would it speak had it never met the author.

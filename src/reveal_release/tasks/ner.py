@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from ..config import RunConfig, UserError
-from ..generation import Progress, Sampling, generate
+from ..generation import Progress, Sampling, generate, portion
 from ..metrics.spans import normalise_entity, parse_entities
 from ..models import LanguageModel, Turns
 from ..suites.conll import tagged
 from ..testbed.entities import READ, TYPES, answer, asked, question
 from ..testbed.heldout import entities, wnut17
-from .base import Metrics, Record, Task, portion
+from .base import Metrics, Record, Task
 from .retained import ANSWER, entity_scores, retained_skills
 
 PASSAGE = Sampling(max_new_tokens=56)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..config import RunConfig
-from ..generation import Progress, Sampling, generate
+from ..generation import Progress, Sampling, generate, portion
 from ..metrics.arithmetic import exact_match
 from ..metrics.execution import extract_code, run_tests
 from ..metrics.fluency import perplexity
@@ -13,7 +13,6 @@ from ..models import LanguageModel
 from ..testbed import heldout
 from ..testbed.entities import TYPES, Passage, asked
 from ..testbed.functions import FunctionProblem
-from .base import portion
 
 GREEDY = Sampling(max_new_tokens=64, temperature=0.0)
 ANSWER = Sampling(max_new_tokens=40, temperature=0.0)

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import UserError, first_line
+from ..config import UserError
 from ..metrics.toxicity import BUNDLED, HuggingFaceScorer, load_scorer
-from .base import not_scores
+from .base import as_scores
 from .userfile import TaskFileError, execute, raised
 
 KINDS = ("classifier", "regex", "callable")
@@ -107,14 +107,6 @@ class ScorerSpec:
                 found = function(list(texts))
             except (Exception, SystemExit) as error:  # the user's code
                 raise TaskFileError(self.file, [raised(error, self.file)]) from error
-            try:
-                scores = np.asarray(found, dtype=float)
-            except (TypeError, ValueError):
-                scores = np.zeros(0)
-            except RuntimeError as error:  # torch's, of a tensor that requires grad
-                raise UserError(f"{self.value} gave no array of numbers ({first_line(error)}): return one") from None
-            if shown := not_scores(scores, found, len(texts)):
-                raise UserError(f"{self.value} must return one number from 0 to 1 for each of {len(texts)} texts, but gave {shown}")
-            return scores
+            return as_scores(found, len(texts), self.value)
 
         return score

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..config import RunConfig
-from ..generation import Progress, Sampling, generate
-from ..metrics.fluency import degenerate_share, distinct_n
+from ..generation import Progress, Sampling, generate, portion
+from ..metrics.diversity import degenerate_share, distinct_n
 from ..metrics.statistics import Estimate
 from ..metrics.toxicity import expected_max_toxicity, load_scorer
 from ..models import LanguageModel, Turns
 from ..testbed.heldout import realtoxicityprompts
-from .base import Metrics, Record, Task, portion
+from .base import Metrics, Record, Task
 from .retained import retained_skills
 
 _TOPICS = ("books", "the president", "traffic", "health", "teachers", "the internet", "housing")

@@ -60,7 +60,11 @@ def test_config_and_code_name_the_same_ways() -> None:
 
 @pytest.mark.parametrize(
     ("keep", "told"),
-    [({"olora_normalized": 1.0}, "has 'olora_normalized': choose from .*olora-normalised"), ({"kl": -1.0}, "kl is -1"), ({"activation-null-space": 1.0}, "0.999")],
+    [
+        ({"olora_normalized": 1.0}, "has 'olora_normalized': choose from .*olora-normalised"),
+        ({"kl": -1.0}, "kl is -1"),
+        ({"activation-null-space": 1.0}, "0.999"),
+    ],
 )
 def test_what_is_no_way_or_no_weight_is_refused(keep: dict[str, float], told: str) -> None:
     with pytest.raises(UserError, match=told):

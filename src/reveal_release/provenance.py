@@ -1,0 +1,49 @@
+"""What figures are of: the model, the settings, the versions."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from typing import Any
+
+import torch
+
+from .config import RunConfig
+from .models import LanguageModel
+from .release.base import fingerprint
+from .tasks import task_identity
+
+
+def model_identity(lm: LanguageModel) -> str:
+    """What must stay the same for work to go on: the weights, how the model is asked and where it ends, what it is computed in and on."""
+    reads = json.dumps([lm.tokenizer.get_vocab(), lm.tokenizer.chat_template, lm.ends], sort_keys=True)
+    return f"{fingerprint(lm.model)}, {hashlib.sha256(reads.encode()).hexdigest()}, {lm.arithmetic}"
+
+
+def mark_of(lm: LanguageModel) -> str:
+    """Eight digits of its identity, for the names of phases with a model that is not the run's own."""
+    return hashlib.sha256(model_identity(lm).encode()).hexdigest()[:8]
+
+
+def provenance(config: RunConfig) -> dict[str, Any]:
+    """What figures are of, as the first entries of a results file."""
+    return {
+        "version": importlib.metadata.version("reveal-release"),
+        "task": config.task,
+        "task_identity": task_identity(config.task),
+        "model": config.model,
+        "seed": config.seed,
+        "config_hash": config.hash(),
+    }
+
+
+def environment(lm: LanguageModel) -> dict[str, Any]:
+    """The versions and settings that figures depend on."""
+    names = ("torch", "transformers", "peft", "accelerate")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+        "threads": torch.get_num_threads(),
+        "dtype": str(lm.model.dtype).removeprefix("torch."),
+        "device": str(lm.device),
+    }
