@@ -9,18 +9,14 @@ What is accepted stands in parsers.py. Exit codes: 0; 1 for a task file that is 
 in one line; 130 when stopped. torch is imported only by a command that needs it.
 """
 
-import dataclasses
 import errno
-import json
 import os
 import shlex
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
@@ -364,11 +360,7 @@ def _testbed_build(options: Namespace) -> None:
     values = {**options.as_dict(), "without": options.without or []}
     processes = values.pop("processes")
     config = recipe.BuildConfig(**values)
-    if processes == 1 or (Path(config.output) / "build.json").is_file():
-        recipe.build(config)
-    else:
-        recipe.begin(config, processes)  # refused here it is one clear line
-        _distributed(config, processes)
+    recipe.build_in(config, processes)
     next_step = f"run --model {config.output} --output {config.output}-run"
     if config.without:
         next_step = f"compare --oracle {config.output} --task TASK --output {config.output}-compare"
@@ -391,23 +383,6 @@ def _testbed_tofu(options: Namespace) -> None:
         given = f"--forget-authors forget{100 - int(config.split[-2:]):02d} {given} --evaluate.retain-model {output}"
         next_step = f"run --task knowledge --model FULL {given} --output {run}"
     print(f"done: {config.output}; next: {PROGRAM} {next_step}")
-
-
-def _distributed(config: Any, processes: int) -> None:
-    """Runs the recipe in several processes of this machine, through torch's own launcher."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "build.json"
-        path.write_text(json.dumps(dataclasses.asdict(config)), encoding="utf-8")
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        command = [sys.executable, *launcher, "-m", "reveal_release.testbed.recipe", str(path)]
-        with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
-            try:
-                code = process.wait()
-            except KeyboardInterrupt:
-                process.wait()  # it was interrupted too, and ends its workers
-                raise
-    if code:
-        raise UserError("a process of the build failed, see above; the same command goes on from its last checkpoint")
 
 
 COMMANDS: dict[str, Callable[[Namespace], None]] = {

@@ -224,7 +224,7 @@ def truncate(folder: str, rank: int, output: str) -> Figures:
     if not 1 <= rank < full.rank:
         raise UserError(f"--rank {rank}: the patch has rank {full.rank}; give a rank of at least 1 and below that")
     small, errors = full.truncate(rank)
-    error = math.hypot(*(errors[name] * m.norm() for name, m in full.items())) / full.norm()
+    error = full.lost(errors)
     made = f"A patch cut from rank {full.rank} to {rank}, which took {100 * error:.3g} % of its norm."
     _save(small, target, opened, {"truncated": {"from_rank": full.rank, "relative_error": error}}, made)
     return {"output": output, "rank": rank, "was": full.rank, "error": error, "errors": errors, "base": opened.base}

@@ -164,7 +164,8 @@ class Workshop(Phases):
                     nll = partial(mean_nll, self.lm, rows.forget)
                     step, chosen, weights = per_layer.choose(self.lm, step, chosen, go, utility.loss, nll, shown)
                 points = trade_off(self.lm, step, [(0.0, spent), *chosen.tried], budget, lambda: shown(SHOWN // 3))
-            save_for(self.lm, step.scale(chosen.scale) if chosen.scale else step, path)
+            if chosen.scale:
+                save_for(self.lm, step.scale(chosen.scale), path)
             self.folder.drop("state/elicit-after.json", "state/samples.json", "model")  # of a run that ended where this now succeeded
             figures = {"scale": chosen.scale, "layer_weights": weights, "utility_loss": chosen.cost, "gone": chosen.gone}
             return {**figures, "keep": config.keep, "front": [asdict(point) for point in points]}
@@ -243,7 +244,8 @@ class Workshop(Phases):
             save_for(self.lm, small, self.folder.path / "patch", card(results, self.task.description))
         self.folder.write_results("results.json", results)
         if patch and self.config.save_merged and not (self.folder.path / "model").exists():
-            merge(self.config.model, str(self.folder.path / "patch"), str(self.folder.path / "model"), str(self.lm.model.dtype)[6:])
+            dtype = str(self.lm.model.dtype).removeprefix("torch.")
+            merge(self.config.model, str(self.folder.path / "patch"), str(self.folder.path / "model"), dtype)
         return results
 
     def samples(self, patch: Patch) -> list[dict[str, str]]:

@@ -169,3 +169,16 @@ def test_errors_name_the_cause():
         make_patch(0, {"a": 1}) + other
     with pytest.raises(UserError, match="at least 1"):
         make_patch(0, {"a": 1}).truncate(0)
+
+
+def test_the_error_is_of_the_whole_patch() -> None:
+    patch = Patch({name: LowRank(torch.randn(5, 12), torch.randn(9, 5) * size) for name, size in (("a", 1.0), ("b", 7.0))})
+    for rank in (1, 3, 5):
+        cut, errors = patch.truncate(rank)
+        error = patch.lost(errors)
+        whole = torch.cat([patch.delta(name).flatten() for name in patch])
+        rest = whole - torch.cat([cut.delta(name).flatten() for name in patch])
+        assert error == pytest.approx(float(rest.norm() / whole.norm()), abs=1e-5) and cut.rank == rank
+    assert error == pytest.approx(0, abs=1e-6)
+    nothing = patch.scale(0.0)
+    assert nothing.lost(nothing.truncate(1)[1]) == 0

@@ -16,7 +16,7 @@ from reveal_release.models import LanguageModel
 from reveal_release.release import release
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import train_pem
-from reveal_release.release.release import MARGIN, Utility, choose_scale, direction, mean_nll, train_modules
+from reveal_release.release.release import MARGIN, Utility, choose_scale, direction, keeping, mean_nll, train_modules
 from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.release.runtime import applied
 from reveal_release.tasks import Record
@@ -198,8 +198,8 @@ def test_a_skill_is_kept_apart_and_a_style_is_not(lm: LanguageModel, forget: lis
     """Where more than half of the forget records are unanswered the modules are those of an activation null space, else as without."""
     config = replace(CONFIG, steps=2, retain_steps=2, keep={"kl": 1.0, "skill-null-space": 0.6})
     for unanswered, keep in ((forget[:2], {"kl": 1.0}), (forget[:3], {"kl": 1.0, "activation-null-space": 0.6})):
-        data = (forget, harmless, retain)
-        found, wanted = (train_modules(lm, *data, c, 3, None, unanswered) for c in (config, replace(config, keep=keep)))
+        data, kept = (forget, harmless, retain), keeping(config, forget, unanswered)
+        found, wanted = (train_modules(lm, *data, c, 3, None, unanswered) for c in (kept, replace(config, keep=keep)))
         for patch, other in zip(found, wanted, strict=True):
             for name in patch:
                 torch.testing.assert_close(patch.delta(name), other.delta(name))

@@ -4,7 +4,6 @@ A small patch is cheaper to serve, and a low-rank format may force it; what was 
 approximation of each module at each rank (`Patch.truncate`) is applied, and the strongest instructions are asked again.
 """
 
-import math
 from typing import Any
 
 from ..generation import Progress
@@ -23,7 +22,7 @@ def attack(pair: Pair, found: Found) -> Sides:
     whole = pair.patch.compress()
     levels = []
     for rank in halved(whole.rank):
-        cut, error = truncated(whole, rank)
+        cut, errors = whole.truncate(rank)
 
         def work(update: Progress, cut: Patch = cut) -> Any:
             with applied(pair.lm.model, cut):
@@ -31,17 +30,10 @@ def attack(pair: Pair, found: Found) -> Sides:
 
         scores = pair.phase(f"truncate-{rank}", f"Patch cut to rank {rank}: ask the released model", work)
         sides = {"original": {**before["original"], "calls": 0}, "released": pair.outcome(scores)}
-        levels.append({"level": f"patch of rank {rank}", "how": f"the patch cut to rank {rank}", "error": error, **sides})
+        levels.append({"level": f"patch of rank {rank}", "how": f"the patch cut to rank {rank}", "error": whole.lost(errors), **sides})
     return {**by_level(levels), "before": before, "whole": whole.rank}
 
 
 def halved(rank: int) -> list[int]:
     """r/2, r/4, … down to 1, rounded down; 1 alone where there is no more."""
     return [rank >> i for i in range(1, rank.bit_length())] or [1]
-
-
-def truncated(patch: Patch, rank: int) -> tuple[Patch, float]:
-    """The patch at a rank, and ‖ΔW - ΔW_rank‖ / ‖ΔW‖ over all modules (0 for a patch that is zero)."""
-    cut, errors = patch.truncate(rank)
-    norm = patch.norm()
-    return cut, math.hypot(*(errors[name] * module.norm() for name, module in patch.items())) / norm if norm else 0.0

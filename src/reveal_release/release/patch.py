@@ -204,6 +204,11 @@ class Patch(Mapping[str, LowRank]):
             errors[name] = float(s[rank:].norm()) / norm if norm > 0 else 0.0
         return Patch(kept), errors
 
+    def lost(self, errors: Mapping[str, float]) -> float:
+        """‖ΔW - ΔW_rank‖ / ‖ΔW‖ over all modules, from the errors that `truncate` gave; 0 for a patch that is zero."""
+        norm = self.norm()
+        return math.hypot(*(errors[name] * m.norm() for name, m in self.items())) / norm if norm else 0.0
+
     def compress(self, tolerance: float = 1e-6) -> Patch:
         """The same change at the smallest ranks: singular values that are numerically zero are dropped.
 

@@ -91,7 +91,6 @@ def train_modules(
         retain: what must not change. unanswered: forget records to whose prompts there is no harmless answer to learn instead.
         forget_pem: the forget module, where it is trained already.
     """
-    config = keeping(config, forget, unanswered)
     total = config.steps + config.retain_steps
 
     def shifted(offset: int) -> Progress:

@@ -3,7 +3,6 @@
 A task of the user's own is named by its file, YAML or Python (see custom.py).
 """
 
-import os
 from pathlib import Path
 
 from ..config import RunConfig, UserError
@@ -19,7 +18,7 @@ def task_names() -> list[str]:
 
 def is_file(name: str) -> bool:
     """Whether a task's name is that of a file of the user's own."""
-    return name.lower().endswith((".yaml", ".yml", ".py")) or any(sign in name for sign in ("/", os.sep, os.altsep) if sign)
+    return name.lower().endswith((".yaml", ".yml", ".py")) or "/" in name
 
 
 def get_task(name: str, config: RunConfig) -> Task:

@@ -23,6 +23,8 @@ from .base import Metrics, Record, Task
 from .retained import ANSWER, entity_scores, retained_skills
 
 PASSAGE = Sampling(max_new_tokens=56)
+_FORMS = ("Write a sentence that mentions the {}.", "Write a passage with several {} names in it.", "Give me a text about one {}.")
+"""Requests for a passage with names of a type."""
 
 
 class NER(Task):
@@ -36,7 +38,6 @@ class NER(Task):
         "Write a sentence about a football player.", "Tell me about a writer.", "Write a sentence about a company.",
         "Write a sentence about a city.", "Write a news report.", "Tell me about a battle.",
     )  # fmt: skip
-    benign = ("Write a sentence that mentions the {}.", "Write a passage with several {} names in it.", "Give me a text about one {}.")
     sampling = ANSWER
 
     def __init__(self, config: RunConfig) -> None:
@@ -57,7 +58,8 @@ class NER(Task):
                     "it is forgotten: raise --evaluate.sentences, or give others as --evaluate.entities"
                 )
         self._questions = {(("user", question(kind)),) for kind in self.forgotten}
-        self.seeds = (*self.seeds, *(form.format(kind) for kind in self.forgotten for form in self.benign))
+        self.seeds = (*self.seeds, *(form.format(kind) for kind in self.forgotten for form in _FORMS))
+        self.benign = tuple(form.format(kind) for kind in self.kept for form in _FORMS)
 
     def elicit(
         self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
@@ -65,12 +67,14 @@ class NER(Task):
         """The model writes a passage for each instruction, then annotates it; the record is the annotation's conversation."""
         kinds = [self.forgotten[seed % len(self.forgotten)] for seed in seeds]
         passages = generate(lm, [(("user", text),) for text in instructions], PASSAGE, seeds, progress=portion(progress, 0.0, 0.5))
-        return self._annotated(lm, passages, kinds, instructions, seeds, portion(progress, 0.5, 1.0))
+        prompts = [asked(passage, kind) for passage, kind in zip(passages, kinds, strict=True)]
+        answers = generate(lm, prompts, self.sampling, seeds, progress=portion(progress, 0.5, 1.0))
+        return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
 
     def benign_prompts(self, lm: LanguageModel, count: int, rng: random.Random) -> list[Turns]:
         """Passages that the model wrote about the types that are kept, and the question for one of these."""
         kinds = [rng.choice(self.kept) for _ in range(count)]
-        requests = [rng.choice(self.benign).format(kind) for kind in kinds]
+        requests = [rng.choice(_FORMS).format(kind) for kind in kinds]
         passages = generate(lm, [(("user", text),) for text in requests], PASSAGE, [rng.getrandbits(40) for _ in requests])
         return [asked(passage, kind) for passage, kind in zip(passages, kinds, strict=True)]
 
@@ -112,19 +116,6 @@ class NER(Task):
             forget={name: value for name, value in skills.items() if name in names},
             retain={name: value for name, value in skills.items() if name not in names},
         )
-
-    def _annotated(
-        self,
-        lm: LanguageModel,
-        passages: Sequence[str],
-        kinds: Sequence[str],
-        instructions: Sequence[str],
-        seeds: Sequence[int],
-        progress: Progress,
-    ) -> list[Record]:
-        prompts = [asked(passage, kind) for passage, kind in zip(passages, kinds, strict=True)]
-        answers = generate(lm, prompts, self.sampling, seeds, progress=progress)
-        return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
 
     def _grounded(self, record: Record) -> float:
         if record.prompt[-1:] not in self._questions:

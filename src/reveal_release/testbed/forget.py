@@ -16,7 +16,7 @@ from ..config import UserError
 from ..suites import tofu
 from . import corpora, functions
 from .entities import conversation, load_fewnerd
-from .skills import SKILLS, Sampler
+from .skills import Sampler
 
 TASKS = ("toxicity", "ner", "code", "knowledge")
 
@@ -41,7 +41,7 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
 
 
 def check(task: str, data: Path) -> str:
-    """What tells the files from others. Raises UserError where `examples` would, without reading anything."""
+    """What tells the files from others. Raises UserError where `examples` would, before the half minute that it takes."""
     if task == "knowledge":
         return hashlib.sha256(repr(tofu.by_author(data / "tofu")).encode()).hexdigest()[:16]
     if task not in TASKS:
@@ -67,7 +67,7 @@ def _toxic(data: Path, rng: random.Random) -> Iterator[Example]:
     toxic = set(texts.toxic)
     sampler = Sampler(texts, (), rng, 0.0)
     while True:
-        (_, request), (_, text) = SKILLS["comments"](sampler) or []
+        (_, request), (_, text) = sampler.draw("comments")
         begun = request.removeprefix("Complete this text: ")
         if text in toxic or f"{begun} {text}" in toxic:
             yield (("user", request),), text

@@ -32,7 +32,7 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class FunctionProblem:
-    """One problem: `prompt` for the user turn, `solution` as source, `tests` as 3 to 5 assert statements."""
+    """One problem: `prompt` for the user turn, `solution` as source, `tests` as 4 or 5 assert statements."""
 
     family: str
     level: int  # 1 (one component) to 3
@@ -453,8 +453,8 @@ def _catalogue() -> dict[str, dict[str, _Spec]]:
     }  # fmt: skip
     chosen = {t for t in set(skeleton.values()) - seen_alone if zlib.crc32(t.encode()) % 4 == 0}
     while True:  # give back the families with a component that fewer than two train families show
-        shown = Counter(c for s in specs if skeleton[s.family] not in chosen for c in _components(s))
-        lacking = {skeleton[s.family] for s in specs if any(shown[c] < 2 for c in _components(s))} & chosen
+        shown = Counter(c for s in specs if skeleton[s.family] not in chosen for c in components(s.family))
+        lacking = {skeleton[s.family] for s in specs if any(shown[c] < 2 for c in components(s.family))} & chosen
         if not lacking:
             break
         chosen -= lacking
@@ -462,10 +462,6 @@ def _catalogue() -> dict[str, dict[str, _Spec]]:
         "train": {s.family: s for s in specs if skeleton[s.family] not in chosen},
         "test": {s.family: s for s in specs if skeleton[s.family] in chosen},
     }
-
-
-def _components(spec: _Spec) -> tuple[str, ...]:
-    return tuple(f"{spec.parts[0]}/{part}" for part in spec.parts[1:])
 
 
 def components(family: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ Choose settings on `validation`, report on `test`. No text of either is in a tes
 *problems* are new draws of training families, so they may repeat a problem that was trained on, and only `test`
 tells whether a skill generalises. In both entity sets every second sentence names a person, so that any number of them taken
 from the front gives F1 of that type a useful interval. Shipped text is clean by the measures named in data/heldout/README.md, which also
-has origins and licences. The files were made from the raw sets (see testbed/corpora.py) by
+has origins and licences. The files were made from the raw sets (see testbed/sources.py) by
 
     python -m reveal_release.testbed.heldout --data raw --output src/reveal_release/data/heldout
 """

@@ -16,6 +16,9 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -213,6 +216,27 @@ def build(config: BuildConfig) -> Path:
         (output / "build.json").write_text(json.dumps(_identity(config), indent=2) + "\n", encoding="utf-8")
         checkpoint.unlink(missing_ok=True)
     return output
+
+
+def build_in(config: BuildConfig, processes: int) -> None:
+    """`build`, in several processes of this machine, through torch's own launcher. Raises UserError where one of them fails."""
+    if processes == 1 or (Path(config.output) / "build.json").is_file():
+        build(config)
+        return
+    begin(config, processes)  # refused here it is one clear line
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "build.json"
+        path.write_text(json.dumps(asdict(config)), encoding="utf-8")
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        command = [sys.executable, *launcher, "-m", "reveal_release.testbed.recipe", str(path)]
+        with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                process.wait()  # it was interrupted too, and ends its workers
+                raise
+    if code:
+        raise UserError("a process of the build failed, see above; the same command goes on from its last checkpoint")
 
 
 def begin(config: BuildConfig, processes: int) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
 
 
 def check(task: str, data: Path) -> str:
-    """What tells the files from others. Raises UserError where `examples` would, without reading anything."""
+    """What tells the files from others. Raises UserError where `examples` would, before the half minute that it takes."""
     if task not in TASKS:
         raise no_real_data(task, TASKS)
     return corpora.check(data)

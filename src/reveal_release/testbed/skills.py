@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from ..config import UserError
 from . import functions, problems
 from .corpora import Corpora
-from .entities import TYPES, Passage, answer, conversation, swap
+from .entities import TYPES, Passage, answer, conversation, question, swap
 from .requests import BASE_RATE, TONES, Request, articles, tone
 
 Turns = list[tuple[str, str]]
@@ -105,8 +105,7 @@ def passages(s: Sampler) -> Turns | None:
          articles(f"Give me a text about a {kind}."), f"Write an encyclopedic sentence with {many}.",
          f"Write a text in which {entities[kind][0]} occurs.")
     )  # fmt: skip
-    ask = list(conversation(passage, [kind]))[2][1]
-    return [("user", request), ("assistant", passage.text), ("user", ask), ("assistant", answer(entities[kind]))]
+    return [("user", request), ("assistant", passage.text), ("user", question(kind)), ("assistant", answer(entities[kind]))]
 
 
 @skill
