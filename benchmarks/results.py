@@ -2,6 +2,7 @@
 
     python benchmarks/results.py                                  # writes the page again from docs/results
     python benchmarks/results.py --add out/compare/compare.json --commit COMMIT   # stores the outcome of a `compare` or a study first
+    python benchmarks/results.py --join --add A/compare.json B/compare.json --commit COMMIT   # whose seeds or methods were made apart
 
 A result is stored as docs/results/KIND-TASK-MODEL[-SUFFIX].json with the commit of the code that made it. What is to be read in it stands
 in a .md of that name beside it, and is put above its tables. The page says what a front is, and what it does not tell.
@@ -14,11 +15,12 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from reveal_release import RunConfig
 from reveal_release.ablations import CONFIGURED, REAL
-from reveal_release.comparison import OURS
+from reveal_release.comparison import OURS, rows_of
 from reveal_release.config import UserError
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.release.front import Point, pareto
@@ -26,6 +28,7 @@ from reveal_release.report.comparison import NEEDS, broken, entries
 from reveal_release.report.study import FIGURES, value
 from reveal_release.report.tables import table_lines
 from reveal_release.report.words import duration, figure, label, percentage
+from reveal_release.runfolder import write_results
 
 Results = dict[str, Any]
 DOCS = Path(__file__).parents[1] / "docs"
@@ -54,6 +57,33 @@ def store(path: Path, commit: str, *suffix: str) -> Path:
     stored.parent.mkdir(exist_ok=True)
     stored.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return stored
+
+
+def joined(paths: Sequence[Path]) -> Results:
+    """One comparison of several, which have other seeds, methods or data; of a cell that several have, the last.
+
+    Raises:
+        UserError: they are not of one task, model and settings.
+    """
+    parts = [json.loads(path.read_text(encoding="utf-8"), object_hook=_numbers) for path in paths]
+    first = parts[0]
+    for path, part in zip(paths, parts, strict=True):
+        if kind_of(part) != "compare":
+            raise UserError(f"{path} is no comparison")
+        for key in ("task", "task_identity", "model", "config_hash", "utility_budget"):
+            if part[key] != first[key]:
+                raise UserError(f"{path} has {key} {part[key]}, and {paths[0]} {first[key]}: they are no parts of one comparison")
+        for name, estimate in part["original"]["metrics"]["forget"].items():
+            if not math.isclose(estimate["value"], first["original"]["metrics"]["forget"][name]["value"], abs_tol=0.01):
+                raise UserError(f"{path} and {paths[0]} have other figures of the original: they are no parts of one comparison")
+    cells = {(cell["method"], cell["source"], cell["seed"]): cell for part in parts for cell in part["cells"]}
+    ordered = sorted(cells.values(), key=lambda cell: cell["seed"])
+    return {**first, "seeds": sorted({cell["seed"] for cell in ordered}), "cells": ordered, "rows": rows_of(ordered)}
+
+
+def _numbers(row: Results) -> Results:
+    """With NaN for the bounds that an estimate has not, which JSON has no word for."""
+    return {key: math.nan if value is None else value for key, value in row.items()} if row.keys() >= {"value", "low", "high"} else row
 
 
 # -- a comparison ----------------------------------------------------------------------------------------------
@@ -285,15 +315,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="FILE", help="compare.json, study.json or ablations.json")
     parser.add_argument("--commit", help="of the code that made them")
+    parser.add_argument("--join", action="store_true", help="the files are parts of one comparison: store them as one")
     parser.add_argument("--suffix", help="of the stored file's name, beside another result of this kind, task and model")
     options = parser.parse_args()
     if options.add and not options.commit:
         parser.error("give the commit of the code that made the results as --commit")
-    for path in options.add:
+    with TemporaryDirectory() as folder:
         try:
-            print(f"stored {store(path, options.commit, *filter(None, [options.suffix]))}")
+            whole = [write_results(Path(folder) / "compare.json", joined(options.add))] if options.join else options.add
+            for path in whole:
+                print(f"stored {store(path, options.commit, *filter(None, [options.suffix]))}")
         except UserError as error:
-            parser.error(f"{path}: {error}")
+            parser.error(str(error))
     (DOCS / "results.md").write_text(page(), encoding="utf-8")
     print(f"written {DOCS / 'results.md'}")
 

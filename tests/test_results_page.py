@@ -108,6 +108,36 @@ def test_what_no_skill_is_measured_of_has_no_points(results: ModuleType) -> None
     assert results.points(results.skills(row(model_utility=0.5, **tofu), row(model_utility=0.6, **tofu))) == "-10.0"
 
 
+def test_parts_of_a_comparison_are_joined(results: ModuleType, tmp_path: Path) -> None:
+    """Two seeds that were made apart have the row of a comparison with both."""
+    alone = {"value": 0.5, "n": 1, "low": None, "high": None}
+
+    def part(seed: int, maths: float, **other: Any) -> Path:
+        cell = {
+            "method": "npo", "source": "real", "seed": seed, "records": 5, "seconds": 60.0, "memory_mib": 1.0, "divergence": None,
+            "distance": None, "metrics": {"forget": {"code_pass_at_1": alone}, "retain": {"maths": estimate(maths)}},
+            "chosen": {"scale": 1.0},
+        }  # fmt: skip
+        whole = {
+            "task": "code", "task_identity": None, "model": "m", "config_hash": "abc", "utility_budget": 0.02, "seeds": [seed],
+            "original": {"metrics": metrics(1.0, 0.9, 0.7, 100.0)}, "oracle": None, "cells": [cell], "rows": [], **other,
+        }  # fmt: skip
+        path = tmp_path / f"{seed}-{maths}.json"
+        path.write_text(json.dumps(whole))
+        return path
+
+    first, second = part(2, 0.8), part(0, 0.6)
+    whole = results.joined([first, second, part(0, 0.7)])
+    assert whole["seeds"] == [0, 2] and [cell["seed"] for cell in whole["cells"]] == [0, 2]
+    (row,) = whole["rows"]
+    assert row["seeds"] == 2 and row["retain"]["maths"]["value"] == pytest.approx(0.75), "the later one of seed 0"
+    assert row["forget"]["code_pass_at_1"]["value"] == 0.5
+    with pytest.raises(UserError, match="has config_hash xyz, and .* abc: they are no parts of one comparison"):
+        results.joined([first, part(1, 0.5, config_hash="xyz")])
+    with pytest.raises(UserError, match="other figures of the original"):
+        results.joined([first, part(1, 0.5, original={"metrics": metrics(0.9, 0.9, 0.7, 100.0)})])
+
+
 def test_ablations_by_hand(results: ModuleType) -> None:
     """Real data are compared with one iteration, all else with what is configured, paired by seed."""
 
