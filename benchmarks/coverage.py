@@ -18,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from reveal_release import RunConfig
-from reveal_release.comparison import real_records
 from reveal_release.config import RevealConfig
 from reveal_release.metrics.coverage import density_and_coverage, separability
 from reveal_release.metrics.diversity import distinct_n, self_bleu
+from reveal_release.real_data import real_records
 from reveal_release.release.patch import Patch
 from reveal_release.report.progress import Reporter
 from reveal_release.tasks import Record, Task

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from reveal_release.ablations import CONFIGURED, REAL, ablations, changed, on_real_retain
-from reveal_release.comparison import real_records
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, Unfit, UserError
 from reveal_release.dataset import Data
 from reveal_release.parsers import build_parser
+from reveal_release.real_data import real_records
 from reveal_release.release import release
 from reveal_release.release.adapter import load
 from reveal_release.report.progress import Reporter

@@ -14,9 +14,10 @@ import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from reveal_release import comparison
-from reveal_release.baselines import Setting, get_method, settings
+from reveal_release.baselines import Setting, fit, get_method, settings
 from reveal_release.baselines.base import BEYOND, TRIALS, beyond
-from reveal_release.comparison import OURS, Cell, Comparison, at_its_best, compare, over_seeds, rows_of
+from reveal_release.baselines.fit import at_its_best
+from reveal_release.comparison import OURS, Cell, Comparison, compare, over_seeds, rows_of
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, Unfit, UserError
 from reveal_release.models import LanguageModel, chat_ids
 from reveal_release.oracle import distance
@@ -136,7 +137,7 @@ def test_a_killed_comparison_goes_on_and_more_can_be_added(
     results = compare(copy, ["pem-negation"], [0], ["self"], reporter=more)
     assert more.names == ["pem-negation on self data, seed 0", "Evaluate pem-negation-self-0"]
     assert results["oracle"] is None and results["cells"][0]["distance"] is None and results["cells"][0]["divergence"] is None
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match="was made with utility_budget"):
         compare(replace(copy, utility_budget=0.5), ["npo"])
 
 
@@ -178,9 +179,9 @@ def searching(
         seen["measured"] = measured
         return Utility.of(lm, measured)
 
-    monkeypatch.setattr(comparison, "train", noted)
-    monkeypatch.setattr(comparison, "shown_share", shown)
-    monkeypatch.setattr(comparison, "Utility", SimpleNamespace(of=reference))
+    monkeypatch.setattr(fit, "train", noted)
+    monkeypatch.setattr(fit, "shown_share", shown)
+    monkeypatch.setattr(fit, "Utility", SimpleNamespace(of=reference))
     w = s.workshop(0)
     records, _ = s.forget_data("self", w)
     return s, seen, s.baseline(Cell("npo", "self", 7), get_method("npo"), records, w.retain_data()[0], [(1.0, 1.0)])
@@ -213,7 +214,7 @@ def test_all_methods_train_and_tune_on_the_same(
 def test_a_step_beyond_what_was_trained_must_forget_more(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, largest: float, shows: list[float], best: float
 ) -> None:
-    monkeypatch.setattr(comparison, "choose_scale", lambda *_: ScaleSearch(largest, 0.019, []))
+    monkeypatch.setattr(fit, "choose_scale", lambda *_: ScaleSearch(largest, 0.019, []))
     utility, waiting = SimpleNamespace(loss=lambda: 0.004), list(shows)
     found = at_its_best(lm, Patch(), utility, 0.02, 12.0, lambda: waiting.pop(0))  # type: ignore[arg-type]
     assert found == {"scale": best, "cost": 0.019 if best == largest else 0.004, "shown": min(shows)} and not waiting
@@ -236,7 +237,7 @@ def test_where_nothing_is_left_to_measure_by_the_others_go_on(
     config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s, _, _ = searching(config, tmp_path / "out", monkeypatch, lambda setting: False)
-    monkeypatch.setattr(comparison, "Utility", SimpleNamespace(of=lambda lm, _: Utility.of(lm, [])))
+    monkeypatch.setattr(fit, "Utility", SimpleNamespace(of=lambda lm, _: Utility.of(lm, [])))
     w = s.workshop(0)
     found = s.baseline(Cell("simnpo", "self", 8), get_method("simnpo"), s.forget_data("self", w)[0], w.retain_data()[0], [(1.0, 1.0)])
     assert found["metrics"] is None and "too few retain records" in found["failed"]
@@ -260,7 +261,7 @@ def test_why_our_run_failed_stands_in_the_log_of_the_comparison(
 
 def test_real_forget_data_take_part(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of code: its functions are generated, so that no raw data are needed."""
-    monkeypatch.setattr(comparison, "SHOWN", 2)
+    monkeypatch.setattr(fit, "SHOWN", 2)
     small = replace(config.evaluate, sampled_functions=1, code_samples=2)
     own = replace(config, task="code", output=str(tmp_path / "out"), allow_unsafe_code=True, evaluate=small)
     results = compare(own, ["gradient-ascent"], [0], ["real"])
@@ -281,7 +282,7 @@ def test_an_oracle_that_predicts_other_tokens_is_refused(config: RunConfig, orac
 
 def test_with_prompts_that_never_show_it_the_budget_alone_decides(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every scale looks as if all were gone, the mildest would be taken."""
-    monkeypatch.setattr(comparison, "choose_scale", lambda *args: ScaleSearch(4.0, 0.019, [], gone=args[-1]() == 0))
+    monkeypatch.setattr(fit, "choose_scale", lambda *args: ScaleSearch(4.0, 0.019, [], gone=args[-1]() == 0))
     found = at_its_best(lm, Patch(), SimpleNamespace(), 0.02, 12.0, None)  # type: ignore[arg-type]
     assert found == {"scale": 4.0, "cost": 0.019, "shown": 0.0}
 

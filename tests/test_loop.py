@@ -138,7 +138,7 @@ def test_a_finished_run_is_not_done_again(whole: tuple[RunConfig, dict[str, Any]
 
 
 def test_another_configuration_is_refused(whole: tuple[RunConfig, dict[str, Any]]) -> None:
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match="was made with seed 0, and this has 1"):
         run(replace(whole[0], seed=1))
     with pytest.raises(UserError, match="holds what `run` wrote, and this is `reveal`"):
         reveal_only(whole[0])

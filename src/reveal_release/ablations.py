@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .comparison import real_records
 from .config import RunConfig, Unfit, UserError
 from .dataset import Data
 from .generation import Progress
 from .loop import run
 from .models import LanguageModel
 from .provenance import environment
+from .real_data import real_records
 from .release.adapter import load
 from .release.patch import Patch
 from .report.study import ablations_markdown

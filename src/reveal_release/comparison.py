@@ -7,37 +7,31 @@ budget for all, on its own forget prompts; what is measured at the end is seen b
 in the output folder, and more methods, sources or seeds may be added to it later. docs/compare.md says how fair it is.
 """
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .baselines import Method, get_method, method_names, settings, train
-from .baselines.base import BEYOND, TRIALS, beyond
+from .baselines import Method, get_method, method_names
+from .baselines.fit import fit
 from .config import RunConfig, Unfit, UserError
 from .dataset import HELD_BACK, Data, Rows, encode, split
 from .generation import Progress, generate
 from .loop import run
 from .metrics.statistics import Estimate
-from .models import LanguageModel, Turns
 from .oracle import Oracle, distance, divergences
 from .provenance import environment
+from .real_data import real_records
 from .release.adapter import load, save_for
 from .release.patch import Patch
-from .release.release import Utility, choose_scale
 from .release.runtime import applied
 from .report.comparison import markdown
 from .report.plots import forgetting_against_utility
-from .reveal.selfgen import reserved_by, revealed_records, shown_share
+from .reveal.selfgen import revealed_records
 from .seeds import SeveralSeeds, check_seeds, of_unlearning, over_seeds
-from .tasks import Record, Task
-from .tasks.knowledge import Knowledge
-from .tasks.ner import NER
+from .tasks import Record
 from .testbed import forget
-from .testbed.retain import examples as retained
-from .workshop import SHOWN, Workshop
+from .workshop import Workshop
 
 OURS = "reveal-release"
 SOURCES = ("real", "self", "name")
@@ -81,23 +75,6 @@ def compare(
     c = Comparison(config, methods or [OURS, *method_names()], seeds, sources, oracle, data, reporter)
     c.measure("original", Patch())
     return c.finish([one for seed in seeds for one in c.of_seed(seed)])
-
-
-def real_records(task: Task, data: str | None, seed: int, count: int, part: str = "forget") -> list[Record]:
-    """Labelled examples of a task's behaviour or, as `part`, of what to `retain`; `count` at most, none reserved for the evaluation.
-
-    Args:
-        data: folder of the raw data sets; the behaviour of `code` needs none.
-
-    Raises:
-        UserError: as `testbed.forget.examples`.
-    """
-    kinds = task.forgotten if isinstance(task, NER) else task.authors if isinstance(task, Knowledge) else ()
-    examples, score = (forget.examples, 1.0) if part == "forget" else (retained, 0.0)
-    found = examples(task.name, Path(data or ""), random.Random(seed), kinds)
-    records = (Record(prompt, answer, score, prompt[0][1] if prompt else "") for prompt, answer in found)
-    reserved = reserved_by(task)
-    return list(islice((record for record in records if not reserved(record)), count))
 
 
 class Comparison(SeveralSeeds):
@@ -202,7 +179,7 @@ class Comparison(SeveralSeeds):
             return self.failed(cell, len(records), rows.lacking)
 
         def work(update: Progress) -> Any:
-            patch, outcome = self.search(method, rows, [record.prompt for record in asked], seed, update)
+            patch, outcome = fit(method, self.lm, self.task, rows, [record.prompt for record in asked], self.config, seed, update)
             if patch:
                 save_for(self.lm, patch, path)
             return outcome
@@ -221,50 +198,6 @@ class Comparison(SeveralSeeds):
     def failed(self, cell: Cell, records: int, why: str) -> dict[str, Any]:
         self.reporter.note(f"{cell}: {why}")
         return {**asdict(cell), "records": records, "metrics": None, "failed": why}
-
-    def search(
-        self, method: type[Method], rows: Rows, asked: list[Turns], seed: int, update: Progress
-    ) -> tuple[Patch, dict[str, Any]]:
-        """The best of a method's settings, each at the scale that the budget allows: where its answers show the least of the behaviour.
-
-        While the best has an outermost of the learning rates tried, the next beyond it is tried too, up to `BEYOND` of them.
-
-        asked: prompts whose answers are counted.
-        """
-        release, threshold = self.config.release, self.config.reveal.threshold
-        prompts = list(dict.fromkeys(asked))[:SHOWN]
-        utility = Utility.of(self.lm, rows.measured)
-        steps = release.steps + release.retain_steps
-        tried: list[dict[str, Any]] = []
-        best = Patch()
-
-        def shown() -> float:
-            return shown_share(self.lm, self.task, prompts, threshold, SHOWN)
-
-        told = shown() > 0  # else no answer says how far to go, and each setting spends the budget
-
-        def chosen() -> dict[str, Any]:
-            return min(tried, key=lambda one: ("failed" in one, one["shown"], one["cost"]))
-
-        waiting, budget, most = settings(method, release), self.config.utility_budget, TRIALS + BEYOND
-        while waiting:
-            setting = waiting.pop(0)
-
-            def trained(done: int, total: int) -> None:
-                update(len(tried) * (total + 1) + done, most * (total + 1))
-
-            try:
-                step = train(method, self.lm, rows.forget, rows.retain, release, setting, steps, seed, trained)
-                found = at_its_best(self.lm, step, utility, budget, release.max_scale, shown if told else None)
-            except Unfit as error:  # it diverged
-                tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "failed": str(error)})
-            else:
-                tried.append({**asdict(setting), **found})
-                if chosen() is tried[-1]:
-                    best = step.scale(found["scale"]) if found["scale"] else Patch()
-            if not waiting and len(tried) < most:
-                waiting += beyond(chosen(), tried)
-        return best, {"chosen": chosen(), "tried": tried}
 
     # ---- measures ----
 
@@ -322,25 +255,6 @@ class Comparison(SeveralSeeds):
         self.folder.write("table.md", markdown(results))
         forgetting_against_utility(results, self.folder.path / "compare.svg")
         return results
-
-
-def at_its_best(
-    lm: LanguageModel, step: Patch, utility: Utility, budget: float, highest: float, shown: Callable[[], float] | None
-) -> dict[str, float]:
-    """The scale that the budget allows or, where no more of the behaviour is shown there, 1, for which a method was published.
-
-    shown: None where no prompt shows it even before: then the budget alone decides.
-    """
-    found = choose_scale(lm, step, utility, budget, budget, highest, shown or (lambda: 1.0))
-    if not shown:
-        return {"scale": found.scale, "cost": found.cost, "shown": 0.0}
-    points: list[dict[str, float]] = []
-    with applied(lm.model, step) as runtime:
-        for scale in sorted({found.scale, min(1.0, found.scale)}):
-            runtime.scale = scale
-            cost = found.cost if scale == found.scale else utility.loss()
-            points.append({"scale": scale, "cost": cost, "shown": shown()})
-    return min(points, key=lambda point: (point["shown"], point["cost"]))
 
 
 def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -32,12 +32,9 @@ from .report.card import card
 from .reveal.endpoint import Endpoint
 from .reveal.rewards import RewardCache
 from .reveal.search import search
-from .reveal.selfgen import retain_records, revealed_records, shown_share
+from .reveal.selfgen import SHOWN, retain_records, revealed_records, shown_share
 from .runfolder import RunFolder, check_place
 from .tasks import Record
-
-SHOWN = 96
-"""Answers by which it is told whether the behaviour still shows."""
 
 
 class Workshop(Phases):

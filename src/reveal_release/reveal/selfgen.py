@@ -15,6 +15,8 @@ from ..tasks import Record, Task
 from .curation import NearDuplicates, curate
 from .search import draw
 
+SHOWN = 96
+"""Answers by which it is told whether the behaviour still shows."""
 ROUNDS = 3
 ANSWERS = 2
 HOTTER = (1.0, 1.5, 2.0)

@@ -104,6 +104,11 @@ class Task(ABC):
         super().__init_subclass__(**kwargs)
         register(cls, TASKS, "tasks")
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What of its kind is forgotten, such as entity types; none where there is but one."""
+        return ()
+
     @abstractmethod
     def score(self, records: Sequence[Record]) -> np.ndarray:
         """How much the completion of each record shows the behaviour: (n,) in [0, 1]. The reward of the search."""

@@ -110,6 +110,10 @@ class Knowledge(Task):
         files |= {part: tofu.read(folder, f"{part}_perturbed") for part in ("retain", "real_authors", "world_facts")}
         return {part: rows[:most] for part, rows in files.items()}
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return self.authors
+
     # ---- how it is asked for ----
 
     def elicit(

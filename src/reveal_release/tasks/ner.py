@@ -61,6 +61,10 @@ class NER(Task):
         self.seeds = (*self.seeds, *(form.format(kind) for kind in self.forgotten for form in _FORMS))
         self.benign = tuple(form.format(kind) for kind in self.kept for form in _FORMS)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return self.forgotten
+
     def elicit(
         self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
     ) -> list[Record]:

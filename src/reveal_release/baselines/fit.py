@@ -1,0 +1,87 @@
+"""A method's settings, searched alike for all: each trained, taken as far as the budget allows, and judged by what still shows.
+
+    patch, outcome = fit(get_method("npo"), lm, task, rows, asked, config, seed, update)
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from ..config import RunConfig, Unfit
+from ..dataset import Rows
+from ..generation import Progress
+from ..models import LanguageModel, Turns
+from ..release.patch import Patch
+from ..release.release import Utility, choose_scale
+from ..release.runtime import applied
+from ..reveal.selfgen import SHOWN, shown_share
+from ..tasks import Task
+from .base import BEYOND, TRIALS, Method, beyond, settings, train
+
+
+def fit(
+    method: type[Method], lm: LanguageModel, task: Task, rows: Rows, asked: list[Turns], config: RunConfig, seed: int, update: Progress
+) -> tuple[Patch, dict[str, Any]]:
+    """The best of a method's settings, each at the scale that the budget allows: where its answers show the least of the behaviour.
+
+    While the best has an outermost of the learning rates tried, the next beyond it is tried too, up to `BEYOND` of them.
+
+    Args:
+        asked: prompts whose answers are counted.
+
+    Returns:
+        The patch, which is empty where no scale is within the budget, and the outcomes: `tried`, and of them the `chosen`.
+    """
+    release, threshold = config.release, config.reveal.threshold
+    prompts = list(dict.fromkeys(asked))[:SHOWN]
+    utility = Utility.of(lm, rows.measured)
+    steps = release.steps + release.retain_steps
+    tried: list[dict[str, Any]] = []
+    best = Patch()
+
+    def shown() -> float:
+        return shown_share(lm, task, prompts, threshold, SHOWN)
+
+    told = shown() > 0  # else no answer says how far to go, and each setting spends the budget
+
+    def chosen() -> dict[str, Any]:
+        return min(tried, key=lambda one: ("failed" in one, one["shown"], one["cost"]))
+
+    waiting, budget, most = settings(method, release), config.utility_budget, TRIALS + BEYOND
+    while waiting:
+        setting = waiting.pop(0)
+
+        def trained(done: int, total: int) -> None:
+            update(len(tried) * (total + 1) + done, most * (total + 1))
+
+        try:
+            step = train(method, lm, rows.forget, rows.retain, release, setting, steps, seed, trained)
+            found = at_its_best(lm, step, utility, budget, release.max_scale, shown if told else None)
+        except Unfit as error:  # it diverged
+            tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "failed": str(error)})
+        else:
+            tried.append({**asdict(setting), **found})
+            if chosen() is tried[-1]:
+                best = step.scale(found["scale"]) if found["scale"] else Patch()
+        if not waiting and len(tried) < most:
+            waiting += beyond(chosen(), tried)
+    return best, {"chosen": chosen(), "tried": tried}
+
+
+def at_its_best(
+    lm: LanguageModel, step: Patch, utility: Utility, budget: float, highest: float, shown: Callable[[], float] | None
+) -> dict[str, float]:
+    """The scale that the budget allows or, where no more of the behaviour is shown there, 1, for which a method was published.
+
+    shown: None where no prompt shows it even before: then the budget alone decides.
+    """
+    found = choose_scale(lm, step, utility, budget, budget, highest, shown or (lambda: 1.0))
+    if not shown:
+        return {"scale": found.scale, "cost": found.cost, "shown": 0.0}
+    points: list[dict[str, float]] = []
+    with applied(lm.model, step) as runtime:
+        for scale in sorted({found.scale, min(1.0, found.scale)}):
+            runtime.scale = scale
+            cost = found.cost if scale == found.scale else utility.loss()
+            points.append({"scale": scale, "cost": cost, "shown": shown()})
+    return min(points, key=lambda point: (point["shown"], point["cost"]))
