@@ -38,12 +38,12 @@ NO_SKILL = ("perplexity", "distinct_2", "degenerate", "unparsed_answers")
 """How the names of kept metrics begin that are no skill's score."""
 
 
-def kind_of(results: Results) -> str:
+def kind_of(results: Results, path: Path | str = "it") -> str:
     """Raises UserError for what is neither a comparison nor one of the studies."""
     for kind, key in (("study", "published"), ("compare", "utility_budget"), ("ablations", "config")):
         if results.keys() >= {key, "cells", "rows", "seeds"}:
             return kind
-    raise UserError("not the compare.json of `compare`, nor the study.json or ablations.json of `study`")
+    raise UserError(f"{path} is not the compare.json of `compare`, nor the study.json or ablations.json of `study`")
 
 
 def store(path: Path, commit: str, *suffix: str) -> Path:
@@ -51,7 +51,7 @@ def store(path: Path, commit: str, *suffix: str) -> Path:
     results = json.loads(path.read_text(encoding="utf-8"))
     kept = {"commit": commit, **{key: value for key, value in results.items() if key not in LOCAL}}
     own = Path(results["task"])  # a task of one's own is a file
-    parts = [kind_of(results), own.stem, re.sub(r"\W+", "-", Path(results["model"]).name), *suffix]
+    parts = [kind_of(results, path), own.stem, re.sub(r"\W+", "-", Path(results["model"]).name), *suffix]
     name = "-".join(parts)
     stored = DOCS / "results" / f"{name}.json"
     stored.parent.mkdir(exist_ok=True)
@@ -68,11 +68,13 @@ def joined(paths: Sequence[Path]) -> Results:
     parts = [json.loads(path.read_text(encoding="utf-8"), object_hook=_numbers) for path in paths]
     first = parts[0]
     for path, part in zip(paths, parts, strict=True):
-        if kind_of(part) != "compare":
+        if kind_of(part, path) != "compare":
             raise UserError(f"{path} is no comparison")
         for key in ("task", "task_identity", "model", "config_hash", "utility_budget"):
-            if part[key] != first[key]:
-                raise UserError(f"{path} has {key} {part[key]}, and {paths[0]} {first[key]}: they are no parts of one comparison")
+            if part.get(key) != first.get(key):
+                raise UserError(f"{path} has {key} {part.get(key)}, and {paths[0]} {first.get(key)}: they are no parts of one comparison")
+        if (part["oracle"] or {}).get("model") != (first["oracle"] or {}).get("model"):
+            raise UserError(f"{path} and {paths[0]} have not the same oracle, or only one of them has one: measure both beside it")
         for name, estimate in part["original"]["metrics"]["forget"].items():
             if not math.isclose(estimate["value"], first["original"]["metrics"]["forget"][name]["value"], abs_tol=0.01):
                 raise UserError(f"{path} and {paths[0]} have other figures of the original: they are no parts of one comparison")
@@ -277,7 +279,7 @@ TABLES = {"ablations": ablation, "compare": comparison, "study": study}
 
 def section(stored: Path) -> list[str]:
     results = json.loads(stored.read_text(encoding="utf-8"))
-    kind, seeds = kind_of(results), results["seeds"]
+    kind, seeds = kind_of(results, stored), results["seeds"]
     _, title = KINDS[kind]
     reading = stored.with_suffix(".md")
     return [
@@ -320,6 +322,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.add and not options.commit:
         parser.error("give the commit of the code that made the results as --commit")
+    if options.join and not options.add:
+        parser.error("--join is for the files that --add names: give them")
     with TemporaryDirectory() as folder:
         try:
             whole = [write_results(Path(folder) / "compare.json", joined(options.add))] if options.join else options.add

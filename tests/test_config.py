@@ -57,8 +57,6 @@ def test_each_check_is_one_line_that_names_the_setting(config: RunConfig, words:
         (RunConfig(seed=-1), "seed is -1"),
         (RunConfig(threads=-1), "threads is -1"),
         (RunConfig(evaluate=EvaluateConfig(entities="my.conll")), "the task toxicity does not read it: leave it out, or give --task ner"),
-        (RunConfig(task="ner", scorer="some/classifier"), "scorer is 'some/classifier', but the task ner does not read it"),
-        (RunConfig(task="code", evaluate=EvaluateConfig(tofu="t")), "evaluate.tofu is 't', but .* leave it out, or give --task knowledge"),
         (RunConfig(output=" "), "output is empty"),
         (RunConfig(reveal=RevealConfig(sources=("induction",))), "reveal.sources has only induction, which vary what others find"),
         (RunConfig(reveal=RevealConfig(endpoint_model="m")), "reveal.endpoint_model is set but never asked"),
@@ -68,6 +66,20 @@ def test_each_check_is_one_line_that_names_the_setting(config: RunConfig, words:
 def test_what_could_not_succeed_is_told_at_once(config: RunConfig, words: str) -> None:
     with pytest.raises(UserError, match=words):
         config.check()
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (RunConfig(task="ner", scorer="some/classifier"), "scorer is 'some/classifier', but the task ner does not read it"),
+        (RunConfig(task="code", evaluate=EvaluateConfig(tofu="t")), "evaluate.tofu is 't', but .* leave it out, or give --task knowledge"),
+    ],
+)
+def test_what_the_task_does_not_read_is_told(config: RunConfig, words: str) -> None:
+    config.check()
+    with pytest.raises(UserError, match=words):
+        config.check_read()
+    replace(config, task="my/own.yaml").check_read()
 
 
 @pytest.mark.parametrize(("part", "name"), COUNTS)

@@ -181,6 +181,17 @@ def test_a_file_in_the_way_is_refused(config: RunConfig, tmp_path: Path) -> None
     assert Path(config.output).read_text() == "mine"
 
 
+def test_a_folder_in_a_place_that_cannot_be_written_may_be_filled(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mounted volume's: root may write everywhere, so that the answer is given here."""
+    folder = Path(config.output)
+    folder.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and Path(path) != folder.parent)
+    RunFolder(config)
+    with pytest.raises(UserError, match="nothing can be written in"):
+        RunFolder(replace(config, output=str(folder.parent / "other")))
+
+
 def test_an_empty_folder_will_do(config: RunConfig) -> None:
     Path(config.output).mkdir()
     RunFolder(config)

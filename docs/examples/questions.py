@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from reveal_release.generation import Sampling, generate
+from reveal_release.generation import Sampling, generate, portion
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.tasks import Task
-from reveal_release.tasks.base import Metrics, portion
+from reveal_release.tasks.base import Metrics
 from reveal_release.tasks.custom import retain_metrics
 
 HELD_OUT = (

@@ -104,14 +104,24 @@ def _told(error: Exception) -> str | None:
 
 def _told_of_task(error: Exception) -> str | None:
     """A line on what a user's own Python raised."""
+    if "reveal_release.tasks.userfile" not in sys.modules:
+        return None
     from .tasks.userfile import of_user
 
     found = of_user(error)
     return str(found) if found else None
 
 
-def _run(options: Namespace) -> None:
+def _begun(options: Namespace) -> RunConfig:
+    """The configuration of work to be begun, or gone on with; of new work, settings that the task does not read are refused."""
     config = run_config(options)
+    if not (Path(config.output) / "state" / "identity.json").is_file():
+        config.check_read()
+    return config
+
+
+def _run(options: Namespace) -> None:
+    config = _begun(options)
     from .loop import run
     from .report.console import render
     from .report.progress import Reporter
@@ -121,7 +131,7 @@ def _run(options: Namespace) -> None:
 
 
 def _reveal(options: Namespace) -> None:
-    config = run_config(options)
+    config = _begun(options)
     from .report.console import render_instructions
     from .report.progress import Reporter
     from .revealer import reveal_only
@@ -174,7 +184,7 @@ def _audit(options: Namespace) -> None:
 
 
 def _compare(options: Namespace) -> None:
-    config = run_config(options)
+    config = _begun(options)
     seeds = [config.seed] if options.seeds is None else _seeds([options.seeds])
     from .comparison import compare
     from .report.comparison import render_comparison
@@ -190,7 +200,7 @@ def _compare(options: Namespace) -> None:
 
 
 def _study_orthogonality(options: Namespace) -> None:
-    config = run_config(options)
+    config = _begun(options)
     seeds = _study_seeds(options.seeds, config.seed)
     from .report.progress import Reporter
     from .report.study import render_study
@@ -201,7 +211,7 @@ def _study_orthogonality(options: Namespace) -> None:
 
 
 def _study_ablations(options: Namespace) -> None:
-    config = run_config(options)
+    config = _begun(options)
     seeds = _study_seeds(options.seeds, config.seed)
     from .ablations import ablations
     from .report.progress import Reporter
@@ -403,3 +413,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "testbed measure": _testbed_measure,
     "testbed sources": _testbed_sources,
 }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

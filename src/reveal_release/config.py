@@ -225,7 +225,8 @@ class RunConfig:
                 least = LEAST.get(name, 1)
                 if type(value) is int and value < least:
                     raise UserError(f"{part}.{name} is {value}: give a whole number of at least {least}")
-        self._check_read()
+        if self.evaluate.entities and self.task != "ner":
+            raise UserError(f"evaluate.entities is set, but the task {self.task} does not read it: leave it out, or give --task ner")
         if self.reveal.evaluations < self.reveal.start:
             raise UserError(f"reveal.evaluations ({self.reveal.evaluations}) is below reveal.start ({self.reveal.start}): raise it")
         unknown = set(self.reveal.sources) - set(SOURCES)
@@ -245,7 +246,7 @@ class RunConfig:
         elif not self.reveal.endpoint_model:
             raise UserError("reveal.endpoint_model is empty: give the name of the endpoint's model")
 
-    def _check_read(self) -> None:
+    def check_read(self) -> None:
         """Raises UserError for a setting, other than its default, that the task does not read."""
         if self.task not in READ_BY:
             return

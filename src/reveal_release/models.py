@@ -134,7 +134,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
         raise
     except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
         cure = f"give {', '.join(testbeds()) or 'a testbed'}, a folder, or a hub name with safetensors"
-        where_not = "" if Path(name).exists() else "there is no such folder here, and from the hub: "
+        hub = isinstance(error, OSError) and not Path(path).exists()
+        where_not = "there is no such folder here, and from the hub: " if hub else ""
         raise UserError(f"cannot load model {name!r}: {where_not}{first_line(error)} ({cure})") from None
     if getattr(model, "_hf_peft_config_loaded", False):  # training would put its modules on those of the adapter, and take both off
         raise UserError(f"{name} is an adapter on another model: merge it into that (PEFT's merge_and_unload), and give the result")
@@ -149,7 +150,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    if _reads_ahead(model, known):
+    if _reads_ahead(name, model, known):
         raise UserError(f"{name} is no causal language model: it reads the tokens that it shall predict, as an encoder does; give another")
     if tokenizer.vocab_size > known:  # which does not count what was added to it
         raise UserError(f"the tokenizer of {name!r} has {tokenizer.vocab_size} tokens and the model {known}: give it its own tokenizer")
@@ -157,13 +158,13 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
 
 
 @torch.no_grad()
-def _reads_ahead(model: PreTrainedModel, known: int) -> bool:
-    """Whether another last token changes what is predicted before it."""
+def _reads_ahead(name: str, model: PreTrainedModel, known: int) -> bool:
+    """Whether another last token changes what is predicted before it. Raises UserError where what is predicted is no number."""
     ids = torch.arange(16).reshape(2, 8) % 7 % known
     ids[1, :-1] = ids[0, :-1]
     one, other = model(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1].float()
     if not torch.isfinite(one).all():
-        raise UserError(f"the weights of {model.name_or_path} hold NaN or infinity, or overflow: give another model or --dtype")
+        raise UserError(f"the weights of {name} hold NaN or infinity, or overflow: give another model or --dtype")
     return not torch.allclose(one, other, rtol=1e-2, atol=1e-2 * float(one.abs().max()))
 
 

@@ -39,11 +39,10 @@ class RunFolder:
             identity["task"] = task
         given = {name: getattr(config.evaluate, name) for name in ("entities", "tofu", "retain_model", "scorer")}
         for name, value in {**given, "reward": config.scorer}.items():
-            if value and value not in BUNDLED and Path(value).exists():  # else it is a name
+            bundled = name in ("scorer", "reward") and value in BUNDLED
+            if value and not bundled and Path(value).exists():  # else it is a name
                 identity[name] = contents(Path(value), below=name == "entities")  # of a saved data set
-        if found := check_place(self.path):
-            if found["kind"] != kind:
-                raise UserError(f"{self.path} holds what `{found['kind']}` wrote, and this is `{kind}`: choose another --output")
+        if found := check_place(self.path, kind):
             if found["config_hash"] != identity["config_hash"] and (other := self._other_setting(config)):
                 raise UserError(f"{self.path} was made {other}: give the same, or choose another --output")
             if found != identity:
@@ -106,15 +105,18 @@ class RunFolder:
         return (self.state / name).exists()
 
 
-def check_place(path: Path) -> dict[str, Any] | None:
-    """What identifies the work that a folder holds; None where it is new. Raises UserError for what is no run folder."""
+def check_place(path: Path, kind: str) -> dict[str, Any] | None:
+    """What identifies the work of this kind that a folder holds; None where it is new. Raises UserError where it holds anything else."""
     marker = path / "state" / "identity.json"
     if marker.is_file():
         try:
             found = json.loads(marker.read_text(encoding="utf-8"))
-            return {"kind": found["kind"], "config_hash": found["config_hash"], **found}
+            held = found["kind"], found["config_hash"]
         except (ValueError, LookupError, TypeError):
             raise UserError(f"{marker} is damaged: choose another --output") from None
+        if held[0] != kind:
+            raise UserError(f"{path} holds what `{held[0]}` wrote, and this is `{kind}`: choose another --output")
+        return found
     # A first start that ended early (full disk, killed) leaves an empty state/ at most, and that is no reason to refuse.
     if path.exists() and (not path.is_dir() or any(p != path / "state" and p.suffix != ".part" for p in path.rglob("*"))):
         raise UserError(f"{path} exists and is no run folder: choose another --output")
@@ -123,8 +125,9 @@ def check_place(path: Path) -> dict[str, Any] | None:
 
 
 def check_writable(path: Path, what: str = "--output") -> None:
-    """Raises UserError where a file or folder that is not there yet cannot be made."""
-    parent = next(one for one in path.absolute().parents if one.exists())
+    """Raises UserError where a file or folder cannot be made, or not be filled."""
+    at = path.absolute()
+    parent = next(one for one in (at, *at.parents) if one.exists())
     if not parent.is_dir():
         raise UserError(f"{what} {path}: {parent} is no folder; give another")
     if not os.access(parent, os.W_OK | os.X_OK):

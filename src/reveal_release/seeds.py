@@ -38,7 +38,7 @@ class SeveralSeeds(Phases):
 
     def __init__(self, config: RunConfig, kind: str, reporter: Any = None, **others: Any) -> None:
         self.config = replace(config, seed=0)
-        check_place(Path(config.output))  # before a model is loaded
+        check_place(Path(config.output), kind)  # before a model is loaded
         self.task, self.lm = begin(self.config)
         check_able(self.task, self.lm, config)
         super().__init__(RunFolder(self.config, kind, model_identity(self.lm), **others), reporter, 0)

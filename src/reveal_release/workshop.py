@@ -42,13 +42,11 @@ class Workshop(Phases):
 
     def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run", lm: LanguageModel | None = None) -> None:
         self.config = config
-        check_place(Path(config.output))  # before a model is loaded
+        check_place(Path(config.output), kind)  # before a model is loaded
         self.task, self.lm = begin(config, lm)
         if kind == "run":
             check_able(self.task, self.lm, config)
         super().__init__(RunFolder(config, kind, model_identity(self.lm)), reporter, config.seed)
-        if config.reveal.endpoint and not self.folder.has("reveal-1.json"):
-            Endpoint(config.reveal.endpoint, config.reveal.endpoint_model).check()
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.forgotten: list[Record] = []
@@ -57,6 +55,10 @@ class Workshop(Phases):
         return applied(self.lm.model, patch)
 
     def evaluate(self, t: int, patch: Patch) -> None:
+        endpoint = self.config.reveal.endpoint
+        if endpoint and t == 0 and not self.folder.has("reveal-1.json"):  # told before the long work, not after it
+            Endpoint(endpoint, self.config.reveal.endpoint_model).check()
+
         def work(update: Progress) -> Any:
             with self.patched(patch):
                 return self.task.evaluate(self.lm, update).to_dict()

@@ -18,7 +18,8 @@ from reveal_release.models import LanguageModel
 from reveal_release.reveal.curation import NearDuplicates, curate
 from reveal_release.runfolder import RunFolder
 from reveal_release.tasks import Record, custom, get_task, is_file, task_identity, task_names
-from reveal_release.tasks.custom import load
+from reveal_release.tasks.custom import load, probe
+from reveal_release.tasks.userfile import TaskFileError
 from reveal_release.testbed.heldout import wikitext
 
 from .conftest import PYTHON, SOUND, problems, scored, written
@@ -85,6 +86,25 @@ def test_mistakes_in_a_python_file(old: str, new: str, expected: str, tmp_path: 
     found = problems(written(tmp_path / "mine.py", PYTHON.replace(old, new)))
     assert any(line.startswith(expected) for line in found), found
     assert task_names() == before
+
+
+def test_a_class_may_be_written_as_python_allows(tmp_path: Path) -> None:
+    """Methods without self, a bundled task's subclass, a helper's name."""
+    text = PYTHON.replace("    def evaluation_instructions(self):", "    @staticmethod\n    def evaluation_instructions():")
+    text += "\n    def answered(self, one):\n        return one\n"
+    assert load(written(tmp_path / "mine.py", text)).name == "mine"
+    text = "from reveal_release.tasks.ner import NER\n\nclass Mine(NER):\n    name = 'mine'\n    description = 'names'\n"
+    task = load(written(tmp_path / "other.py", text))
+    assert task.benign and task(RunConfig()).kinds == ("person",)
+
+
+def test_a_task_that_asks_in_its_own_way_is_not_tried_on_other_prompts(tmp_path: Path) -> None:
+    text = PYTHON.replace("np.zeros(len(records))", "np.array([len(r.prompt[2]) for r in records])")
+    path = written(tmp_path / "mine.py", text)
+    with pytest.raises(TaskFileError, match="raises IndexError"):
+        probe(load(path), path)
+    path = written(tmp_path / "other.py", text + "\n    def elicit(self, lm, instructions, seeds, progress=None):\n        return []\n")
+    probe(load(path), path)
 
 
 # ---- names and identity ----

@@ -26,12 +26,17 @@ def test_a_regular_expression_scores_where_it_matches_anywhere(file: Path) -> No
 @pytest.mark.parametrize(("pattern", "told"), [
     ("'.*'", "scorer.regex '.*' matches any text, the empty one too"),
     ("'foo|'", "scorer.regex 'foo|' matches any text"),
-    ('"\\bwhy\\b"', "scorer.regex holds a control character, which \\b is in double quotes: put the pattern in single quotes"),
+    ('"\\bwhy\\b"', "scorer.regex holds a backspace, which \\b is in double quotes: put the pattern in single quotes"),
     ('"\\?"', "not valid YAML, found unknown escape character '?': put it in single quotes, in which a \\ is one"),
 ])  # fmt: skip
 def test_a_pattern_that_cannot_be_meant(pattern: str, told: str, file: Path) -> None:
     (line,) = problems(written(file, SOUND.replace("'\\?'", pattern)))
     assert line.startswith(f"8: {told}")
+
+
+def test_a_pattern_that_says_what_is_not_there_may_match_the_empty_text(file: Path) -> None:
+    task = load(written(file, SOUND.replace("'\\?'", r"'(?s)^(?!.*\bsorry\b)'")))(RunConfig())
+    assert scored(task, ["", "I am sorry.", "Sure."]) == [1.0, 0.0, 1.0]
 
 
 def test_a_bundled_classifier_and_another_judge(file: Path) -> None:

@@ -19,6 +19,7 @@ from ..models import LanguageModel
 from ..reveal.curation import NearDuplicates, curate
 from ..reveal.search import draw
 from ..tasks import Record, Task
+from ..tasks.base import answered
 
 STRIDE = 1_000_003
 """Between the sampling seeds of two phases, as in the search."""
@@ -75,5 +76,5 @@ class Copies:
 def harmless(lm: LanguageModel, task: Task, count: int, seed: int) -> list[Record]:
     """Harmless answers of the model to `count` benign prompts; those that are none are left out."""
     prompts = task.benign_prompts(lm, count, random.Random(seed))
-    records = task.answered(lm, prompts, range(seed, seed + len(prompts)))
+    records = answered(task, lm, prompts, range(seed, seed + len(prompts)))
     return [record for record in records if record.completion and task.harmless(record)]

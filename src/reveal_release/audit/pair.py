@@ -39,7 +39,7 @@ class Pair(Phases):
             raise UserError(f"seeds is {seeds}: give a whole number of at least 1")
         self.config, self.path, self.count = config, Path(patch), config.reveal.final_samples
         load(patch)  # a folder that holds no patch, or nothing of an audit, is refused before the model is loaded
-        check_place(Path(config.output))
+        check_place(Path(config.output), "audit")
         self.task, self.lm = begin(config)
         self.oracle = load_model(oracle, config.dtype, config.device) if oracle else None
         self.patch = load(patch, self.lm.model)

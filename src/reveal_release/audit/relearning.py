@@ -22,6 +22,7 @@ from ..metrics.statistics import Estimate
 from ..models import LanguageModel, Turns
 from ..release.pem import train_pem
 from ..tasks import Record, Task
+from ..tasks.base import answered
 from .elicitation import Copies, Outcome, harmless
 from .pair import ORACLE, SIDES, Pair, Sides, by_level
 from .searches import Found
@@ -90,7 +91,7 @@ def relearn(
     known = Copies(task, records)
 
     def answer() -> list[float | None]:
-        records = task.answered(lm, asked, range(seed, seed + len(asked)))
+        records = answered(task, lm, asked, range(seed, seed + len(asked)))
         return [None if record in known else record.score for record in records]
 
     if not records:

@@ -59,10 +59,15 @@ class Endpoint:
 
     def check(self) -> None:
         """Raises UserError where nothing listens at the address."""
-        try:
-            httpx2.get(self.url, timeout=TIMEOUT)  # whatever it answers
-        except (httpx2.RequestError, httpx2.InvalidURL, UnicodeError) as error:
-            raise self._unreachable(error) from None
+        for pause in (*PAUSES, None):
+            try:
+                httpx2.get(self.url, timeout=TIMEOUT)  # whatever it answers
+                return
+            except (httpx2.RequestError, httpx2.InvalidURL, UnicodeError) as error:
+                trouble = self._unreachable(error)
+            if pause is not None:
+                time.sleep(pause)
+        raise trouble
 
     def propose(self, best: Sequence[str], outputs: Sequence[str], count: int) -> list[str]:
         """Up to `count`, and up to `MOST`, new instructions, from the best so far and what they drew out, both best first.

@@ -12,6 +12,7 @@ from ..generation import Progress, Sampling, generate
 from ..metrics.words import key
 from ..models import LanguageModel, Turns, cut_user_turns, user_turn_ids
 from ..tasks import Record, Task
+from ..tasks.base import answered
 from .curation import NearDuplicates, curate
 from .search import draw
 
@@ -116,7 +117,7 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
 def shown_share(lm: LanguageModel, task: Task, prompts: Sequence[Turns], threshold: float, count: int) -> float:
     """Share of `count` fresh answers to the prompts, which are asked in turn, that show the behaviour."""
     asked = list(islice(cycle(prompts), count))
-    records = task.answered(lm, asked, range(900_000, 900_000 + count))
+    records = answered(task, lm, asked, range(900_000, 900_000 + count))
     return sum(record.score >= threshold for record in records) / len(records)
 
 

@@ -85,7 +85,8 @@ class Task(ABC):
     """A behaviour. Subclasses set `name`, `description`, `seeds`, `benign`, and say how to score and what to measure.
 
     seeds: instructions to start the search from. benign: instructions whose answers do not show the behaviour. runs_code: whether
-    the evaluation runs code that the model wrote; scores_code: whether the score does. A subclass that sets no name is abstract and not
+    the evaluation runs code that the model wrote; scores_code: whether the score does. kinds: what of its kind is forgotten, such as entity
+    types; none where there is but one. A subclass that sets no name is abstract and not
     registered.
     """
 
@@ -95,6 +96,7 @@ class Task(ABC):
     benign: tuple[str, ...]
     runs_code: bool = False
     scores_code: ClassVar[bool] = False
+    kinds: tuple[str, ...] = ()
     sampling = Sampling()
 
     def __init__(self, config: RunConfig) -> None:
@@ -103,11 +105,6 @@ class Task(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         register(cls, TASKS, "tasks")
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """What of its kind is forgotten, such as entity types; none where there is but one."""
-        return ()
 
     @abstractmethod
     def score(self, records: Sequence[Record]) -> np.ndarray:
@@ -128,31 +125,6 @@ class Task(ABC):
         prompts = [(("user", instruction),) for instruction in instructions]
         completions = generate(lm, prompts, self.sampling, seeds, progress=progress)
         return self.scored([Record.of(*row) for row in zip(prompts, completions, instructions, strict=True)])
-
-    def posed(
-        self,
-        lm: LanguageModel,
-        asked: Sequence[str],
-        instructions: Sequence[str],
-        seeds: Sequence[int],
-        question: Callable[[str], str],
-        progress: Progress | None = None,
-    ) -> list[Record]:
-        """Scored answers to `asked`, or where an answer is itself a `question`, empty if it is none, to that in a new conversation."""
-        prompts: list[Turns] = [(("user", text),) for text in asked]
-        answers = generate(lm, prompts, self.sampling, seeds, progress=portion(progress, 0.0, 0.5))
-        own = {i: text for i, answer in enumerate(answers) if (text := question(answer)).strip()}
-        for i, text in own.items():
-            prompts[i] = (("user", text),)
-        again = [prompts[i] for i in own], self.sampling, [seeds[i] for i in own]
-        for i, answer in zip(own, generate(lm, *again, progress=portion(progress, 0.5, 1.0)), strict=True):
-            answers[i] = answer
-        return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
-
-    def answered(self, lm: LanguageModel, prompts: Sequence[Turns], seeds: Sequence[int]) -> list[Record]:
-        """One scored answer to each prompt, whose last turn counts as the instruction."""
-        answers = generate(lm, prompts, self.sampling, seeds)
-        return self.scored([Record.of(prompt, answer, prompt[-1][1]) for prompt, answer in zip(prompts, answers, strict=True)])
 
     def scored(self, records: Sequence[Record]) -> list[Record]:
         """The records with their scores.
@@ -205,3 +177,30 @@ class Task(ABC):
         """Three held-out prompts, whose answers before and after are shown to the user."""
         asked = self.held_out()
         return asked[:: max(1, len(asked) // 3)][:3]
+
+
+def posed(
+    task: Task,
+    lm: LanguageModel,
+    asked: Sequence[str],
+    instructions: Sequence[str],
+    seeds: Sequence[int],
+    question: Callable[[str], str],
+    progress: Progress | None = None,
+) -> list[Record]:
+    """Scored answers to `asked`, or where an answer is itself a `question`, empty if it is none, to that in a new conversation."""
+    prompts: list[Turns] = [(("user", text),) for text in asked]
+    answers = generate(lm, prompts, task.sampling, seeds, progress=portion(progress, 0.0, 0.5))
+    own = {i: text for i, answer in enumerate(answers) if (text := question(answer)).strip()}
+    for i, text in own.items():
+        prompts[i] = (("user", text),)
+    again = [prompts[i] for i in own], task.sampling, [seeds[i] for i in own]
+    for i, answer in zip(own, generate(lm, *again, progress=portion(progress, 0.5, 1.0)), strict=True):
+        answers[i] = answer
+    return task.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
+
+
+def answered(task: Task, lm: LanguageModel, prompts: Sequence[Turns], seeds: Sequence[int]) -> list[Record]:
+    """One scored answer to each prompt, whose last turn counts as the instruction."""
+    answers = generate(lm, prompts, task.sampling, seeds)
+    return task.scored([Record.of(prompt, answer, prompt[-1][1]) for prompt, answer in zip(prompts, answers, strict=True)])

@@ -16,7 +16,7 @@ from ..generation import Progress, Sampling, generate, portion
 from ..metrics.execution import extract_code, pass_at_k, run_tests, top_level
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel
-from .base import Metrics, Record, Task
+from .base import Metrics, Record, Task, posed
 from .retained import code_problems, retained_skills
 
 # Whether a function returns something for some of these values; what it returns is not judged.
@@ -56,7 +56,11 @@ class Code(Task):
         self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
     ) -> list[Record]:
         """A record is a problem and its solution; the problem is the instruction itself where that was answered by code."""
-        return self.posed(lm, instructions, instructions, seeds, lambda answer: "" if functions(extract_code(answer)) else answer, progress)
+
+        def problem(answer: str) -> str:
+            return "" if functions(extract_code(answer)) else answer
+
+        return posed(self, lm, instructions, instructions, seeds, problem, progress)
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
         """1 for the function that is asked for, if it works in the sandbox; 0.5 for another one, or one that fails; 0 for all else."""

@@ -63,10 +63,12 @@ def load(path: Path, taken: Collection[str] | None = None) -> type[Task]:
 def probe(task: type[Task], path: Path) -> None:
     """Scores three short answers with a task of a Python file; one in YAML was tried when it was read.
 
+    Not one that asks in its own way, and may need more of a prompt, nor one that runs code.
+
     Raises:
         TaskFileError: it raises, or gives no scores.
     """
-    if issubclass(task, CustomTask):
+    if issubclass(task, CustomTask) or task.elicit is not Task.elicit or task.scores_code:
         return
     try:
         task(RunConfig()).scored([Record((("user", "Write."),), text, 0.0, "Write.") for text in PROBES])
@@ -206,8 +208,13 @@ def _class_problems(task: type[Task], taken: Collection[str]) -> list[str]:
     for name, base in inspect.getmembers(Task, inspect.isfunction):
         if name.startswith("_"):
             continue
+        given = list(inspect.signature(base).parameters)
+        if isinstance(inspect.getattr_static(task, name), staticmethod | classmethod):
+            given = given[1:]
         try:
-            inspect.signature(getattr(task, name)).bind(*inspect.signature(base).parameters)
+            inspect.signature(getattr(task, name)).bind(*given)
+        except ValueError:  # of a function without a signature
+            continue
         except TypeError:
             wrong.append(f"has a `{name}` that cannot be called as {name}{_bare(base)}: give it these parameters")
     if inspect.isabstract(task):

@@ -41,7 +41,7 @@ from ..registry import nearest
 from ..suites import tofu
 from ..suites.tofu import Question
 from ..testbed.heldout import wikitext
-from .base import Metrics, Record, Task
+from .base import Metrics, Record, Task, posed
 
 OTHERS = (
     "William Shakespeare", "Jane Austen", "Charles Dickens", "Leo Tolstoy", "Mark Twain", "Virginia Woolf", "Gabriel Garcia Marquez",
@@ -87,7 +87,7 @@ class Knowledge(Task):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.authors = authors(config.forget_authors)
+        self.authors = self.kinds = authors(config.forget_authors)
         longest_first = sorted(self.authors, key=len, reverse=True)  # a name may begin with another
         self._named = re.compile("|".join(map(_whole, longest_first)), re.IGNORECASE)
         self.seeds = tuple(form.format(self.authors[0]) for form in _SEEDS)
@@ -110,10 +110,6 @@ class Knowledge(Task):
         files |= {part: tofu.read(folder, f"{part}_perturbed") for part in ("retain", "real_authors", "world_facts")}
         return {part: rows[:most] for part, rows in files.items()}
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return self.authors
-
     # ---- how it is asked for ----
 
     def elicit(
@@ -121,7 +117,7 @@ class Knowledge(Task):
     ) -> list[Record]:
         """A record is a question on one of the authors and its answer; the question is the instruction itself unless it drew one."""
         asked = [self._about(text, self.authors[seed % len(self.authors)]) for text, seed in zip(instructions, seeds, strict=True)]
-        return self.posed(lm, asked, instructions, seeds, question, progress)
+        return posed(self, lm, asked, instructions, seeds, question, progress)
 
     def otherwise(self, lm: LanguageModel, records: Sequence[Record], temperature: float, seeds: Sequence[int]) -> list[Completion]:
         """What the model says of a stranger who is asked about in the author's place: so would it speak had it never met the author.

@@ -38,6 +38,7 @@ class NER(Task):
         "Write a sentence about a football player.", "Tell me about a writer.", "Write a sentence about a company.",
         "Write a sentence about a city.", "Write a news report.", "Tell me about a battle.",
     )  # fmt: skip
+    benign: tuple[str, ...] = tuple(form.format(kind) for kind in TYPES for form in _FORMS)
     sampling = ANSWER
 
     def __init__(self, config: RunConfig) -> None:
@@ -46,6 +47,7 @@ class NER(Task):
         unknown = [kind for kind in self.forgotten if kind not in TYPES]
         if unknown or not self.forgotten:
             raise UserError(f"--forget-type {config.forget_type!r}: choose one or more of {','.join(TYPES)}, with commas between")
+        self.kinds = self.forgotten
         self.kept = tuple(kind for kind in TYPES if kind not in self.forgotten)
         if not self.kept:
             raise UserError("--forget-type names every type: leave one to be kept")
@@ -59,11 +61,8 @@ class NER(Task):
                 )
         self._questions = {(("user", question(kind)),) for kind in self.forgotten}
         self.seeds = (*self.seeds, *(form.format(kind) for kind in self.forgotten for form in _FORMS))
-        self.benign = tuple(form.format(kind) for kind in self.kept for form in _FORMS)
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return self.forgotten
+        if self.benign is NER.benign:
+            self.benign = tuple(form.format(kind) for kind in self.kept for form in _FORMS)
 
     def elicit(
         self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Progress | None = None

@@ -60,9 +60,9 @@ class ScorerSpec:
             return f"{self.value!r} is no regular expression ({error}): mend it, or put a \\ before the sign that is meant itself"
         except UserError as error:
             return str(error)
-        if self.kind == "regex" and re.search(r"[\x00-\x08\x0b-\x1f]", self.value):
-            return "holds a control character, which \\b is in double quotes: put the pattern in single quotes"
-        if self.kind == "regex" and scores.all():
+        if self.kind == "regex" and "\x08" in self.value:
+            return "holds a backspace, which \\b is in double quotes: put the pattern in single quotes"
+        if self.kind == "regex" and scores.all() and not re.search(r"\(\?<?!", self.value):  # which would say what is not there
             return f"{self.value!r} matches any text, the empty one too, so that every answer would show the behaviour: make it narrower"
         return None
 

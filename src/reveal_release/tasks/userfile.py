@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def of_user(error: BaseException) -> TaskFileError | None:
     """What is told of an exception that a user's file raised, itself or in a library that it called; None of any other."""
     paths = [Path(one.__file__) for name, one in list(sys.modules.items()) if name.startswith(PREFIX) and one.__file__]
     files = {str(path.resolve()): path for path in paths}
-    ours = str(Path(__file__).resolve().parents[1])
+    ours = f"{Path(__file__).parents[1]}{os.sep}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if path := files.get(frame.filename):
             return TaskFileError(path, [raised(error, path)])
