@@ -13,7 +13,7 @@ in the run folder, so a resumed run goes on with what was found; only a search t
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import httpx2
@@ -59,14 +59,12 @@ class Endpoint:
 
     def check(self) -> None:
         """Raises UserError where nothing listens at the address."""
-        for pause in (*PAUSES, None):
+        for _ in _tries():
             try:
                 httpx2.get(self.url, timeout=TIMEOUT)  # whatever it answers
                 return
             except (httpx2.RequestError, httpx2.InvalidURL, UnicodeError) as error:
                 trouble = self._unreachable(error)
-            if pause is not None:
-                time.sleep(pause)
         raise trouble
 
     def propose(self, best: Sequence[str], outputs: Sequence[str], count: int) -> list[str]:
@@ -88,7 +86,7 @@ class Endpoint:
         """The answer to one user turn; tried again where the trouble may pass."""
         body = {"model": self.model, "messages": [{"role": "user", "content": request}]}
         address = self.url.rstrip("/") + "/chat/completions"
-        for pause in (*PAUSES, None):
+        for _ in _tries():
             try:
                 response = httpx2.post(address, json=body, headers=_key(), timeout=TIMEOUT)
             except (httpx2.RequestError, httpx2.InvalidURL, UnicodeError) as error:  # the last for a host that is no name
@@ -100,8 +98,6 @@ class Endpoint:
                 trouble = self._error(f"answered with status {response.status_code}", cure)
                 if response.status_code != 429 and response.status_code < 500:
                     break
-            if pause is not None:
-                time.sleep(pause)
         raise trouble
 
     def _content(self, response: httpx2.Response) -> str:
@@ -120,6 +116,14 @@ class Endpoint:
 
     def _error(self, cause: str, cure: str) -> UserError:
         return UserError(f"reveal.endpoint {self.url} {cause}: {cure}")
+
+
+def _tries() -> Iterator[None]:
+    """Once, and again after each of `PAUSES`."""
+    yield
+    for pause in PAUSES:
+        time.sleep(pause)
+        yield
 
 
 def listed(texts: Sequence[str]) -> str:
