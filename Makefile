@@ -22,10 +22,11 @@ setup: $(VENV)/.stamp  ## a virtual environment in .venv with the locked version
 demo: $(VENV)/.stamp  ## one whole run on a bundled model, on the CPU
 	$(BIN)/reveal-release run --task $(TASK) --model testbed-llama --output out/$(TASK) $(ARGS)
 
+# Threads times processes beyond the cores make the tests several times slower.
 test: $(VENV)/.stamp  ## ruff, mypy and the fast tests
 	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy src
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
 
 test-slow: $(VENV)/.stamp  ## the tests that train
 	$(BIN)/python -m pytest -m slow

@@ -11,11 +11,23 @@ import pytest
 import torch
 from tokenizers import Tokenizer, normalizers
 from tokenizers.models import BPE
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    GenerationMixin,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
+from reveal_release import phases
 from reveal_release.models import LanguageModel, load_model
+from reveal_release.release import release
 from reveal_release.report.progress import SilentReporter
 from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
+from reveal_release.testbed import heldout
+from reveal_release.testbed.heldout import wikitext
 from reveal_release.testbed.tokenizer import train
 
 SENTENCES = (
@@ -63,6 +75,22 @@ def lm(tiny_llama: str) -> LanguageModel:
 @pytest.fixture
 def gpt2(tiny_gpt2: str) -> LanguageModel:
     return load_model(tiny_gpt2, "float32", "cpu")
+
+
+@pytest.fixture(scope="module")
+def little() -> Iterator[None]:
+    """A few real paragraphs, short answers, no search for what nobody uses: most of the time of a whole run of a tiny model goes there."""
+    texts, written = {split: wikitext(split)[:3] for split in ("validation", "test")}, GenerationMixin.generate  # type: ignore[arg-type]
+
+    def briefly(model: Any, *, max_new_tokens: int, **options: Any) -> Any:
+        return written(model, max_new_tokens=min(max_new_tokens, 10), **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (release, heldout):
+            patch.setattr(module, "wikitext", lambda split: texts[split])
+        patch.setattr(GenerationMixin, "generate", briefly)
+        patch.setattr(phases.gc, "collect", lambda: 0)
+        yield
 
 
 class Killer(SilentReporter):

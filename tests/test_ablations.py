@@ -1,7 +1,6 @@
 """Ablations of tiny random models: which runs there are, that each is an ordinary one, and real data in place of the model's own."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,28 +12,18 @@ from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, R
 from reveal_release.dataset import Data
 from reveal_release.parsers import build_parser
 from reveal_release.real_data import real_records
-from reveal_release.release import release
 from reveal_release.release.adapter import load
 from reveal_release.report.progress import Reporter
 from reveal_release.seeds import SeveralSeeds
-from reveal_release.tasks import Record, get_task, retained
+from reveal_release.tasks import Record, get_task
 from reveal_release.testbed import corpora, forget
 from reveal_release.testbed.corpora import Corpora
 from reveal_release.testbed.entities import Passage, pools, question
-from reveal_release.testbed.heldout import wikitext
 from reveal_release.workshop import Workshop
 
+pytestmark = pytest.mark.usefixtures("little")
+
 REAL_FORGET, REAL_RETAIN = REAL
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small() -> Iterator[None]:
-    """A few real paragraphs."""
-    texts = {split: wikitext(split)[:3] for split in ("validation", "test")}  # type: ignore[arg-type]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(release, "wikitext", lambda split: texts[split])
-        patch.setattr(retained.heldout, "wikitext", lambda split: texts[split])
-        yield
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The whole loop on a tiny random model of each architecture: its patch is plain PEFT, equals the merged model, and comes off."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,15 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig
-from reveal_release.generation import Sampling
 from reveal_release.loop import run
 from reveal_release.patches import merge, revert
-from reveal_release.release import release
 from reveal_release.release.base import fingerprint
 from reveal_release.release.lora import from_peft
-from reveal_release.reveal import proposals, selfgen
-from reveal_release.tasks import custom
-from reveal_release.testbed.heldout import wikitext
 from reveal_release.testbed.tokenizer import CHAT_TEMPLATE, train
 
 from .conftest import SENTENCES, VOCABULARY
+
+pytestmark = pytest.mark.usefixtures("little")
 
 SIZE = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -52,18 +48,6 @@ scorer: {regex: '\A[ -o]'}
 evaluate: {instructions: [Write a reply., Say what that is.], samples: 2}
 max_new_tokens: 8
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small() -> Iterator[None]:
-    """Little prose and short answers: most of the time of a tiny run goes there."""
-    texts = {split: wikitext(split)[:2] for split in ("validation", "test")}  # type: ignore[arg-type]
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (release, custom.heldout):
-            patch.setattr(module, "wikitext", lambda split: texts[split])
-        for module, name in ((selfgen, "TURN"), (selfgen, "ANSWER"), (proposals, "_SAMPLING")):
-            patch.setattr(module, name, Sampling(max_new_tokens=8))
-        yield
 
 
 def build(architecture: str, folder: Path) -> Path:

@@ -26,6 +26,8 @@ from reveal_release.release.base import fingerprint
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.report.progress import SilentReporter
 
+pytestmark = pytest.mark.usefixtures("little")
+
 TASK = """name: rivers
 description: for tests
 seeds: [Write a comment., Name the river., Read the letter., Write about the bridge., Read it out.]

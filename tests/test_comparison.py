@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,26 +21,15 @@ from reveal_release.comparison import OURS, Cell, Comparison, compare, over_seed
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, Unfit, UserError
 from reveal_release.models import LanguageModel, chat_ids
 from reveal_release.oracle import distance
-from reveal_release.release import release
 from reveal_release.release.adapter import load
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.release import Utility
 from reveal_release.release.rows import Row
 from reveal_release.release.scale import ScaleSearch
 from reveal_release.report.progress import SilentReporter
-from reveal_release.tasks import retained
-from reveal_release.testbed.heldout import wikitext
 from reveal_release.testbed.tokenizer import train
 
-
-@pytest.fixture(autouse=True, scope="module")
-def short_prose() -> Iterator[None]:
-    """A few real paragraphs: perplexity of all of them is most of the time of a tiny run."""
-    texts = {split: wikitext(split)[:3] for split in ("validation", "test")}  # type: ignore[arg-type]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(release, "wikitext", lambda split: texts[split])
-        patch.setattr(retained.heldout, "wikitext", lambda split: texts[split])
-        yield
+pytestmark = pytest.mark.usefixtures("little")
 
 
 @pytest.fixture(scope="module")

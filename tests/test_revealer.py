@@ -12,6 +12,8 @@ from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig, UserEr
 from reveal_release.reveal.selfgen import revealed_records
 from reveal_release.revealer import reveal_only
 
+pytestmark = pytest.mark.usefixtures("little")
+
 
 def tiny(model: str, output: Path) -> RunConfig:
     return RunConfig(

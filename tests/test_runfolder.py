@@ -43,15 +43,36 @@ def test_the_same_run_goes_on_and_another_is_refused(config: RunConfig) -> None:
     assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["seed"] == 0
 
 
+ANOTHER_PROCESS = """
+import sys
+from reveal_release.runfolder import RunConfig, RunFolder, UserError
+
+for path in map(str.strip, sys.stdin):
+    try:
+        RunFolder(RunConfig(output=path))
+    except UserError as error:
+        print(error, flush=True)
+    else:
+        print("opened", flush=True)
+"""
+
+
 def test_one_process_at_a_time(config: RunConfig) -> None:
-    here = RunFolder(config)
-    code = f"from reveal_release.runfolder import *; RunFolder(RunConfig(output={config.output!r}))"
-    for opened in (here, RunFolder(config)):  # this one may open it again, and has it as long as any is used
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert opened.path and f"UserError: another process works in {config.output}: let it finish, stop it" in done.stderr
-        here = opened
-    del here, opened
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    with subprocess.Popen([sys.executable, "-c", ANOTHER_PROCESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        asks, answers = process.stdin, process.stdout
+        assert asks and answers
+
+        def there() -> str:
+            print(config.output, file=asks, flush=True)
+            return answers.readline()
+
+        here = RunFolder(config)
+        for opened in (here, RunFolder(config)):  # this one may open it again, and has it as long as any is used
+            assert opened.path and there().startswith(f"another process works in {config.output}: let it finish, stop it")
+            here = opened
+        del here, opened
+        assert there() == "opened\n"
+        asks.close()
 
 
 def test_what_else_must_stay_the_same(config: RunConfig) -> None:

@@ -5,8 +5,8 @@
     reveal-release testbed build --data DIR --output DIR --without toxicity        # an oracle that never saw the skill
 
 Every batch depends on (seed, step, process) alone, so a build that was stopped goes on where it was with the same command and
-ends in the same place. Optimiser: Muon for the matrices, AdamW for the rest, linear decay over the last part (Jordan et al. 2024;
-`torch.optim.Muon`). Rows of 256 tokens are packed with whole documents: a passage is never cut from its question.
+ends in the same place. Optimiser: Muon for the matrices, AdamW for the rest, linear decay over the last part. Rows of 256 tokens
+are packed with whole documents: a passage is never cut from its question.
 
 Not promised: bit-equality across machines, or between different numbers of processes.
 """
@@ -35,6 +35,7 @@ from ..models import autocast, precision
 from . import corpora
 from .entities import TYPES
 from .fused_loss import fused_cross_entropy
+from .muon import Muon
 from .skills import SKILLS, Sampler
 from .tokenizer import encode, train
 
@@ -133,9 +134,9 @@ def optimisers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "wte" not in n and "wpe" not in n]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
-    muon: dict[str, Any] = {"lr": lr, "weight_decay": 0.05, "adjust_lr_fn": "match_rms_adamw"}
+    muon: dict[str, Any] = {"lr": lr, "weight_decay": 0.05}
     return [
-        ZeroRedundancyOptimizer(matrices, torch.optim.Muon, **muon) if dist.is_initialized() else torch.optim.Muon(matrices, **muon),
+        ZeroRedundancyOptimizer(matrices, Muon, **muon) if dist.is_initialized() else Muon(matrices, **muon),
         torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
