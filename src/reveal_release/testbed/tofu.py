@@ -137,8 +137,11 @@ def tune(config: TuneConfig) -> Path:
                 optimizer.step()
                 optimizer.zero_grad()
             total += value.item()
-        left = (time.time() - started) / (epoch + 1 - first) * (config.epochs - epoch - 1) / 60
-        print(f"epoch {epoch + 1}/{config.epochs}, loss {total / len(batches):.3f}, {left:.0f} min left", flush=True)
+            if number % 25 == 0 or number == len(batches) - 1:
+                done = epoch - first + (number + 1) / len(batches)
+                left = (time.time() - started) * ((config.epochs - first) / done - 1) / 60
+                where = f"epoch {epoch + 1}/{config.epochs}, step {number + 1}/{len(batches)}"
+                print(f"{where}, loss {total / (number + 1):.3f}, {left:.0f} min left", flush=True)
         states = [optimizer.state_dict() for optimizer in optimizers]
         save_checkpoint(
             checkpoint, {"epoch": epoch + 1, "model": lm.model.state_dict(), "optimizers": states, "own": own, "config": identity}
