@@ -1,11 +1,8 @@
 """The run folder: whole files or none, phases once, and no other folder is ever written to."""
 
 import json
-import math
 import os
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +12,7 @@ import yaml
 
 from reveal_release import runfolder
 from reveal_release.config import EvaluateConfig, RunConfig, UserError
+from reveal_release.lock import Lock
 from reveal_release.runfolder import LEAST_FREE, RunFolder
 
 
@@ -43,36 +41,13 @@ def test_the_same_run_goes_on_and_another_is_refused(config: RunConfig) -> None:
     assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["seed"] == 0
 
 
-ANOTHER_PROCESS = """
-import sys
-from reveal_release.runfolder import RunConfig, RunFolder, UserError
-
-for path in map(str.strip, sys.stdin):
-    try:
-        RunFolder(RunConfig(output=path))
-    except UserError as error:
-        print(error, flush=True)
-    else:
-        print("opened", flush=True)
-"""
-
-
 def test_one_process_at_a_time(config: RunConfig) -> None:
-    with subprocess.Popen([sys.executable, "-c", ANOTHER_PROCESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        asks, answers = process.stdin, process.stdout
-        assert asks and answers
-
-        def there() -> str:
-            print(config.output, file=asks, flush=True)
-            return answers.readline()
-
-        here = RunFolder(config)
-        for opened in (here, RunFolder(config)):  # this one may open it again, and has it as long as any is used
-            assert opened.path and there().startswith(f"another process works in {config.output}: let it finish, stop it")
-            here = opened
-        del here, opened
-        assert there() == "opened\n"
-        asks.close()
+    folder = RunFolder(config)
+    with pytest.raises(UserError, match="another process works in .*out: let it finish"):
+        Lock(folder.path)  # as another process would
+    RunFolder(config)
+    del folder
+    Lock(Path(config.output))
 
 
 def test_what_else_must_stay_the_same(config: RunConfig) -> None:
@@ -138,17 +113,6 @@ def test_other_rows_of_tofu_or_another_retain_model_are_another_evaluation(confi
         with pytest.raises(UserError, match="with other settings"):
             RunFolder(given)
     RunFolder(replace(config, evaluate=EvaluateConfig(tofu="t", retain_model="someone/on-the-hub")))
-
-
-def test_results_are_json_for_any_reader(config: RunConfig) -> None:
-    folder = RunFolder(config)
-    folder.write_results("r.json", {"a": [{"low": math.nan, "value": 0.5}, (1, math.inf)], "b": None, "c": True, "é": "NaN"})
-
-    def refuse(name: str) -> None:
-        raise AssertionError(name)
-
-    found = json.loads((folder.path / "r.json").read_text(encoding="utf-8"), parse_constant=refuse)
-    assert found == {"a": [{"low": None, "value": 0.5}, [1, None]], "b": None, "c": True, "é": "NaN"}
 
 
 def test_another_version_does_not_go_on(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,22 +189,6 @@ def test_a_full_disk_is_told_and_does_not_spoil_the_folder(config: RunConfig, mo
         RunFolder(config)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(LEAST_FREE))
     RunFolder(config)
-
-
-def test_a_failed_write_leaves_the_file_as_it_was(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = RunFolder(config)
-    folder.write("notes/a.txt", "first")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        folder.write("notes/a.txt", "second")
-    with pytest.raises(UnicodeEncodeError):
-        folder.write("notes/a.txt", "half a character: \ud800")
-    assert (folder.path / "notes/a.txt").read_text() == "first"
-    assert [p.name for p in (folder.path / "notes").iterdir()] == ["a.txt"]
 
 
 def test_rows_are_json_lines(config: RunConfig) -> None:

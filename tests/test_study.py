@@ -15,6 +15,7 @@ from reveal_release import equal_forgetting
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig, Unfit, UserError
 from reveal_release.dataset import HELD_BACK, split
 from reveal_release.equal_forgetting import Bench, equally_forgetting
+from reveal_release.files import _strict
 from reveal_release.models import load_model
 from reveal_release.parsers import build_parser
 from reveal_release.release import release
@@ -24,7 +25,6 @@ from reveal_release.release.patch import Patch
 from reveal_release.release.release import Utility, mean_nll, train_modules
 from reveal_release.release.runtime import applied
 from reveal_release.report.progress import SilentReporter
-from reveal_release.runfolder import _strict
 from reveal_release.seeds import plain
 from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, Study, rows_of, study, variant_names
 from reveal_release.tasks import retained

@@ -146,9 +146,9 @@ def _evaluate(options: Namespace) -> None:
         _check_patch(options.patch)
     suite = _suite(options, config)
     from .evaluator import evaluate_only
+    from .files import write_results
     from .report.console import render_metrics
     from .report.progress import Reporter
-    from .runfolder import write_results
 
     if options.json:
         _check_new(Path(options.json))
@@ -162,7 +162,7 @@ def _evaluate(options: Namespace) -> None:
 
 def _check_new(file: Path) -> None:
     """Raises UserError where a file is, or none can be written."""
-    from .runfolder import check_writable
+    from .files import check_writable
 
     if file.is_dir():
         raise UserError(f"--json {file} is a folder: give a file")

@@ -32,6 +32,7 @@ from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
 
 from .config import UserError
+from .files import check_writable
 from .models import LanguageModel, load_model, resolve, save_model
 from .release.adapter import load, recorded_base, save
 from .release.base import fingerprint
@@ -39,7 +40,6 @@ from .release.lora import from_peft
 from .release.patch import Patch
 from .release.runtime import merge_
 from .report.card import derived_card
-from .runfolder import check_writable
 
 MERGE_NAME = "reveal_release_merge.json"
 LARGEST = 5

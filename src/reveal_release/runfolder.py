@@ -1,20 +1,17 @@
-"""The run folder: atomic files, finished phases that a resumed run does not do again, and refusal of another run's folder."""
+"""The run folder: finished phases that a resumed run does not do again, and refusal of another run's folder."""
 
-import fcntl
-import hashlib
 import importlib.metadata
 import json
-import math
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import yaml
 
 from .config import NO_RESULT, RunConfig, UserError
+from .files import check_writable, contents, write_results, write_text
+from .lock import Lock
 from .metrics.toxicity import BUNDLED
 from .tasks import task_identity
 
@@ -54,7 +51,7 @@ class RunFolder:
             self.state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to {self.path} ({error.strerror}): choose another --output") from None
-        self._lock = _Lock.of(self.state)
+        self._lock = Lock.of(self.path)
         free = shutil.disk_usage(self.path).free
         if free < LEAST_FREE:
             raise UserError(f"{free / 2**20:.0f} MiB are free at {self.path}, a run needs {LEAST_FREE / 2**20:.0f}: free some space")
@@ -122,74 +119,3 @@ def check_place(path: Path, kind: str) -> dict[str, Any] | None:
         raise UserError(f"{path} exists and is no run folder: choose another --output")
     check_writable(path)
     return None
-
-
-def check_writable(path: Path, what: str = "--output") -> None:
-    """Raises UserError where a file or folder cannot be made, or not be filled."""
-    at = path.absolute()
-    parent = next(one for one in (at, *at.parents) if one.exists())
-    if not parent.is_dir():
-        raise UserError(f"{what} {path}: {parent} is no folder; give another")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(f"{what} {path}: nothing can be written in {parent}; give another")
-
-
-class _Lock:
-    """Keeps other processes out of a folder, for as long as it is referred to; this one may have it several times."""
-
-    held: "WeakValueDictionary[Path, _Lock]" = WeakValueDictionary()
-
-    @classmethod
-    def of(cls, folder: Path) -> "_Lock":
-        key = folder.resolve()
-        cls.held[key] = lock = cls.held.get(key) or cls(folder)
-        return lock
-
-    def __init__(self, folder: Path) -> None:
-        self.descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process works in {folder.parent}: let it finish, stop it, or choose another --output") from None
-        except OSError:  # a file system without locks
-            pass
-
-    def __del__(self) -> None:
-        os.close(self.descriptor)
-
-
-def contents(path: Path, below: bool = False) -> str:
-    """SHA-256 of a file, or of a folder's files with their names; of those in folders `below` it as well."""
-    if path.is_file():
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    found = [(str(one.relative_to(path)), contents(one)) for one in sorted(path.rglob("*") if below else path.iterdir()) if one.is_file()]
-    return hashlib.sha256(repr(found).encode()).hexdigest()
-
-
-def write_results(path: Path, results: dict[str, Any]) -> Path:
-    """JSON that any reader takes: what is no number, such as the bounds of a figure without an interval, is null."""
-    return write_text(path, json.dumps(_strict(results), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _strict(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Writes a file, all of it or nothing, whoever else writes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path

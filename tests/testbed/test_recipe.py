@@ -14,6 +14,7 @@ import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reveal_release.config import UserError
+from reveal_release.lock import Lock
 from reveal_release.testbed import recipe
 from reveal_release.testbed.recipe import (
     FAMILIES,
@@ -249,6 +250,15 @@ def test_several_processes_are_refused_before_they_start(finished, data, tmp_pat
     with pytest.raises(UserError, match="seed 0, not 3.*choose another --output"):
         recipe.begin(config(data, finished.parent / "part", seed=3), processes=2)
     assert recipe.begin(config(data, finished.parent / "part"), processes=2)["step"] == 2
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_one_build_at_a_time_works_in_a_folder(processes, data, tmp_path):
+    other = Lock(tmp_path)  # as another process would
+    with pytest.raises(UserError, match="another process works in"):
+        recipe.build_in(config(data, tmp_path), processes)
+    assert not contents(tmp_path)
+    del other
 
 
 def test_a_model_that_is_not_a_build_is_not_written_over(data, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from reveal_release.config import UserError
+from reveal_release.lock import Lock
 from reveal_release.metrics.likelihood import conversation_log_probs
 from reveal_release.metrics.tofu import probabilities
 from reveal_release.models import LanguageModel, chat_ids, load_model
@@ -135,6 +136,16 @@ def test_it_learns_and_ends_where_a_stopped_run_ends(config: TuneConfig, monkeyp
     monkeypatch.setattr(tuning, "load_model", lambda *_: load_model(str(base), "float32", "cpu"))
     with pytest.raises(UserError, match="base .*: choose another --output"):
         tune(config)
+
+
+def test_one_process_at_a_time_works_in_a_folder(config: TuneConfig) -> None:
+    folder = Path(config.output)
+    folder.mkdir()
+    other = Lock(folder)  # as another process would
+    with pytest.raises(UserError, match="another process works in"):
+        tune(config)
+    assert not list(folder.iterdir())
+    del other
 
 
 def test_a_model_that_is_not_one_of_these_is_not_written_over(config: TuneConfig) -> None:

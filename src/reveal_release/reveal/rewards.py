@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ReleaseConfig, RunConfig, UserError
+from ..files import write_text
 from ..models import LanguageModel
 from ..provenance import environment, model_identity
 from ..release.patch import Patch
-from ..runfolder import write_text
 from ..tasks import Record, Task, task_identity
 
 VARIABLE = "REVEAL_RELEASE_CACHE"

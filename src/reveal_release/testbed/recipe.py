@@ -31,6 +31,7 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast, Qwen3Config
 
 from ..config import UserError
+from ..lock import Lock
 from ..models import autocast, precision
 from . import corpora
 from .entities import TYPES
@@ -173,6 +174,7 @@ def build(config: BuildConfig) -> Path:
     torch.manual_seed(config.seed)
     texts = corpora.load(Path(config.data))
     output.mkdir(parents=True, exist_ok=True)
+    _lock = Lock.of(output) if world == 1 else None  # until this returns; of several processes `build_in` has it
     tokenizer = _tokenizer(config, texts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = AutoModelForCausalLM.from_config(architecture(config.family, tokenizer), dtype=torch.float32).to(device)
@@ -225,6 +227,8 @@ def build_in(config: BuildConfig, processes: int) -> None:
         build(config)
         return
     begin(config, processes)  # refused here it is one clear line
+    Path(config.output).mkdir(parents=True, exist_ok=True)
+    _lock = Lock.of(Path(config.output))  # until this returns
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "build.json"
         path.write_text(json.dumps(asdict(config)), encoding="utf-8")

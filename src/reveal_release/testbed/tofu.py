@@ -28,6 +28,7 @@ import torch
 
 from ..config import UserError
 from ..generation import Sampling, generate
+from ..lock import Lock
 from ..models import LanguageModel, chat_ids, load_model, user_turn_ids
 from ..release.base import fingerprint
 from ..suites.tofu import ROWS_PER_AUTHOR, SPLITS, Question, read
@@ -110,6 +111,7 @@ def tune(config: TuneConfig) -> Path:
     elif (output / "model.safetensors").is_file():
         raise UserError(f"{output} holds a model without a tofu.json, so not a finished one of this kind: choose another --output")
     output.mkdir(parents=True, exist_ok=True)
+    _lock = Lock.of(output)  # until this returns
     lm.tokenizer.save_pretrained(output)
     own = state["own"] if state is not None else own_words(lm)
     documents = Documents(lm, rows, [*read(folder, "real_authors"), *read(folder, "world_facts")], own)
