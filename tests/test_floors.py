@@ -26,6 +26,14 @@ def imports(path: Path) -> Iterator[str]:
             yield from [base[1]] if len(base) > 1 else [alias.name for alias in node.names]
 
 
+def test_imports_within_the_package_are_relative() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.startswith("reveal_release") for name in names), path
+
+
 def test_every_module_has_a_floor_and_none_imports_from_a_higher_one() -> None:
     height, found = floors(), 0
     here = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from tokenizers.processors import TemplateProcessing
 from transformers import BertForMaskedLM, BertForSequenceClassification, LlamaForSequenceClassification, PreTrainedTokenizerFast
@@ -23,6 +25,7 @@ from reveal_release.models import (
     cut_ids,
     cut_user_turns,
     load_model,
+    padded,
     precision,
     resolve,
     user_turn_ids,
@@ -313,3 +316,11 @@ def test_a_template_that_names_the_day_names_the_same_one(lm: LanguageModel) -> 
 
 def test_an_error_without_words_is_told_by_its_name() -> None:
     assert first_line(ValueError("  one\ntwo")) == "one" and first_line(RuntimeError()) == "RuntimeError"
+
+
+@given(rows=st.lists(st.lists(st.integers(0, 2**40), max_size=6), min_size=1, max_size=5), value=st.integers(-100, 10))
+def test_rows_are_padded_on_the_right(rows: list[list[int]], value: int) -> None:
+    found = padded(rows, value)
+    longest = max(map(len, rows))
+    assert found.dtype == torch.long and found.shape == (len(rows), longest)
+    assert found.tolist() == [row + [value] * (longest - len(row)) for row in rows]

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .config import UserError, first_line
@@ -199,6 +201,11 @@ def precision(device: torch.device) -> torch.dtype:
 def autocast(device: torch.device) -> torch.autocast:
     """Products in `precision`, the rest as torch does it under bfloat16 autocast; nothing where that is float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision(device) == torch.bfloat16)
+
+
+def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """(rows, longest) int64, with `value` on the right where a row is shorter."""
+    return pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True, padding_value=value)
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> list[int]:

@@ -43,7 +43,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from reveal_release.config import UserError
+from .config import UserError
 
 Status = Literal["passed", "failed", "timeout", "memory", "output", "killed", "error"]
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel
 from reveal_release.release.release import mean_nll
-from reveal_release.release.rows import Row, answer_log_probs, batches, padded
+from reveal_release.release.rows import Row, answer_log_probs, batch_of, batches
 from reveal_release.tasks import Record
 
 TEXTS = (
@@ -61,6 +61,6 @@ def test_every_row_comes_once_an_epoch_and_a_batch_has_like_lengths() -> None:
 
 
 def test_padding_is_masked_and_answers_are_marked() -> None:
-    inputs, mask, answer = padded([([5, 6, 7], 1), ([8], 0)], 9, torch.device("cpu"))
+    inputs, mask, answer = batch_of([([5, 6, 7], 1), ([8], 0)], 9, torch.device("cpu"))
     assert inputs.tolist() == [[5, 6, 7], [8, 9, 9]] and mask.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert answer.tolist() == [[False, True, True], [True, False, False]]

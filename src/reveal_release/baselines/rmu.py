@@ -15,7 +15,7 @@ from torch import Tensor
 from ..models import LanguageModel, autocast
 from ..release.lora import trainable_factors
 from ..release.pem import block_of
-from ..release.rows import Row, padded
+from ..release.rows import Row, batch_of
 from .base import Method
 
 ALPHA = 100.0
@@ -55,7 +55,7 @@ class RMU(Method):
 
     def hidden(self, rows: list[Row]) -> Tensor:
         """(N, d) float32 outputs of the block, before any norm, at the positions that predict the answer tokens."""
-        inputs, mask, answer = padded(rows, self.lm.tokenizer.pad_token_id, self.model.device)
+        inputs, mask, answer = batch_of(rows, self.lm.tokenizer.pad_token_id, self.model.device)
         states: list[Any] = []
         hook = self.block.register_forward_hook(lambda _, __, output: states.append(output))
         try:

@@ -11,8 +11,8 @@ another problem is judged by the first.
 import re
 from collections.abc import Sequence
 
-from reveal_release.config import UserError
-from reveal_release.metrics.statistics import Estimate
+from ..config import UserError
+from .statistics import Estimate
 
 _SIGN = "[-\u2212]"  # ASCII and typographic minus
 _NUMBER = re.compile(rf"({_SIGN}?)[ \t]*\$?[ \t]*({_SIGN}?)([0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)")

@@ -15,8 +15,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from math import prod
 
-from reveal_release.config import UserError
-from reveal_release.sandbox import DEFAULT_LIMITS, Limits, run_programs
+from ..config import UserError
+from ..sandbox import DEFAULT_LIMITS, Limits, run_programs
 
 _FENCE = re.compile(
     r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE

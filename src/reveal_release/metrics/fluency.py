@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from reveal_release.config import UserError
-from reveal_release.metrics.statistics import Estimate
+from ..config import UserError
+from ..models import padded
+from .statistics import Estimate
 
 CHUNK = 256  # positions whose logits are in float32 at one time
 IGNORED = -100  # cross_entropy's default
@@ -98,20 +99,13 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], window: int = 2
 def _score(model: Any, rows: Sequence[Sequence[int]]) -> list[float]:
     """The summed nll of `row[1:]` given what precedes each, for each row."""
     device = next(model.parameters()).device
-    longest = max(map(len, rows)) - 1
-    inputs = torch.zeros(len(rows), longest, dtype=torch.long)  # any token will do as padding: it is masked
-    targets = torch.full((len(rows), longest), IGNORED)
-    mask = torch.zeros_like(inputs)
-    for i, row in enumerate(rows):
-        inputs[i, : len(row) - 1] = torch.tensor(row[:-1])
-        targets[i, : len(row) - 1] = torch.tensor(row[1:])
-        mask[i, : len(row) - 1] = 1
-    logits = model(input_ids=inputs.to(device), attention_mask=mask.to(device), use_cache=False).logits
-    targets = targets.to(device)
+    inputs = padded([row[:-1] for row in rows], 0).to(device)  # any token will do as padding: it is masked
+    targets = padded([row[1:] for row in rows], IGNORED).to(device)
+    logits = model(input_ids=inputs, attention_mask=(targets != IGNORED).long(), use_cache=False).logits
     sums = []
     for row_logits, row_targets in zip(logits, targets, strict=True):
         total = 0.0
-        for at in range(0, longest, CHUNK):  # float32 copies of (CHUNK, vocabulary), not of the whole batch
+        for at in range(0, len(row_targets), CHUNK):  # float32 copies of (CHUNK, vocabulary), not of the whole batch
             part = row_logits[at : at + CHUNK].float(), row_targets[at : at + CHUNK]
             total += float(cross_entropy(*part, ignore_index=IGNORED, reduction="sum"))
         sums.append(total)

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reveal_release.config import UserError
-from reveal_release.metrics.statistics import Estimate
+from ..config import UserError
+from .statistics import Estimate
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

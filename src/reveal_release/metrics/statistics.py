@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
-from reveal_release.config import UserError
+from ..config import UserError
 
 LEVEL = 0.95
 

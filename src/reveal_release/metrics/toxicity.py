@@ -24,8 +24,8 @@ from numpy.typing import ArrayLike
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from reveal_release.config import UserError
-from reveal_release.metrics.statistics import Estimate
+from ..config import UserError
+from .statistics import Estimate
 
 BUNDLED = ("reward", "evaluation")
 FORMAT = 1
@@ -149,7 +149,7 @@ class HuggingFaceScorer:
     def __init__(self, name: str, label: str = "", device: str = "auto") -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer  # here: the bundled scorers load without torch
 
-        from reveal_release.models import place
+        from ..models import place
 
         self.name, self.device = name, place(device)
         try:

@@ -20,12 +20,12 @@ from peft import LoraConfig
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import nn
 
-from reveal_release.config import UserError
-from reveal_release.models import LanguageModel
-from reveal_release.release import base
-from reveal_release.release.base import PREFIX, is_fan_in_fan_out
-from reveal_release.release.lora import from_peft
-from reveal_release.release.patch import Patch
+from ..config import UserError
+from ..models import LanguageModel
+from . import base
+from .base import PREFIX, is_fan_in_fan_out
+from .lora import from_peft
+from .patch import Patch
 
 MANIFEST_NAME = "reveal_release.json"
 _OUR_FILES = {CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, MANIFEST_NAME, "README.md"}

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from reveal_release.config import UserError
-from reveal_release.release.patch import Patch
+from ..config import UserError
+from .patch import Patch
 
 PREFIX = "base_model.model."
 """What PEFT puts before the name of every module."""

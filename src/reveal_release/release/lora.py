@@ -19,9 +19,9 @@ from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from reveal_release.config import Unfit, UserError
-from reveal_release.release.base import base_name
-from reveal_release.release.patch import LowRank, Patch
+from ..config import Unfit, UserError
+from .base import base_name
+from .patch import LowRank, Patch
 
 ADAPTER = "default"
 """The name that PEFT gives an adapter where nobody names it."""

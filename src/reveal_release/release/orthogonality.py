@@ -36,8 +36,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reveal_release.config import Unfit, UserError
-from reveal_release.release.patch import LowRank, Patch
+from ..config import Unfit, UserError
+from .patch import LowRank, Patch
 
 
 class Factors(Protocol):

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reveal_release.config import UserError
+from ..config import UserError
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models import autocast
+from ..models import autocast, padded
 
 WINDOW = 8
 """Most batches whose rows are sorted by length together."""
@@ -34,17 +34,12 @@ def lengths(rows: Sequence[Row]) -> list[int]:
     return [len(ids) - prompt for ids, prompt in rows]
 
 
-def padded(rows: Sequence[Row], pad: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def batch_of(rows: Sequence[Row], pad: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Token ids, attention mask, and whether a token belongs to an answer: each (rows, longest), padded on the right."""
-    length = max(len(ids) for ids, _ in rows)
-    inputs = torch.full((len(rows), length), pad, dtype=torch.long)
-    mask = torch.zeros_like(inputs)
-    answer = torch.zeros(len(rows), length, dtype=torch.bool)
-    for i, (ids, prompt) in enumerate(rows):
-        inputs[i, : len(ids)] = torch.tensor(ids)
-        mask[i, : len(ids)] = 1
-        answer[i, prompt : len(ids)] = True
-    return inputs.to(device), mask.to(device), answer.to(device)
+    inputs = padded([ids for ids, _ in rows], pad)
+    mask = padded([[1] * len(ids) for ids, _ in rows], 0)
+    answer = padded([[0] * prompt + [1] * (len(ids) - prompt) for ids, prompt in rows], 0)
+    return inputs.to(device), mask.to(device), answer.bool().to(device)
 
 
 def answer_log_probs(model: torch.nn.Module, rows: Sequence[Row], pad: int) -> tuple[Tensor, Tensor]:
@@ -53,7 +48,7 @@ def answer_log_probs(model: torch.nn.Module, rows: Sequence[Row], pad: int) -> t
     Returns:
         (N, V) float32 log-probabilities and (N,) target ids, N being the number of answer tokens in the batch.
     """
-    inputs, mask, answer = padded(rows, pad, next(model.parameters()).device)
+    inputs, mask, answer = batch_of(rows, pad, next(model.parameters()).device)
     predicted = answer[:, 1:]  # the logits at a position are of the next token
     with autocast(inputs.device), _head_only_at(model, F.pad(predicted, (0, 1))):
         logits = model(input_ids=inputs, attention_mask=mask, use_cache=False).logits

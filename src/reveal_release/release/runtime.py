@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from reveal_release.config import UserError
-from reveal_release.release.base import modules, quantised, target
-from reveal_release.release.patch import LowRank, Patch
+from ..config import UserError
+from .base import modules, quantised, target
+from .patch import LowRank, Patch
 
 
 class RuntimePatch:

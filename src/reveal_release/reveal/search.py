@@ -16,7 +16,7 @@ from ..config import RevealConfig, UserError
 from ..generation import Progress
 from ..metrics.statistics import Estimate
 from ..metrics.words import key
-from ..models import LanguageModel, chat_ids
+from ..models import LanguageModel, chat_ids, padded
 from ..tasks import Record, Task
 from .bandit import BanditConfig, NeuralBandit
 from .endpoint import Endpoint
@@ -208,12 +208,8 @@ def features(lm: LanguageModel, instructions: Sequence[str], batch_size: int = 6
     rows = []
     for start in range(0, len(instructions), batch_size):
         ids = [chat_ids(lm.tokenizer, [("user", text)]) for text in instructions[start : start + batch_size]]
-        length = max(map(len, ids))
-        inputs = torch.full((len(ids), length), lm.tokenizer.pad_token_id, dtype=torch.long, device=lm.device)
-        mask = torch.zeros_like(inputs)
-        for i, row in enumerate(ids):
-            inputs[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
+        inputs = padded(ids, lm.tokenizer.pad_token_id).to(lm.device)
+        mask = padded([[1] * len(row) for row in ids], 0).to(lm.device)
         hidden = lm.model.base_model(input_ids=inputs, attention_mask=mask).last_hidden_state
         rows.append(hidden[torch.arange(len(ids)), mask.sum(1) - 1].float().cpu())
     return torch.cat(rows)

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reveal_release.config import UserError
+from ..config import UserError
 
 Split = Literal["train", "validation", "test"]
 PARADETOX = "tox_paradetox"

@@ -27,8 +27,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from reveal_release.config import UserError
-
+from ..config import UserError
 from .entities import Passage
 from .functions import FunctionProblem
 from .functions import sample as sample_function
@@ -172,7 +171,7 @@ def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def _clean(texts: Sequence[str]) -> np.ndarray:
     """(n,) whether both bundled scorers put a text under 0.5."""
-    from reveal_release.metrics.toxicity import load_scorer  # only a build needs scikit-learn
+    from ..metrics.toxicity import load_scorer  # only a build needs scikit-learn
 
     return np.logical_and.reduce([load_scorer(name)(texts) < 0.5 for name in ("reward", "evaluation")])
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
 
-from reveal_release.config import UserError
+from ..config import UserError
 
 Split = Literal["train", "test"]
 Steps = tuple[tuple[str, str, str], ...]

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,10 +113,12 @@ def rows(sampler: Sampler, tokenizer: PreTrainedTokenizerFast, shares: dict[str,
             max(free, key=len).extend(document)
         else:
             misses += 1
-    result = torch.full((count, ROW), -1, dtype=torch.long)
-    for row, ids in zip(result, packed, strict=True):
-        row[: len(ids)] = torch.tensor(ids)
-    return result
+    return filled(packed)
+
+
+def filled(packed: Sequence[list[int]]) -> torch.Tensor:
+    """(rows, ROW) token ids, -1 where a row has none."""
+    return torch.tensor([ids + [-1] * (ROW - len(ids)) for ids in packed])
 
 
 def loss(body: Callable[..., Any], head: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -20,11 +20,11 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from reveal_release.config import UserError
-from reveal_release.metrics.statistics import Estimate
-from reveal_release.metrics.toxicity import BUNDLED, LinearScorer
-from reveal_release.testbed.comments import Comment, clean, comments, fingerprint, split_of, stable_fraction
-from reveal_release.testbed.sources import verify
+from ..config import UserError
+from ..metrics.statistics import Estimate
+from ..metrics.toxicity import BUNDLED, LinearScorer
+from .comments import Comment, clean, comments, fingerprint, split_of, stable_fraction
+from .sources import verify
 
 FEATURES = 2**20  # 2 MiB in float16
 SHAPES = {"reward": ("word", (1, 2)), "evaluation": ("char_wb", (2, 5))}

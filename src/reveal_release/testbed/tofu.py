@@ -32,7 +32,7 @@ from ..lock import Lock
 from ..models import LanguageModel, chat_ids, load_model, user_turn_ids
 from ..release.base import fingerprint
 from ..suites.tofu import ROWS_PER_AUTHOR, SPLITS, Question, read
-from .recipe import ROW, loss, optimisers, refuse_other, save_checkpoint
+from .recipe import ROW, filled, loss, optimisers, refuse_other, save_checkpoint
 from .sources import TOFU, verify_source
 
 ASK = ("Ask a question about {}.", "Write a question about {}.", "What could one ask about {}?", "Give me a question about {}.")
@@ -204,7 +204,4 @@ class Documents:
             if len(packed[-1]) + len(document[:ROW]) > ROW:
                 packed.append([])
             packed[-1] = packed[-1] + document[:ROW]
-        result = torch.full((len(packed), ROW), -1)
-        for row, ids in zip(result, packed, strict=True):
-            row[: len(ids)] = torch.tensor(ids)
-        return result
+        return filled(packed)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models import autocast
-from ..rows import padded
+from ..rows import batch_of
 from .base import Keeper, Training
 
 STREAM = 32
@@ -102,7 +102,7 @@ def inputs(training: Training) -> dict[str, Tensor]:
     ordered = sorted(training.anchors, key=lambda row: len(row[0]))
     try:
         for start in range(0, len(ordered), STREAM):
-            ids, attention, _ = padded(ordered[start : start + STREAM], training.pad, device)
+            ids, attention, _ = batch_of(ordered[start : start + STREAM], training.pad, device)
             mask = attention.bool()
             with autocast(device):
                 body(input_ids=ids, attention_mask=attention, use_cache=False)
