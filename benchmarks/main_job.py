@@ -2,7 +2,8 @@
 
     python benchmarks/main_job.py --task toxicity --output out/main_job        # runs what is not there yet, then prints
 
-Each run is an ordinary `reveal-release run` with default settings; a run that is there is only read.
+Each run is an ordinary `reveal-release run` with default settings, but for those that are given as that takes them
+(`--forget-authors forget01`); a run that is there is only read.
 """
 
 import argparse
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from reveal_release import RunConfig, run
+from reveal_release import run
 from reveal_release.metrics.statistics import Estimate
+from reveal_release.parsers import build_parser, run_config
 from reveal_release.report.progress import Reporter
 
 
@@ -57,11 +59,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", default="out/main_job")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of each run; 0 leaves torch's default")
-    options = parser.parse_args()
+    options, more = parser.parse_known_args()
     results = []
     for seed in options.seeds:
-        folder = Path(options.output) / f"{options.task}-{seed}"
-        config = RunConfig(task=options.task, model=options.model, output=str(folder), seed=seed, threads=options.threads)
+        given = {"task": options.task, "model": options.model, "output": Path(options.output) / f"{options.task}-{seed}", "seed": seed}
+        arguments = ["run", *more, "--threads", str(options.threads), *(f"--{name}={value}" for name, value in given.items())]
+        config = run_config(build_parser().parse_args(arguments).run)
         results.append(run(config, Reporter()))  # a finished run of the same settings and model is only read; another is refused
     print(table(results))
 
