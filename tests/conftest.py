@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Tokenizer, normalizers
 from tokenizers.models import BPE
 from transformers import (
@@ -29,6 +30,9 @@ from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
 from reveal_release.testbed import heldout
 from reveal_release.testbed.heldout import wikitext
 from reveal_release.testbed.tokenizer import train
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("untimed")
 
 SENTENCES = (
     "Write a comment about the weather in the north.", "The people of the town read a letter about the river.",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessorList, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
@@ -120,7 +120,6 @@ def test_a_token_is_chosen_for_the_row_it_belongs_to() -> None:
         assert tokens == [row + 10] * (row + 1) + [4] + [1] * (count - row - 1)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5), st.lists(st.one_of(st.integers(1, 40), st.lists(st.integers(0, 4), min_size=1, max_size=5)), max_size=12))
 def test_the_cache_holds_what_transformers_own_does(rows: int, steps: list[int | list[int]]) -> None:
     """After any sequence of new tokens (a number) and of selected rows (a list)."""

@@ -31,7 +31,7 @@ def test_rounding_by_hand() -> None:
     assert torch.allclose(rounded(weight, 2), torch.tensor([[0.7, 0.0, 0.0, 0.0], [0.0] * 4])), "steps of 0.7"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 1000), st.sampled_from([2, 3, 4, 8]), st.sampled_from([1, 3, 4, 16, 50]))
 def test_rounding_against_loops(seed: int, bits: int, group: int) -> None:
     weight = torch.randn(3, 10, generator=torch.Generator().manual_seed(seed))

@@ -35,7 +35,7 @@ def distances(texts: list[str]) -> list[list[float]]:
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(TEXT, min_size=4, max_size=12), st.lists(TEXT, min_size=1, max_size=8), st.integers(1, 3))
 def test_density_and_coverage_by_brute_force(real: list[str], generated: list[str], k: int) -> None:
     table, n = distances([*real, *generated]), len(real)

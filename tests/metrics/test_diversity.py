@@ -30,7 +30,7 @@ def bleu(text: str, others: list[str]) -> float:
     return penalty * math.exp(sum(math.log(p) for p in precisions) / 4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(TEXTS)
 def test_one_group_is_bleu_of_each_against_the_others(texts: list[str]) -> None:
     found = self_bleu(texts, group=len(texts))

@@ -35,7 +35,7 @@ def test_auc_by_hand() -> None:
     assert one.value == pytest.approx(2 / 3) and one.n == 4, "two ties count half each"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40).filter(lambda rows: len({m for _, m in rows}) == 2))
 def test_auc_is_the_share_of_pairs(rows: list[tuple[int, bool]]) -> None:
     members, others = ([s for s, m in rows if m is kind] for kind in (True, False))

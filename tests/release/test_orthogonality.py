@@ -204,7 +204,7 @@ def test_null_space_holds_through_training_with_momentum():
 
 
 @given(st.integers(3, 12), st.integers(0, 4), st.integers(0, 4), st.integers(0, 10_000))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_directions_of_several_origins_are_forbidden_together(size, first, second, seed):
     """Against the dense projector off the joint row space, at scales that differ much, with a row in common."""
     g = torch.Generator().manual_seed(seed)

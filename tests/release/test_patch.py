@@ -44,7 +44,7 @@ patches = st.builds(
     ranks=st.dictionaries(st.sampled_from(sorted(SHAPES)), st.integers(0, 12), min_size=1),
     size=st.sampled_from([1e-3, 1.0, 1e3]),
 )
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=40)
 
 
 def total_norm(*patches_: Patch) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reveal_release.config import RevealConfig, RunConfig, UserError
@@ -196,7 +196,6 @@ def bernoulli(truths: dict[str, float], seed: int, calls: Counter) -> Ask:
     return ask
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 40))
 def test_the_race_spends_its_budget_where_it_is_close(tried: int, finalists: int, each: int) -> None:
     truths = {f"Try {i}": (i % 7) / 7 for i in range(tried)}

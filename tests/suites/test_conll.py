@@ -66,7 +66,7 @@ class Named(list):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)  # it writes files
+@settings(max_examples=60)  # it writes files
 def test_files_of_every_scheme_and_layout(tmp_path_factory, scheme, data):
     passages = data.draw(written(scheme))
     separator, end = data.draw(st.sampled_from(["\t", " ", "  "])), data.draw(st.sampled_from(["\n", "\r\n"]))

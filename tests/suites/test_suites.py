@@ -147,7 +147,7 @@ def read(program: str) -> str:
     return ast.dump(functions[-1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(BLOCKS, max_size=4), st.sampled_from(["", "\n\nprint(f(2))\n", "\nThis works.\n", "\n\ndef other(:\n", "\n```\n"]))
 def test_every_form_of_a_body_is_the_same_function(blocks: list[str], after: str) -> None:
     flat = "\n".join([*blocks, "return x"])

@@ -134,7 +134,7 @@ FILES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=FILES)
 def test_reading_any_text_ends_in_a_task_or_in_its_problems(text: str, file: Path) -> None:
     file.write_bytes(text.encode("utf-8", "surrogatepass"))

@@ -153,7 +153,7 @@ def test_a_family_of_the_other_split_is_refused() -> None:
         families("dev")  # type: ignore[arg-type]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(min_value=0), st.sampled_from(SPLITS))
 def test_any_seed_gives_a_problem_that_parses_and_passes(seed: int, split: Split) -> None:
     p = sample(random.Random(seed), split)

@@ -112,7 +112,7 @@ def test_every_schema_at_every_level(split: str) -> None:
             check(problem)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(seed=st.integers(0, 2**63), case=st.sampled_from(CASES))
 def test_ranges_and_arithmetic_hold_for_any_seed(seed: int, case: tuple[str, str, int]) -> None:
     split, schema, level = case

@@ -268,7 +268,7 @@ def test_activation_null_space_leaves_as_many_directions_as_the_rank(lm: Languag
 
 
 @given(st.integers(2, 12), st.integers(0, 10_000), st.floats(0.05, 0.99))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_leading_directions_are_the_fewest_that_hold_the_share(size: int, seed: int, share: float) -> None:
     x = torch.randn(20, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     covariance = x.T @ x / 20
@@ -281,7 +281,7 @@ def test_leading_directions_are_the_fewest_that_hold_the_share(size: int, seed: 
 
 
 @given(st.integers(2, 12), st.integers(0, 10_000), st.floats(0.05, 0.99))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_leading_directions_of_few_samples_are_those_of_their_covariance(count: int, seed: int, share: float) -> None:
     x = torch.randn(count, 20, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     few, all_of_it = leading(x, share), leading(x.T @ x / count, share)
