@@ -14,7 +14,7 @@ import numpy as np
 
 from reveal_release import run
 from reveal_release.metrics.statistics import Estimate
-from reveal_release.parsers import build_parser, run_config
+from reveal_release.parsers import build_parser, dashed, run_config
 from reveal_release.report.progress import Reporter
 
 
@@ -53,7 +53,7 @@ def _figure(e: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--task", default="toxicity")
     parser.add_argument("--model", default="testbed-llama")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -63,7 +63,7 @@ def main() -> None:
     results = []
     for seed in options.seeds:
         given = {"task": options.task, "model": options.model, "output": Path(options.output) / f"{options.task}-{seed}", "seed": seed}
-        arguments = ["run", *more, "--threads", str(options.threads), *(f"--{name}={value}" for name, value in given.items())]
+        arguments = ["run", *map(dashed, more), "--threads", str(options.threads), *(f"--{name}={value}" for name, value in given.items())]
         config = run_config(build_parser().parse_args(arguments).run)
         results.append(run(config, Reporter()))  # a finished run of the same settings and model is only read; another is refused
     print(table(results))

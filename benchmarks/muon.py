@@ -13,6 +13,7 @@ import torch
 
 from reveal_release.models import load_model, precision
 from reveal_release.testbed.muon import Muon
+from reveal_release.testbed.recipe import optimisers
 
 
 def stepped(optimiser: type, weights: list[torch.Tensor], times: int, **settings: object) -> tuple[float, torch.Tensor]:
@@ -38,7 +39,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     model = load_model(options.model, device="cpu").model
-    weights = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    weights = optimisers(model, 1e-3)[0].param_groups[0]["params"]
     slow, expected = stepped(torch.optim.Muon, weights, options.times, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
     fast, found = stepped(Muon, weights, options.times)
     same = torch.nn.functional.cosine_similarity(found.double(), expected.double(), dim=0).item()

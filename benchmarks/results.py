@@ -22,13 +22,13 @@ from reveal_release import RunConfig
 from reveal_release.ablations import CONFIGURED, REAL
 from reveal_release.comparison import OURS, rows_of
 from reveal_release.config import UserError
+from reveal_release.files import write_results
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.release.front import Point, pareto
 from reveal_release.report.comparison import NEEDS, broken, entries
 from reveal_release.report.study import FIGURES, value
 from reveal_release.report.tables import table_lines
 from reveal_release.report.words import duration, figure, label, percentage
-from reveal_release.runfolder import write_results
 
 Results = dict[str, Any]
 DOCS = Path(__file__).parents[1] / "docs"

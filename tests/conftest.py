@@ -5,6 +5,7 @@ import json
 import string
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,18 +83,26 @@ def gpt2(tiny_gpt2: str) -> LanguageModel:
 
 
 @pytest.fixture(scope="module")
-def little() -> Iterator[None]:
-    """A few real paragraphs, short answers, no search for what nobody uses: most of the time of a whole run of a tiny model goes there."""
-    texts, written = {split: wikitext(split)[:3] for split in ("validation", "test")}, GenerationMixin.generate  # type: ignore[arg-type]
+def short_prose() -> Iterator[None]:
+    """A few real paragraphs: perplexity of all of them is most of the time of a tiny run."""
+    texts = {split: wikitext(split)[:3] for split in ("validation", "test")}  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (release, heldout):
+            patch.setattr(module, "wikitext", lambda split: texts[split])
+        yield
+
+
+@pytest.fixture(scope="module")
+def little(short_prose: None) -> Iterator[None]:
+    """Also short answers and no garbage collection before a phase, which take most of the rest."""
+    written = GenerationMixin.generate
 
     def briefly(model: Any, *, max_new_tokens: int, **options: Any) -> Any:
         return written(model, max_new_tokens=min(max_new_tokens, 10), **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (release, heldout):
-            patch.setattr(module, "wikitext", lambda split: texts[split])
         patch.setattr(GenerationMixin, "generate", briefly)
-        patch.setattr(phases.gc, "collect", lambda: 0)
+        patch.setattr(phases, "gc", SimpleNamespace(collect=lambda: 0))
         yield
 
 

@@ -32,7 +32,7 @@ TASK = """name: rivers
 description: for tests
 seeds: [Write a comment., Name the river., Read the letter., Write about the bridge., Read it out.]
 benign: [Say it kindly., Write a short note.]
-max_new_tokens: 16
+max_new_tokens: 10
 scorer: {regex: '(river|bridge|train)'}
 evaluate: {instructions: [Write a reply.]}
 """

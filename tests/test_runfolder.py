@@ -1,4 +1,4 @@
-"""The run folder: whole files or none, phases once, and no other folder is ever written to."""
+"""The run folder: phases once, and no other folder is ever written to."""
 
 import json
 import os

@@ -18,7 +18,6 @@ from reveal_release.equal_forgetting import Bench, equally_forgetting
 from reveal_release.files import _strict
 from reveal_release.models import load_model
 from reveal_release.parsers import build_parser
-from reveal_release.release import release
 from reveal_release.release.adapter import load
 from reveal_release.release.orthogonality import overlap
 from reveal_release.release.patch import Patch
@@ -27,8 +26,6 @@ from reveal_release.release.runtime import applied
 from reveal_release.report.progress import SilentReporter
 from reveal_release.seeds import plain
 from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, Study, rows_of, study, variant_names
-from reveal_release.tasks import retained
-from reveal_release.testbed.heldout import wikitext
 from reveal_release.workshop import Workshop
 
 TASK = r"""name: letter
@@ -46,13 +43,9 @@ CHOSEN = [PUBLISHED, "null-space", "kl-forget"]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small() -> Iterator[None]:
-    """A few real paragraphs and answers: measuring is most of the time of a tiny study."""
-    texts = {split: wikitext(split)[:3] for split in ("validation", "test")}  # type: ignore[arg-type]
+def few_probes(short_prose: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(release, "wikitext", lambda split: texts[split])
         patch.setattr(equal_forgetting, "PROBES", 48)
-        patch.setattr(retained.heldout, "wikitext", lambda split: texts[split])
         yield
 
 

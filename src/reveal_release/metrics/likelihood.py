@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ..models import LanguageModel, Turns, answered_ids
+from ..models import LanguageModel, Turns, answered_ids, padded
 
 
 @torch.inference_mode()
@@ -25,14 +25,9 @@ def token_log_probs(
     order = sorted((i for i, (ids, start) in enumerate(rows) if len(ids) > start), key=lambda i: -len(rows[i][0]))
     for at in range(0, len(order), batch_size):
         part = order[at : at + batch_size]
-        inputs = torch.zeros(len(part), len(rows[part[0]][0]), dtype=torch.long)  # any token will do as padding: it is masked
-        mask = torch.zeros_like(inputs)
-        for r, i in enumerate(part):
-            ids = rows[i][0]
-            inputs[r, : len(ids)] = torch.tensor(ids)
-            mask[r, : len(ids)] = 1
-        inputs = inputs.to(lm.device)
-        logits = lm.model(input_ids=inputs, attention_mask=mask.to(lm.device), use_cache=False).logits
+        inputs = padded([rows[i][0] for i in part], 0).to(lm.device)  # any token will do as padding: it is masked
+        mask = padded([[1] * len(rows[i][0]) for i in part], 0).to(lm.device)
+        logits = lm.model(input_ids=inputs, attention_mask=mask, use_cache=False).logits
         for r, i in enumerate(part):
             ids, start = rows[i]
             log_probs = torch.log_softmax(logits[r, start - 1 : len(ids) - 1].float(), dim=-1)

@@ -1,7 +1,7 @@
 """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon), with its products in what the hardware multiplies.
 
-`torch.optim.Muon` orthogonalises in bfloat16 on every machine; a CPU that has no instructions for it takes longer for that than for
-the whole of the rest of a step (`benchmarks/muon.py`). In bfloat16 this is torch's with `adjust_lr_fn="match_rms_adamw"`, to the bit.
+`torch.optim.Muon` orthogonalises in bfloat16 on every machine, which a CPU without instructions for it is slow in (`benchmarks/muon.py`
+measures how slow). In bfloat16 this is torch's with `adjust_lr_fn="match_rms_adamw"`, to the bit.
 """
 
 import math
@@ -45,7 +45,10 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for weight in (p for p in group["params"] if p.grad is not None):
-                mean = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight.grad))
+                state = self.state[weight]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(weight.grad)
+                mean = state["momentum_buffer"]
                 mean.lerp_(weight.grad, 1 - group["momentum"])
                 update = orthogonalised(weight.grad.lerp(mean, group["momentum"]), precision(weight.device))
                 weight.mul_(1 - group["lr"] * group["weight_decay"])

@@ -132,7 +132,7 @@ def loss(body: Callable[..., Any], head: torch.Tensor, ids: torch.Tensor) -> tor
 def optimisers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for embeddings, norms and biases.
 
-    Muon's Newton-Schulz iterations are a tenth of a step's work on a CPU: of several processes each does its share of the matrices.
+    Muon's Newton-Schulz iterations are a tenth of a step's work on a CPU, or more: of several processes each does its share.
     """
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "wte" not in n and "wpe" not in n]
     chosen = {id(p) for p in matrices}
@@ -163,12 +163,13 @@ def build(config: BuildConfig) -> Path:
     """Runs or resumes a build; returns the folder of the finished model (bf16 safetensors).
 
     Raises:
-        UserError: unknown family or skill, data missing, or a folder that holds something else. Nothing is written then.
+        UserError: unknown family or skill, data missing, or a folder that holds something else, or in which another process works.
+            Nothing is written then.
     """
     output = Path(config.output)
     checkpoint = output / "checkpoint.pt"
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    state = begin(config, world)
+    begin(config, world)
     if (output / "build.json").is_file():  # written last, so everything else is there
         return output
     if world > 1 and not dist.is_initialized():
@@ -177,6 +178,9 @@ def build(config: BuildConfig) -> Path:
     texts = corpora.load(Path(config.data))
     output.mkdir(parents=True, exist_ok=True)
     _lock = Lock.of(output) if world == 1 else None  # until this returns; of several processes `build_in` has it
+    state = begin(config, world)  # as another process may have left it by now
+    if (output / "build.json").is_file():
+        return output
     tokenizer = _tokenizer(config, texts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = AutoModelForCausalLM.from_config(architecture(config.family, tokenizer), dtype=torch.float32).to(device)
@@ -230,13 +234,13 @@ def build_in(config: BuildConfig, processes: int) -> None:
         return
     begin(config, processes)  # refused here it is one clear line
     Path(config.output).mkdir(parents=True, exist_ok=True)
-    _lock = Lock.of(Path(config.output))  # until this returns
+    lock = Lock.of(Path(config.output))  # the launcher has it too, so that it is held where this process is killed alone
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "build.json"
         path.write_text(json.dumps(asdict(config)), encoding="utf-8")
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
         command = [sys.executable, *launcher, "-m", "reveal_release.testbed.recipe", str(path)]
-        with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, pass_fds=(lock.descriptor,)) as process:
             try:
                 code = process.wait()
             except KeyboardInterrupt:

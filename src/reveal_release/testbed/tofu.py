@@ -94,7 +94,8 @@ def tune(config: TuneConfig) -> Path:
     """Runs or resumes; returns the folder of the finished model (bf16 safetensors).
 
     Raises:
-        UserError: an unknown split, data or model missing, or a folder that holds something else. Nothing is written then.
+        UserError: an unknown split, data or model missing, or a folder that holds something else, or in which another process works.
+            Nothing is written then.
     """
     output = Path(config.output)
     checkpoint, finished = output / "checkpoint.pt", output / "tofu.json"
@@ -102,6 +103,8 @@ def tune(config: TuneConfig) -> Path:
     rows, folder = rows_of(config), Path(config.data) / TOFU.folder
     lm = load_model(config.model, "float32")
     identity = {k: v for k, v in asdict(config).items() if k not in ("data", "output")} | {"base": fingerprint(lm.model)}
+    output.mkdir(parents=True, exist_ok=True)
+    _lock = Lock.of(output)  # until this returns
     if finished.is_file():  # written last, so everything else is there
         refuse_other(config.output, json.loads(finished.read_text(encoding="utf-8")), identity)
         return output
@@ -110,8 +113,6 @@ def tune(config: TuneConfig) -> Path:
         refuse_other(config.output, state["config"], identity)
     elif (output / "model.safetensors").is_file():
         raise UserError(f"{output} holds a model without a tofu.json, so not a finished one of this kind: choose another --output")
-    output.mkdir(parents=True, exist_ok=True)
-    _lock = Lock.of(output)  # until this returns
     lm.tokenizer.save_pretrained(output)
     own = state["own"] if state is not None else own_words(lm)
     documents = Documents(lm, rows, [*read(folder, "real_authors"), *read(folder, "world_facts")], own)
