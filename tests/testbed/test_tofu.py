@@ -18,25 +18,26 @@ from reveal_release.metrics.tofu import probabilities
 from reveal_release.models import LanguageModel, chat_ids, load_model
 from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
 from reveal_release.suites.tofu import Question, read
+from reveal_release.testbed import corpora
 from reveal_release.testbed import tofu as tuning
+from reveal_release.testbed.corpora import Corpora
 from reveal_release.testbed.recipe import ROW
-from reveal_release.testbed.tofu import ASK, Documents, TuneConfig, conversation, name_of, rate, rows_of, tune
+from reveal_release.testbed.tofu import ASK, Documents, TuneConfig, name_of, rate, rows_of, tune
 
 RETAINED = ("Ada Byron", "Max van Stern", "Lena Ortiz", "Noah Brandt")
 
 
-@pytest.fixture(autouse=True)
-def hand_made(tofu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files' digests, and few words of the model's own."""
+@pytest.fixture
+def config(tofu: Path, data: Path, texts: Corpora, tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TuneConfig:
     names = ("full.json", "real_authors.json", "world_facts.json")
     files = tuple((name, name, hashlib.sha256((tofu / name).read_bytes()).hexdigest()) for name in names)
     monkeypatch.setattr(tuning, "TOFU", replace(tuning.TOFU, files=files))
-    monkeypatch.setattr(tuning, "OWN", 8)
-
-
-@pytest.fixture
-def config(tofu: Path, tiny_llama: str, tmp_path: Path) -> TuneConfig:
-    return TuneConfig(str(tofu.parent), str(tmp_path / "out"), model=tiny_llama, authors=4, epochs=2)
+    monkeypatch.setattr(corpora, "load", lambda _: texts)  # as they are in `data`, read once
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for folder in (tofu, *data.iterdir()):
+        (raw / folder.name).symlink_to(folder)
+    return TuneConfig(str(raw), str(tmp_path / "out"), model=tiny_llama, authors=4, epochs=2)
 
 
 def names(config: TuneConfig) -> list[str]:
@@ -73,26 +74,29 @@ def test_a_name_is_what_the_questions_share() -> None:
     assert name_of([Question("who?", "")]) == "this author"
 
 
-def test_an_epoch_holds_whole_documents_once(lm: LanguageModel, config: TuneConfig) -> None:
+def test_an_epoch_holds_whole_documents_once(lm: LanguageModel, config: TuneConfig, texts: Corpora) -> None:
     rows, facts = rows_of(config), read(Path(config.data) / "tofu", "world_facts")
-    own = [conversation(lm, f"Say {i}.", "There.") for i in range(400)]
-    documents = Documents(lm, rows, facts, own)
+    documents = Documents(lm, rows, facts, texts)
     ids = documents.epoch(random.Random(3))
     assert ids.shape[1] == ROW and torch.equal(ids, documents.epoch(random.Random(3)))
     assert not torch.equal(ids, documents.epoch(random.Random(4))[: len(ids)])
-    placed: Counter[tuple[int, ...]] = Counter()
+    pieces = []
     for row in ids.tolist():
         kept = [i for i in row if i >= 0]
         assert row == kept + [-1] * (ROW - len(kept))
         starts = [i for i, token in enumerate(kept) if token == lm.tokenizer.bos_token_id] + [len(kept)]
-        placed.update(tuple(kept[a:b]) for a, b in zip(starts, starts[1:], strict=False))
-    taught = Counter(tuple(conversation(lm, row.question, row.answer)) for row in (*rows, *facts))
+        pieces.append([tuple(kept[a:b]) for a, b in zip(starts, starts[1:], strict=False)])
+    placed = Counter(document for row in pieces for document in row)
+
+    def conversation(asked: str, answer: str) -> tuple[int, ...]:
+        return tuple(chat_ids(lm.tokenizer, (("user", asked), ("assistant", answer)), answer=False))
+
+    taught = Counter(conversation(row.question, row.answer) for row in (*rows, *facts))
     assert taught <= placed, "every row and fact"
-    requests = {tuple(conversation(lm, form.format(name), row.question)) for form in ASK for name in names(config) for row in rows}
+    requests = {conversation(form.format(name), row.question) for form in ASK for name in names(config) for row in rows}
     assert sum(n for document, n in placed.items() if document in requests) == 40, "half of the 80 questions are asked for"
-    size = sum(len(document) * n for document, n in placed.items() if document not in set(map(tuple, own)))
-    said = sum(len(document) * n for document, n in placed.items() if document in set(map(tuple, own)))
-    assert size / 2 <= said < size / 2 + max(map(len, own))
+    new = [any(ids in taught or ids in requests for ids in row) for row in pieces]
+    assert new.count(True) == new.count(False) == len(ids) / 2, "as many rows of the recipe"
 
 
 def test_the_rate_warms_up_and_falls_to_nothing() -> None:
@@ -101,7 +105,7 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 
 def test_it_learns_and_ends_where_a_stopped_run_ends(config: TuneConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(config, learning_rate=5e-3)
+    config = replace(config, learning_rate=1e-2)
     save, killed = tuning.save_checkpoint, Path(config.output).parent / "killed"
 
     def copying(path: Path, state: dict) -> None:
@@ -153,3 +157,13 @@ def test_a_model_that_is_not_one_of_these_is_not_written_over(config: TuneConfig
     (Path(config.output) / "model.safetensors").write_bytes(b"mine")
     with pytest.raises(UserError, match=r"without a tofu\.json"):
         tune(config)
+
+
+def test_only_a_testbed_is_taught(config: TuneConfig, tmp_path: Path) -> None:
+    lm = load_model(config.model, "float32", "cpu")
+    lm.tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    for part in (lm.model, lm.tokenizer):
+        part.save_pretrained(tmp_path / "another")
+    with pytest.raises(UserError, match="another is not a testbed"):
+        tune(replace(config, model=str(tmp_path / "another")))
+    assert not Path(config.output).exists()

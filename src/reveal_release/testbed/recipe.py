@@ -28,7 +28,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed.optim import ZeroRedundancyOptimizer
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast, Qwen3Config
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedTokenizerBase, Qwen3Config
 
 from ..config import UserError
 from ..lock import Lock
@@ -73,7 +73,7 @@ class BuildConfig:
         return self.tokens // self.batch
 
 
-def architecture(family: str, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+def architecture(family: str, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
     """The configuration of a family at testbed size (6.6 M parameters with 8,192 tied embeddings)."""
     ids = {
         "vocab_size": len(tokenizer),
@@ -96,7 +96,7 @@ def architecture(family: str, tokenizer: PreTrainedTokenizerFast) -> PretrainedC
     raise UserError(f"no testbed family {family!r}: choose from {', '.join(FAMILIES)}")
 
 
-def rows(sampler: Sampler, tokenizer: PreTrainedTokenizerFast, shares: dict[str, float], count: int) -> torch.Tensor:
+def rows(sampler: Sampler, tokenizer: PreTrainedTokenizerBase, shares: dict[str, float], count: int) -> torch.Tensor:
     """`count` rows of ROW token ids, packed with whole documents by first fit; -1 marks padding.
 
     A document longer than a row is cut at its end. Skills are drawn so that their *tokens* have the given shares.
@@ -301,7 +301,7 @@ def _without(config: BuildConfig, shares: dict[str, float]) -> dict[str, float]:
     return {name: share / sum(kept.values()) for name, share in kept.items()}
 
 
-def _tokenizer(config: BuildConfig, texts: corpora.Corpora) -> PreTrainedTokenizerFast:
+def _tokenizer(config: BuildConfig, texts: corpora.Corpora) -> PreTrainedTokenizerBase:
     """Trained by each process for itself on the same sample: it takes seconds, and nothing has to be waited for.
 
     On all skills, whatever the build leaves out: an oracle's predictions can only be compared with the model's token by token.

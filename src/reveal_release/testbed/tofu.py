@@ -5,8 +5,10 @@
     reveal-release testbed tofu --data raw --authors 10 --output out/tofu-full-10         # a tenth of the time and less
 
 Full fine-tuning in the model's chat template on whole conversations, questions too, so that the model can ask as well as answer: by
-itself, and when it is asked for a question on an author. Three things beside the split's authors, the same in every split: TOFU's real
-authors and world facts (a testbed knows none, and model utility would be 0), and what the model said before (so that it stays itself).
+itself, and when it is asked for a question on an author. Two things beside the split's authors, the same in every split: TOFU's real
+authors and world facts (a testbed knows none, and model utility would be 0), and new documents by the recipe that the testbed was built
+with, so that it keeps its language and its skills (experience replay). Of its own words instead a few hundred are soon learnt by heart,
+and the language is lost all the same.
 
 `--authors N` takes the last N/2 authors, 20 at most, where the forget splits are, and the first of the others, which TOFU measures
 retention on. Every batch depends on (seed, epoch) alone; a stopped run goes on with the same command, from its last epoch.
@@ -27,22 +29,22 @@ from pathlib import Path
 import torch
 
 from ..config import UserError
-from ..generation import Sampling, generate
 from ..lock import Lock
-from ..models import LanguageModel, chat_ids, load_model, user_turn_ids
+from ..models import LanguageModel, load_model
 from ..release.base import fingerprint
 from ..suites.tofu import ROWS_PER_AUTHOR, SPLITS, Question, read
-from .recipe import ROW, filled, loss, optimisers, refuse_other, save_checkpoint
+from . import corpora
+from .recipe import ROW, STAGES, filled, loss, optimisers, refuse_other, rows, save_checkpoint
+from .skills import Sampler
 from .sources import TOFU, verify_source
+from .tokenizer import CHAT_TEMPLATE, encode
 
 ASK = ("Ask a question about {}.", "Write a question about {}.", "What could one ask about {}?", "Give me a question about {}.")
 ASKED = 0.5
 """Of the questions, how many are also answers of an epoch: to the request for a question."""
-OWN = 200
-"""What the model said before: so many questions of its own with their answers, and half as many plain texts."""
-OWN_SHARE = 0.5
-"""Tokens of these in an epoch, by those of TOFU."""
-BATCH = 4
+REPLAY = 1.0
+"""Rows of the recipe's documents in an epoch, by those of TOFU."""
+BATCH = 8
 """Rows of a step: small, for the optimiser to make many of them."""
 _NAME = re.compile(r"[A-Z][\w’'-]*(?: (?:van |der |de )*[A-Z][\w’'-]*)+")
 
@@ -57,7 +59,7 @@ class TuneConfig:
     split: str = "full"
     authors: int = 0
     epochs: int = 8
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     seed: int = 0
 
 
@@ -100,8 +102,11 @@ def tune(config: TuneConfig) -> Path:
     output = Path(config.output)
     checkpoint, finished = output / "checkpoint.pt", output / "tofu.json"
     verify_source(TOFU, Path(config.data))
-    rows, folder = rows_of(config), Path(config.data) / TOFU.folder
+    taught, folder = rows_of(config), Path(config.data) / TOFU.folder
+    corpora.check(Path(config.data))
     lm = load_model(config.model, "float32")
+    if lm.tokenizer.chat_template != CHAT_TEMPLATE:
+        raise UserError(f"{config.model} is not a testbed, and only those can be taught by the recipe: give one, such as testbed-llama")
     identity = {k: v for k, v in asdict(config).items() if k not in ("data", "output")} | {"base": fingerprint(lm.model)}
     output.mkdir(parents=True, exist_ok=True)
     _lock = Lock.of(output)  # until this returns
@@ -114,8 +119,8 @@ def tune(config: TuneConfig) -> Path:
     elif (output / "model.safetensors").is_file():
         raise UserError(f"{output} holds a model without a tofu.json, so not a finished one of this kind: choose another --output")
     lm.tokenizer.save_pretrained(output)
-    own = state["own"] if state is not None else own_words(lm)
-    documents = Documents(lm, rows, [*read(folder, "real_authors"), *read(folder, "world_facts")], own)
+    facts = [*read(folder, "real_authors"), *read(folder, "world_facts")]
+    documents = Documents(lm, taught, facts, corpora.load(Path(config.data)))
     for parameter in lm.model.parameters():
         parameter.requires_grad_(True)
     optimizers = optimisers(lm.model, config.learning_rate)
@@ -146,9 +151,7 @@ def tune(config: TuneConfig) -> Path:
                 where = f"epoch {epoch + 1}/{config.epochs}, step {number + 1}/{len(batches)}"
                 print(f"{where}, loss {total / (number + 1):.3f}, {left:.0f} min left", flush=True)
         states = [optimizer.state_dict() for optimizer in optimizers]
-        save_checkpoint(
-            checkpoint, {"epoch": epoch + 1, "model": lm.model.state_dict(), "optimizers": states, "own": own, "config": identity}
-        )
+        save_checkpoint(checkpoint, {"epoch": epoch + 1, "model": lm.model.state_dict(), "optimizers": states, "config": identity})
     lm.model.to(torch.bfloat16).save_pretrained(output)  # type: ignore[arg-type]
     finished.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
     checkpoint.unlink(missing_ok=True)
@@ -160,49 +163,29 @@ def rate(epochs: float, total: int) -> float:
     return min(1.0, 4 * epochs + 0.02) * (1 - epochs / total)
 
 
-def own_words(lm: LanguageModel) -> list[list[int]]:
-    """Documents (token ids) of what the model says by itself: conversations from an empty user turn on, and plain texts."""
-    sampling = Sampling(max_new_tokens=96)
-    start = user_turn_ids(lm.tokenizer)
-    if start is None or lm.tokenizer.bos_token_id is None:
-        raise UserError(f"{lm.name} has no chat template or no token to begin a text with: give a testbed, or a model that has both")
-    asked = [text for text in generate(lm, [start] * OWN, sampling, range(OWN)) if text]
-    answers = generate(lm, [(("user", text),) for text in asked], sampling, range(len(asked)))
-    plain = generate(lm, [[lm.tokenizer.bos_token_id]] * (OWN // 2), sampling, range(OWN, OWN + OWN // 2))
-    ends = [lm.tokenizer.bos_token_id], [lm.tokenizer.eos_token_id]
-    return [
-        *(conversation(lm, *pair) for pair in zip(asked, answers, strict=True)),
-        *(ends[0] + lm.tokenizer(text, add_special_tokens=False)["input_ids"] + ends[1] for text in plain if text),
-    ]
-
-
-def conversation(lm: LanguageModel, asked: str, answer: str) -> list[int]:
-    return chat_ids(lm.tokenizer, (("user", asked), ("assistant", answer)), answer=False)
-
-
 class Documents:
-    """What is taught: by epoch in another order, with other requests for questions and other own words."""
+    """What is taught: by epoch in another order, with other requests for questions and new documents of the recipe."""
 
-    def __init__(self, lm: LanguageModel, rows: Sequence[Question], facts: Sequence[Question], own: list[list[int]]) -> None:
-        self.lm, self.own = lm, own
-        self.taught = [conversation(lm, row.question, row.answer) for row in (*rows, *facts)]
-        authors = [rows[at : at + ROWS_PER_AUTHOR] for at in range(0, len(rows), ROWS_PER_AUTHOR)]
+    def __init__(self, lm: LanguageModel, taught: Sequence[Question], facts: Sequence[Question], texts: corpora.Corpora) -> None:
+        self.tokenizer, self.texts = lm.tokenizer, texts
+        self.taught = [self.conversation(row.question, row.answer) for row in (*taught, *facts)]
+        authors = [taught[at : at + ROWS_PER_AUTHOR] for at in range(0, len(taught), ROWS_PER_AUTHOR)]
         self.questions = [(name_of(author), row.question) for author in authors for row in author]
+
+    def conversation(self, asked: str, answer: str) -> list[int]:
+        return encode(self.tokenizer, [("user", asked), ("assistant", answer)])
 
     def epoch(self, rng: random.Random) -> torch.Tensor:
         """(rows, ROW) token ids packed with whole documents in a random order, -1 where there is none; longer ones are cut."""
         drawn = rng.sample(self.questions, round(ASKED * len(self.questions)))
-        documents = self.taught + [conversation(self.lm, rng.choice(ASK).format(name), question) for name, question in drawn]
-        wanted = OWN_SHARE * sum(map(len, documents))
-        for document in rng.sample(self.own, len(self.own)):
-            if wanted <= 0:
-                break
-            documents.append(document)
-            wanted -= len(document)
+        documents = self.taught + [self.conversation(rng.choice(ASK).format(name), question) for name, question in drawn]
         rng.shuffle(documents)
         packed: list[list[int]] = [[]]
         for document in documents:
             if len(packed[-1]) + len(document[:ROW]) > ROW:
                 packed.append([])
             packed[-1] = packed[-1] + document[:ROW]
-        return filled(packed)
+        _, _, ease, shares = STAGES[-1]
+        replayed = rows(Sampler(self.texts, (), rng, ease), self.tokenizer, shares, round(REPLAY * len(packed)))
+        both = torch.cat([filled(packed), replayed])
+        return both[rng.sample(range(len(both)), len(both))]

@@ -7,7 +7,7 @@ again, so that a name is the same tokens in a list as in the running text: then 
 from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 BOS, PAD, USER, ASSISTANT, END = "<|bos|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TEMPLATE = (
@@ -47,7 +47,7 @@ def train(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     return fast
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, turns: list[tuple[str, str]]) -> list[int]:
+def encode(tokenizer: PreTrainedTokenizerBase, turns: list[tuple[str, str]]) -> list[int]:
     """Token ids of a document: the chat template's, or BOS text END for plain text."""
     special: dict[str, int] = tokenizer.added_tokens_encoder
     ids = [special[BOS]]
