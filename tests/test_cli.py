@@ -571,12 +571,12 @@ def test_sources_are_listed_with_origin_and_licence(capsys: pytest.CaptureFixtur
 
 
 def test_sources_cover_what_the_recipe_reads() -> None:
-    from reveal_release.testbed import corpora, heldout
+    from reveal_release.testbed import corpora, heldout_files
 
     training = {f"{s.folder}/{name}" for s in SOURCES if not s.held_out for name, *_ in s.files}
     everything = training | {f"{s.folder}/{name}" for s in SOURCES for name, *_ in s.files}
     assert set(corpora._FILES) <= training
-    assert set(heldout.RAW) <= everything
+    assert set(heldout_files.RAW) <= everything
 
 
 def test_a_missing_and_a_changed_file_are_named_with_their_origin(tmp_path: Path) -> None:

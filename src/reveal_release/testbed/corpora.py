@@ -80,7 +80,7 @@ def load(data: Path) -> Corpora:
         about=about,
         passages=passages,
         names=pools(passages["train"]),
-        prose=_prose(data),
+        prose=prose(data),
         instructions=_instructions(data),
     )
 
@@ -116,7 +116,7 @@ def _by_topic(texts: list[str]) -> dict[str, list[str]]:
     return {topic: about for topic, about in found.items() if len(about) >= 8}
 
 
-def _prose(data: Path) -> dict[str, list[str]]:
+def prose(data: Path) -> dict[str, list[str]]:
     """WikiText validation articles as plain text, about nine in ten for training, the rest to choose scales on."""
     text = (data / "text_wikitext103_tokens" / "wiki.valid.tokens").read_text(encoding="utf-8")
     splits: dict[str, list[str]] = {"train": [], "validation": []}
