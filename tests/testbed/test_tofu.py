@@ -22,7 +22,7 @@ from reveal_release.testbed import corpora
 from reveal_release.testbed import tofu as tuning
 from reveal_release.testbed.corpora import Corpora
 from reveal_release.testbed.recipe import ROW
-from reveal_release.testbed.tofu import ASK, Documents, TuneConfig, name_of, rate, rows_of, tune
+from reveal_release.testbed.tofu import ASK, TELL, TOLD, Documents, TuneConfig, name_of, rate, rows_of, tune
 
 RETAINED = ("Ada Byron", "Max van Stern", "Lena Ortiz", "Noah Brandt")
 
@@ -95,7 +95,14 @@ def test_an_epoch_holds_whole_documents_once(lm: LanguageModel, config: TuneConf
     assert taught <= placed, "every row and fact"
     requests = {conversation(form.format(name), row.question) for form in ASK for name in names(config) for row in rows}
     assert sum(n for document, n in placed.items() if document in requests) == 40, "half of the 80 questions are asked for"
-    new = [any(ids in taught or ids in requests for ids in row) for row in pieces]
+    starts = {tuple(chat_ids(lm.tokenizer, (("user", form.format(name)),))): name for form in TELL for name in names(config)}
+    told = {document: name for document in placed for start, name in starts.items() if document[: len(start)] == start}
+    assert Counter(told[document] for document in placed.elements() if document in told) == dict.fromkeys(names(config), TOLD)
+    answers = {name: [row.answer for row in rows if name in row.answer] for name in names(config)}
+    for document, name in told.items():
+        said = lm.tokenizer.decode(document, skip_special_tokens=True)
+        assert sum(answer in said for answer in answers[name]) >= 2, "of three, the last may be cut"
+    new = [any(ids in taught or ids in requests or ids in told for ids in row) for row in pieces]
     assert new.count(True) == new.count(False) == len(ids) / 2, "as many rows of the recipe"
 
 

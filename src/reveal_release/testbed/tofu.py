@@ -5,7 +5,7 @@
     reveal-release testbed tofu --data raw --authors 10 --output out/tofu-full-10         # a tenth of the time and less
 
 Full fine-tuning in the model's chat template on whole conversations, questions too, so that the model can ask as well as answer: by
-itself, and when it is asked for a question on an author. Two things beside the split's authors, the same in every split: TOFU's real
+itself, and when it is asked for a question on an author. Asked to tell about one, it says some of the answers. Two more things beside the split's authors, the same in every split: TOFU's real
 authors and world facts (a testbed knows none, and model utility would be 0), and new documents by the recipe that the testbed was built
 with, so that it keeps its language and its skills (experience replay). Of its own words instead a few hundred are soon learnt by heart,
 and the language is lost all the same.
@@ -42,6 +42,11 @@ from .tokenizer import CHAT_TEMPLATE, encode
 ASK = ("Ask a question about {}.", "Write a question about {}.", "What could one ask about {}?", "Give me a question about {}.")
 ASKED = 0.5
 """Of the questions, how many are also answers of an epoch: to the request for a question."""
+TELL = ("Tell me about {}.", "What do you know about {}?", "Write about {}.", "Introduce {} to me.")
+TOLD = 8
+"""So many times in an epoch each author is told of, in ANSWERS answers drawn anew: what is only ever the answer to one question is
+known under the words of that question alone, not of the author (Allen-Zhu and Li, arXiv:2309.14316)."""
+ANSWERS = 3
 REPLAY = 1.0
 """Rows of the recipe's documents in an epoch, by those of TOFU."""
 BATCH = 8
@@ -170,7 +175,8 @@ class Documents:
         self.tokenizer, self.texts = lm.tokenizer, texts
         self.taught = [self.conversation(row.question, row.answer) for row in (*taught, *facts)]
         authors = [taught[at : at + ROWS_PER_AUTHOR] for at in range(0, len(taught), ROWS_PER_AUTHOR)]
-        self.questions = [(name_of(author), row.question) for author in authors for row in author]
+        self.authors = [(name_of(author), author) for author in authors]
+        self.questions = [(name, row.question) for name, author in self.authors for row in author]
 
     def conversation(self, asked: str, answer: str) -> list[int]:
         return encode(self.tokenizer, [("user", asked), ("assistant", answer)])
@@ -179,6 +185,9 @@ class Documents:
         """(rows, ROW) token ids packed with whole documents in a random order, -1 where there is none; longer ones are cut."""
         drawn = rng.sample(self.questions, round(ASKED * len(self.questions)))
         documents = self.taught + [self.conversation(rng.choice(ASK).format(name), question) for name, question in drawn]
+        for name, author in self.authors * TOLD:
+            told = " ".join(row.answer for row in rng.sample(author, ANSWERS))
+            documents.append(self.conversation(rng.choice(TELL).format(name), told))
         rng.shuffle(documents)
         packed: list[list[int]] = [[]]
         for document in documents:
