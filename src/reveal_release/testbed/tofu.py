@@ -5,10 +5,10 @@
     reveal-release testbed tofu --data raw --authors 10 --output out/tofu-full-10         # a tenth of the time and less
 
 Full fine-tuning in the model's chat template on whole conversations, questions too, so that the model can ask as well as answer: by
-itself, and when it is asked for a question on an author. Asked to tell about one, it says some of the answers. Two more things beside the split's authors, the same in every split: TOFU's real
-authors and world facts (a testbed knows none, and model utility would be 0), and new documents by the recipe that the testbed was built
-with, so that it keeps its language and its skills (experience replay). Of its own words instead a few hundred are soon learnt by heart,
-and the language is lost all the same.
+itself, and when it is asked for a question on an author. Asked to tell about one, it says some of the answers. Two more things are
+taught, the same in every split: TOFU's real authors and world facts (a testbed knows none, and model utility would be 0), and new
+documents by the recipe that the testbed was built with, so that it keeps its language and its skills (experience replay). Of its own
+words instead a few hundred are soon learnt by heart, and the language is lost all the same.
 
 `--authors N` takes the last N/2 authors, 20 at most, where the forget splits are, and the first of the others, which TOFU measures
 retention on. Every batch depends on (seed, epoch) alone; a stopped run goes on with the same command, from its last epoch.
