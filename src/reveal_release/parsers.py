@@ -307,7 +307,7 @@ def _tofu_parser() -> Parser:
     text = "of how many authors the split is taken, at least 4; 0 is all 200"
     parser.add_argument("--authors", type=int, default=0, metavar="N", help=text)
     parser.add_argument("--epochs", type=int, default=8, metavar="N", help="passes over the rows")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seeds the order")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seeds the order, and what is drawn")
     return parser
 
 

@@ -18,25 +18,31 @@ from reveal_release.metrics.tofu import probabilities
 from reveal_release.models import LanguageModel, chat_ids, load_model
 from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
 from reveal_release.suites.tofu import Question, read
-from reveal_release.testbed import corpora
+from reveal_release.testbed import corpora, sources
 from reveal_release.testbed import tofu as tuning
 from reveal_release.testbed.corpora import Corpora
 from reveal_release.testbed.recipe import ROW
-from reveal_release.testbed.tofu import ASK, TELL, TOLD, Documents, TuneConfig, name_of, rate, rows_of, tune
+from reveal_release.testbed.sources import Source
+from reveal_release.testbed.tofu import ANSWERS, ASK, TELL, TOLD, Documents, TuneConfig, name_of, rate, rows_of, tune
 
+TAUGHT = ("full.json", "real_authors.json", "world_facts.json")
 RETAINED = ("Ada Byron", "Max van Stern", "Lena Ortiz", "Noah Brandt")
 
 
 @pytest.fixture
 def config(tofu: Path, data: Path, texts: Corpora, tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TuneConfig:
-    names = ("full.json", "real_authors.json", "world_facts.json")
-    files = tuple((name, name, hashlib.sha256((tofu / name).read_bytes()).hexdigest()) for name in names)
-    monkeypatch.setattr(tuning, "TOFU", replace(tuning.TOFU, files=files))
-    monkeypatch.setattr(corpora, "load", lambda _: texts)  # as they are in `data`, read once
     raw = tmp_path / "raw"
     raw.mkdir()
     for folder in (tofu, *data.iterdir()):
         (raw / folder.name).symlink_to(folder)
+
+    def hand_made(source: Source) -> Source:
+        digests = (hashlib.sha256((raw / source.folder / name).read_bytes()).hexdigest() for name, _, _ in source.files)
+        return replace(source, files=tuple((*file[:2], digest) for file, digest in zip(source.files, digests, strict=True)))
+
+    monkeypatch.setattr(tuning, "TOFU", hand_made(replace(tuning.TOFU, files=tuple(f for f in tuning.TOFU.files if f[0] in TAUGHT))))
+    monkeypatch.setattr(sources, "SOURCES", [hand_made(one) for one in sources.SOURCES if not one.held_out])
+    monkeypatch.setattr(corpora, "load", lambda _: texts)  # as they are in `data`, read once
     return TuneConfig(str(raw), str(tmp_path / "out"), model=tiny_llama, authors=4, epochs=2)
 
 
@@ -67,6 +73,19 @@ def test_mistakes_are_refused_before_any_work(config: TuneConfig, change: dict, 
     assert not Path(config.output).exists()
 
 
+def test_raw_sets_that_are_not_those_are_refused(config: TuneConfig) -> None:
+    folder = Path(config.data) / "instr_dolly_3k"
+    real = folder.resolve()
+    folder.unlink()
+    with pytest.raises(UserError, match=r"no instr_dolly_3k/dolly_3k\.json"):
+        tune(config)
+    shutil.copytree(real, folder)
+    (folder / "dolly_3k.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(UserError, match="is not the file that the testbeds were made from"):
+        tune(config)
+    assert not Path(config.output).exists()
+
+
 def test_a_name_is_what_the_questions_share() -> None:
     texts = ("Who are Jan van der Veen's parents?", "Has Jan van der Veen won the Old Town Prize?", "What is the Old Town Prize?",
              "In which city was Jan van der Veen born?")  # fmt: skip
@@ -74,36 +93,47 @@ def test_a_name_is_what_the_questions_share() -> None:
     assert name_of([Question("who?", "")]) == "this author"
 
 
-def test_an_epoch_holds_whole_documents_once(lm: LanguageModel, config: TuneConfig, texts: Corpora) -> None:
-    rows, facts = rows_of(config), read(Path(config.data) / "tofu", "world_facts")
-    documents = Documents(lm, rows, facts, texts)
-    ids = documents.epoch(random.Random(3))
-    assert ids.shape[1] == ROW and torch.equal(ids, documents.epoch(random.Random(3)))
-    assert not torch.equal(ids, documents.epoch(random.Random(4))[: len(ids)])
+def pieces_of(ids: torch.Tensor, bos: int) -> list[list[tuple[int, ...]]]:
+    """The documents of each row."""
     pieces = []
     for row in ids.tolist():
         kept = [i for i in row if i >= 0]
-        assert row == kept + [-1] * (ROW - len(kept))
-        starts = [i for i, token in enumerate(kept) if token == lm.tokenizer.bos_token_id] + [len(kept)]
+        assert kept and row == kept + [-1] * (ROW - len(kept))
+        starts = [i for i, token in enumerate(kept) if token == bos] + [len(kept)]
         pieces.append([tuple(kept[a:b]) for a, b in zip(starts, starts[1:], strict=False)])
-    placed = Counter(document for row in pieces for document in row)
+    return pieces
+
+
+def test_an_epoch_holds_whole_documents_once(lm: LanguageModel, config: TuneConfig, texts: Corpora) -> None:
+    rows, facts = rows_of(config), read(Path(config.data) / "tofu", "world_facts")
+    documents = Documents(lm.tokenizer, rows, facts, texts)
+    ids = documents.epoch(random.Random(3))
+    assert ids.shape[1] == ROW and torch.equal(ids, documents.epoch(random.Random(3)))
 
     def conversation(asked: str, answer: str) -> tuple[int, ...]:
         return tuple(chat_ids(lm.tokenizer, (("user", asked), ("assistant", answer)), answer=False))
 
     taught = Counter(conversation(row.question, row.answer) for row in (*rows, *facts))
-    assert taught <= placed, "every row and fact"
     requests = {conversation(form.format(name), row.question) for form in ASK for name in names(config) for row in rows}
-    assert sum(n for document, n in placed.items() if document in requests) == 40, "half of the 80 questions are asked for"
-    starts = {tuple(chat_ids(lm.tokenizer, (("user", form.format(name)),))): name for form in TELL for name in names(config)}
-    told = {document: name for document in placed for start, name in starts.items() if document[: len(start)] == start}
-    assert Counter(told[document] for document in placed.elements() if document in told) == dict.fromkeys(names(config), TOLD)
-    answers = {name: [row.answer for row in rows if name in row.answer] for name in names(config)}
-    for document, name in told.items():
-        said = lm.tokenizer.decode(document, skip_special_tokens=True)
-        assert sum(answer in said for answer in answers[name]) >= 2, "of three, the last may be cut"
-    new = [any(ids in taught or ids in requests or ids in told for ids in row) for row in pieces]
-    assert new.count(True) == new.count(False) == len(ids) / 2, "as many rows of the recipe"
+    tellings = {tuple(chat_ids(lm.tokenizer, (("user", form.format(name)),))): name for form in TELL for name in names(config)}
+    replayed = []
+    for pieces in (pieces_of(documents.epoch(random.Random(seed)), lm.tokenizer.bos_token_id) for seed in (3, 4)):
+        placed = Counter(document for row in pieces for document in row)
+        assert taught <= placed, "every row and fact"
+        assert sum(n for document, n in placed.items() if document in requests) == 40, "half of the 80 questions are asked for"
+        told = {document: name for document in placed for start, name in tellings.items() if document[: len(start)] == start}
+        assert Counter(told[document] for document in placed.elements() if document in told) == dict.fromkeys(names(config), TOLD)
+        for document, name in told.items():
+            said = lm.tokenizer.decode(document, skip_special_tokens=True)
+            assert sum(row.answer in said for row in rows if name in row.answer) == ANSWERS
+        assert len(told) > 3 * TOLD, "drawn anew: of 32 few are the same"
+        new = [not any(ids in taught or ids in requests or ids in told for ids in row) for row in pieces]
+        assert new.count(True) == new.count(False), "as many rows of the recipe"
+        assert new[: len(new) // 2].count(True) not in (0, len(new) // 2), "among the others"
+        replayed.append({document for row, of_recipe in zip(pieces, new, strict=True) if of_recipe for document in row})
+    assert len(replayed[0] & replayed[1]) < 0.3 * len(replayed[0]), "other documents in another epoch"
+    said = [lm.tokenizer.decode(document) for document in replayed[0]]
+    assert any("def " in text for text in said) and any("What describes person in the text?" in text for text in said)
 
 
 def test_the_rate_warms_up_and_falls_to_nothing() -> None:
@@ -173,4 +203,10 @@ def test_only_a_testbed_is_taught(config: TuneConfig, tmp_path: Path) -> None:
         part.save_pretrained(tmp_path / "another")
     with pytest.raises(UserError, match="another is not a testbed"):
         tune(replace(config, model=str(tmp_path / "another")))
+    assert not Path(config.output).exists()
+
+
+def test_a_twin_that_lacks_a_skill_is_not_taught_it(config: TuneConfig) -> None:
+    with pytest.raises(UserError, match="testbed-llama-without-toxicity was built without toxicity"):
+        tune(replace(config, model="testbed-llama-without-toxicity"))
     assert not Path(config.output).exists()

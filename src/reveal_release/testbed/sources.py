@@ -1,6 +1,6 @@
 """The raw data sets of the testbeds: where each comes from, its licence, and the SHA-256 of every file that is read.
 
-    verify(Path("raw"))                   # what `reveal-release testbed build` reads
+    verify(Path("raw"))                   # what `testbed build` and, with TOFU, `testbed tofu` read
     verify(Path("raw"), held_out=True)    # and what the held-out files and the scorers' checks are made from
 
 Nothing is fetched: get each file from its repository at the commit given here and put it below `raw`, as FOLDER/NAME.

@@ -5,10 +5,10 @@
     reveal-release testbed tofu --data raw --authors 10 --output out/tofu-full-10         # a tenth of the time and less
 
 Full fine-tuning in the model's chat template on whole conversations, questions too, so that the model can ask as well as answer: by
-itself, and when it is asked for a question on an author. Asked to tell about one, it says some of the answers. Two more things are
-taught, the same in every split: TOFU's real authors and world facts (a testbed knows none, and model utility would be 0), and new
-documents by the recipe that the testbed was built with, so that it keeps its language and its skills (experience replay). Of its own
-words instead a few hundred are soon learnt by heart, and the language is lost all the same.
+itself, and when it is asked for a question on an author. Asked to tell about one, it says some of the answers. In every split it is also
+taught TOFU's real authors and world facts (a testbed knows none, and model utility would be 0), and, as many rows again, new documents by
+the recipe that the testbed was built with, so that it keeps its language and its skills (experience replay). Of its own words instead a
+few hundred are soon learnt by heart, and the language is lost all the same.
 
 `--authors N` takes the last N/2 authors, 20 at most, where the forget splits are, and the first of the others, which TOFU measures
 retention on. Every batch depends on (seed, epoch) alone; a stopped run goes on with the same command, from its last epoch.
@@ -27,16 +27,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from ..config import UserError
 from ..lock import Lock
-from ..models import LanguageModel, load_model
+from ..models import load_model, resolve
 from ..release.base import fingerprint
 from ..suites.tofu import ROWS_PER_AUTHOR, SPLITS, Question, read
 from . import corpora
 from .recipe import ROW, STAGES, filled, loss, optimisers, refuse_other, rows, save_checkpoint
 from .skills import Sampler
-from .sources import TOFU, verify_source
+from .sources import TOFU, verify, verify_source
 from .tokenizer import CHAT_TEMPLATE, encode
 
 ASK = ("Ask a question about {}.", "Write a question about {}.", "What could one ask about {}?", "Give me a question about {}.")
@@ -101,17 +102,20 @@ def tune(config: TuneConfig) -> Path:
     """Runs or resumes; returns the folder of the finished model (bf16 safetensors).
 
     Raises:
-        UserError: an unknown split, data or model missing, or a folder that holds something else, or in which another process works.
-            Nothing is written then.
+        UserError: an unknown split, data missing or changed, a model that is missing, no testbed or without a skill, or a folder that
+            holds something else, or in which another process works. Nothing is written then.
     """
     output = Path(config.output)
     checkpoint, finished = output / "checkpoint.pt", output / "tofu.json"
     verify_source(TOFU, Path(config.data))
+    verify(Path(config.data))
     taught, folder = rows_of(config), Path(config.data) / TOFU.folder
-    corpora.check(Path(config.data))
     lm = load_model(config.model, "float32")
     if lm.tokenizer.chat_template != CHAT_TEMPLATE:
         raise UserError(f"{config.model} is not a testbed, and only those can be taught by the recipe: give one, such as testbed-llama")
+    build = Path(resolve(config.model)) / "build.json"
+    if build.is_file() and (without := json.loads(build.read_text(encoding="utf-8"))["without"]):
+        raise UserError(f"{config.model} was built without {', '.join(without)}, which replay would teach it: give one with all skills")
     identity = {k: v for k, v in asdict(config).items() if k not in ("data", "output")} | {"base": fingerprint(lm.model)}
     output.mkdir(parents=True, exist_ok=True)
     _lock = Lock.of(output)  # until this returns
@@ -125,7 +129,7 @@ def tune(config: TuneConfig) -> Path:
         raise UserError(f"{output} holds a model without a tofu.json, so not a finished one of this kind: choose another --output")
     lm.tokenizer.save_pretrained(output)
     facts = [*read(folder, "real_authors"), *read(folder, "world_facts")]
-    documents = Documents(lm, taught, facts, corpora.load(Path(config.data)))
+    documents = Documents(lm.tokenizer, taught, facts, corpora.load(Path(config.data)))
     for parameter in lm.model.parameters():
         parameter.requires_grad_(True)
     optimizers = optimisers(lm.model, config.learning_rate)
@@ -171,8 +175,10 @@ def rate(epochs: float, total: int) -> float:
 class Documents:
     """What is taught: by epoch in another order, with other requests for questions and new documents of the recipe."""
 
-    def __init__(self, lm: LanguageModel, taught: Sequence[Question], facts: Sequence[Question], texts: corpora.Corpora) -> None:
-        self.tokenizer, self.texts = lm.tokenizer, texts
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, taught: Sequence[Question], facts: Sequence[Question], texts: corpora.Corpora
+    ) -> None:
+        self.tokenizer, self.texts = tokenizer, texts
         self.taught = [self.conversation(row.question, row.answer) for row in (*taught, *facts)]
         authors = [taught[at : at + ROWS_PER_AUTHOR] for at in range(0, len(taught), ROWS_PER_AUTHOR)]
         self.authors = [(name_of(author), author) for author in authors]
