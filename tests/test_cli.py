@@ -610,6 +610,9 @@ def test_the_reference_of_tofu_goes_with_what_it_never_saw(
     assert cli.main(["testbed", "tofu", "--split", "retain90", "--data", "my raw", "--output", "out/r 90"]) == 0
     out = capsys.readouterr().out
     assert "--forget-authors forget10 --evaluate.tofu 'my raw/tofu' --evaluate.retain-model 'out/r 90' --output 'out/r 90-run'" in out
+    for authors, rows in ((7, 60), (20, 200), (100, 400)):
+        assert cli.main(["testbed", "tofu", "--data", "raw", "--output", "out/full", "--authors", str(authors)]) == 0
+        assert f"--evaluate.tofu raw/tofu --evaluate.rows {rows} --output out/full-run" in capsys.readouterr().out, "as many as were taught"
 
 
 def test_tofu_refuses_before_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -381,11 +381,13 @@ def _testbed_tofu(options: Namespace) -> None:
     if options.epochs < 1:
         raise UserError(f"--epochs is {options.epochs}: give a whole number of at least 1")
     from .testbed.sources import TOFU
-    from .testbed.tofu import TuneConfig, tune
+    from .testbed.tofu import ROWS_PER_AUTHOR, TuneConfig, forgettable, tune
 
     config = TuneConfig(**options.as_dict())
     tune(config)
-    given = f"--evaluate.tofu {shlex.quote(str(Path(config.data) / TOFU.folder))}" + " --evaluate.rows 40" * bool(config.authors)
+    given = f"--evaluate.tofu {shlex.quote(str(Path(config.data) / TOFU.folder))}"
+    if config.authors:  # TOFU measures on others too, whom this model was not taught
+        given += f" --evaluate.rows {ROWS_PER_AUTHOR * forgettable(config.authors)}"
     output, run = shlex.quote(config.output), shlex.quote(f"{config.output}-run")
     if config.split == "full":
         next_step = f"run --task knowledge --model {output} {given} --output {run}"

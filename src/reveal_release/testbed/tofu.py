@@ -83,10 +83,15 @@ def rows_of(config: TuneConfig) -> list[Question]:
     count = config.authors or len(everybody)
     if not 4 <= count <= len(everybody):
         raise UserError(f"authors is {count}: give a whole number from 4 to {len(everybody)}, or 0 for all")
-    last = min(count // 2, max(SPLITS.values()))
+    last = forgettable(count)
     chosen = everybody[: count - last] + everybody[-last:]
     unseen = retained.get(config.split, 0)
     return [row for author in chosen[: count - min(unseen, last)] for row in author]
+
+
+def forgettable(count: int) -> int:
+    """Of `count` authors that are taught, how many of the last a forget split may take: half at most, so that as many others are there."""
+    return min(count // 2, max(SPLITS.values()))
 
 
 def name_of(author: Sequence[Question]) -> str:
