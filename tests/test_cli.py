@@ -50,6 +50,12 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return err.removeprefix("error: ").strip()
 
 
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no `out` of an earlier `make demo` lies."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+
+
 # ---- parsing ----
 
 

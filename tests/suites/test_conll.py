@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from reveal_release.config import UserError
 from reveal_release.suites.conll import FORMS, WORDS, from_dataset, load_conll, load_dataset_passages, tagged
-from reveal_release.testbed import heldout
 from reveal_release.testbed.entities import Passage, read_conll
+from reveal_release.testbed.heldout_files import WNUT_TYPES
 
 SCHEMES = ("BIO", "IOB1", "BIOES", "BILOU", "IO", "bare")
 # Marks that a reader may trip over: line ends and spaces of Unicode, comment signs, quotes, numbers.
@@ -169,7 +169,7 @@ def test_types_of_one_word_are_not_run_together(tmp_path):
 
 
 def test_the_words_agree_with_those_of_the_shipped_set():
-    assert {kind: WORDS.get(kind, kind) for kind in heldout.WNUT_TYPES} == heldout.WNUT_TYPES
+    assert {kind: WORDS.get(kind, kind) for kind in WNUT_TYPES} == WNUT_TYPES
 
 
 # ---- refusals ----
