@@ -49,7 +49,7 @@ def kind_of(results: Results, path: Path | str = "it") -> str:
 def store(path: Path, commit: str, *suffix: str) -> Path:
     """`suffix`: what tells it from another of its kind, task and model. Raises UserError for another file; nothing is changed then."""
     results = json.loads(path.read_text(encoding="utf-8"))
-    kept = {"commit": commit, **{key: value for key, value in results.items() if key not in LOCAL}}
+    kept = {"commit": commit, **{key: value for key, value in results.items() if key not in (*LOCAL, "commit")}}  # its own if stored before
     own = Path(results["task"])  # a task of one's own is a file
     parts = [kind_of(results, path), own.stem, re.sub(r"\W+", "-", Path(results["model"]).name), *suffix]
     name = "-".join(parts)

@@ -181,9 +181,11 @@ def test_a_result_is_stored_by_what_it_is_of(results: ModuleType, tmp_path: Path
     path = results.store(tmp_path / "compare.json", "abc")
     assert path == tmp_path / "results" / "compare-ner-model-1-5.json"
     assert json.loads(path.read_text()) == {"commit": "abc", **whole}
+    assert results.store(path, "abc, def") == path, "one that was joined from a stored one"
+    assert json.loads(path.read_text()) == {"commit": "abc, def", **whole}
     (tmp_path / "own.json").write_text(json.dumps({**whole, "task": "/home/me/my_task.yaml"}))
     assert results.store(tmp_path / "own.json", "abc", "8-seeds") == tmp_path / "results" / "compare-my_task-model-1-5-8-seeds.json"
     (tmp_path / "other.json").write_text(json.dumps({"task": "ner", "model": "some/model-1.5", "cells": [], "rows": [], "seeds": []}))
     with pytest.raises(UserError, match=r"not the compare\.json"):
         results.store(tmp_path / "other.json", "abc")
-    assert json.loads(path.read_text())["commit"] == "abc"
+    assert json.loads(path.read_text())["commit"] == "abc, def"
