@@ -123,3 +123,20 @@ def texts(data):
 def tokenizer(texts):
     sampler = Sampler(texts, [], random.Random(0), 0.3)
     return train((text for name in SKILLS for _ in range(150) for _, text in sampler.draw(name)), 900)
+
+
+@pytest.fixture(scope="session")
+def documents_of():
+    """From packed rows (rows, ROW) and the token that begins a document, the documents of each row; padding must come last."""
+
+    def split(ids, bos):
+        rows = []
+        for row in ids.tolist():
+            kept = [i for i in row if i >= 0]
+            assert row == kept + [-1] * (len(row) - len(kept)), "padding comes last"
+            starts = [i for i, token in enumerate(kept) if token == bos] + [len(kept)]
+            assert starts[0] == 0
+            rows.append([tuple(kept[a:b]) for a, b in zip(starts, starts[1:], strict=False)])
+        return rows
+
+    return split

@@ -44,19 +44,12 @@ class Recorder(Sampler):
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["first stage", "second stage"])
-def packed(request, texts, tokenizer):
+def packed(request, texts, tokenizer, documents_of):
     """(shares, documents drawn, rows as lists of documents, ids)"""
     shares = STAGES[request.param][3]
     sampler = Recorder(texts, [], random.Random(0), 0.3)
     ids = rows(sampler, tokenizer, shares, 80)
-    pieces = []
-    for row in ids.tolist():
-        kept = [i for i in row if i >= 0]
-        assert row == kept + [-1] * (ROW - len(kept)), "padding comes last"
-        starts = [i for i, token in enumerate(kept) if token == tokenizer.bos_token_id] + [len(kept)]
-        assert starts[0] == 0
-        pieces.append([tuple(kept[a:b]) for a, b in zip(starts, starts[1:], strict=False)])
-    return shares, sampler.drawn, pieces, ids
+    return shares, sampler.drawn, documents_of(ids, tokenizer.bos_token_id), ids
 
 
 def test_rows_hold_whole_documents_once(packed, tokenizer):
