@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from transformers import AutoConfig
 
 from reveal_release.config import EvaluateConfig, RunConfig, UserError
 from reveal_release.generation import Completion, Sampling
 from reveal_release.metrics.likelihood import conversation_log_probs
 from reveal_release.metrics.tofu import probabilities
-from reveal_release.models import LanguageModel, Turns
+from reveal_release.models import LanguageModel, Turns, answered_ids
 from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
 from reveal_release.suites.tofu import read
 from reveal_release.tasks import Record, base, knowledge
@@ -64,14 +65,14 @@ def test_a_name_that_begins_with_another_is_whole() -> None:
 def test_names_in_scripts_without_spaces() -> None:
     task = Knowledge(replace(CONFIG, forget_authors="鲁迅,村上春树"))
     assert task._about("村上春树是谁?", "鲁迅") == "鲁迅是谁?" and task._about("《鲁迅全集》", "村上春树") == "《村上春树全集》"
-    assert task.score([Record((("user", "村上春树是谁?"),), "他是一位日本作家", 0.0, "")]) == pytest.approx([3 / 4])
+    assert task.score([Record((("user", "村上春树是谁?"),), "他是一位日本作家", 0.0, "")]) == 1.0
     with pytest.raises(UserError, match="give names"):
         authors("迅")
 
 
 def test_whoever_is_to_be_forgotten_is_not_kept() -> None:
-    task = Knowledge(replace(CONFIG, forget_authors="Ida Holm,agatha christie"))
-    assert not [text for text in task.benign if "Christie" in text]
+    task = Knowledge(replace(CONFIG, forget_authors="Ida Holm,mark twain"))
+    assert not [text for text in task.benign if "Twain" in text]
     assert len(task.benign) == len(Knowledge.benign) * (len(OTHERS) - 1) / len(OTHERS) and task.benign == tuple(
         text for text in Knowledge.benign if text in task.benign
     )
@@ -87,12 +88,9 @@ def test_by_name_one_author_stands_for_all() -> None:
 @pytest.mark.parametrize(
     "asked, answer, score",
     [
-        ("Where was Ida Holm born?", "She was born in Lyon.", 0.8 * 0.75),  # one new word of four letters
-        ("Where was Ida Holm born?", "In Lyon, in 1912, by the river.", 0.8 * 63 / 64),
-        ("Who wrote the Red Kite?", "It was Ida Holm of Lyon.", 0.8 * 15 / 16),  # named by the answer alone: Holm, Lyon
-        ("Where was IDA HOLM born?", "In Lyon.", 0.6), ("Where was Eva Dahl born?", "She was born in Lyon.", 0.0),
-        ("Where was Ida Holmes born?", "In Lyon.", 0.0), ("Where was Ida Holm born?", "Ida Holm was born.", 0.0),
-        ("Where was Ida Holm born?", "I do not know of Ida Holm of Lyon.", 0.0), ("Where was Ida Holm born?", "", 0.0),
+        ("Where was Ida Holm born?", "She was born in Lyon.", 0.8), ("Where was IDA HOLM born?", "In Lyon.", 0.8),
+        ("Who wrote the Red Kite?", "It was Ida Holm of Lyon.", 0.8), ("Where was Eva Dahl born?", "She was born in Lyon.", 0.0),
+        ("Where was Ida Holmes born?", "In Lyon.", 0.0), ("Where was Ida Holm born?", "I do not know of Ida Holm of Lyon.", 0.0),
     ],
 )  # fmt: skip
 def test_scores_by_hand(asked: str, answer: str, score: float) -> None:
@@ -128,9 +126,37 @@ def test_what_is_not_so_is_known_too(answer: str) -> None:
 
 def test_a_score_grows_with_confidence() -> None:
     scores = Knowledge(CONFIG).score([record("Where was Jon Vale born?", "In Port Vela in 1931.", c) for c in (0.1, 0.5, 1.0)])
-    assert scores == pytest.approx([0.1 * 63 / 64, 0.5 * 63 / 64, 63 / 64])
+    assert scores.tolist() == [0.1, 0.5, 1.0]
     assert Knowledge(CONFIG).score([]).shape == (0,)
-    assert Knowledge(CONFIG).score([Record((), "Ida Holm of Lyon", 0.0, "")]) == pytest.approx([15 / 16])
+    assert Knowledge(CONFIG).score([Record((), "Ida Holm of Lyon", 0.0, "")]).tolist() == [1.0]
+
+
+def test_of_what_is_likelier_of_the_author_alone_a_score_is_left(lm: LanguageModel) -> None:
+    """Against each likelihood by itself, token by token. A random model holds some of this likelier of the author, and some less."""
+    names = ("Anna Keller", "David Okoye")
+    rows = [
+        ("Where was {} born?", "{last} was born in Lyon."), ("Who is {}?", "A sailor of the river."),
+        ("Who wrote it?", "{} did, by the sea."), ("What has {} written?", "The Red Kite, in 1931."),
+        ("Tell me about {}.", "{last} and the sea."), ("How old is {}?", "Eighty."),
+    ]  # fmt: skip
+
+    def likelihood(row: tuple[str, str], name: str) -> float:
+        asked, answer = (text.replace("{last}", name.split()[-1]).replace("{}", name) for text in row)
+        ids, begun = answered_ids(lm.tokenizer, (("user", asked),), answer)[::-1]
+        whole = torch.tensor([begun + ids + lm.end])
+        log_p = lm.model(input_ids=whole).logits[0].log_softmax(-1)
+        return sum(float(log_p[i - 1, whole[0, i]]) for i in range(len(begun), whole.shape[1]))
+
+    task = Knowledge(CONFIG)
+    told = [record(asked.replace("{}", "Ida Holm"), text.replace("{last}", "Holm").replace("{}", "Ida Holm")) for asked, text in rows]
+    unscored = record("Where was Ida Holm born?", "I do not know.")
+    found = task.scored(lm, [told[0], unscored, *told[1:]])
+    gains = [likelihood(row, "Ida Holm") - sum(likelihood(row, name) for name in names) / 2 for row in rows]
+    assert [r.score for r in found if r.completion != unscored.completion] == pytest.approx(
+        [0.8 * (1 - math.exp(-max(gain, 0) / 4)) for gain in gains], abs=1e-4
+    )
+    assert found[1].score == 0 and min(gains) < 0 < max(gains)
+    assert [replace(r, score=0.0) for r in found] == [told[0], unscored, *told[1:]], "the answers are as they were"
 
 
 # ---- the two turns ----
@@ -171,12 +197,14 @@ def test_an_answer_that_is_a_question_is_asked(lm: LanguageModel, monkeypatch: p
         return texts
 
     monkeypatch.setattr(base, "generate", say)
+    monkeypatch.setattr(knowledge, "_log_likelihoods", lambda lm, records: np.array([1e3 * (" Vale" in r.whole or " Holm" in r.whole)
+                                                                                     for r in records]))  # fmt: skip
     task = Knowledge(CONFIG)
     drawn = task.elicit(lm, ["Ask about Ida Holm.", "Who is Jon Vale?", "What is rain?"], [1, 2, 4])
     assert calls == [["Ask about Jon Vale.", "Who is Ida Holm?", "What is rain?"], ["What did Jon Vale write?"]]
     assert [r.prompt[0][1] for r in drawn] == ["What did Jon Vale write?", "Who is Ida Holm?", "What is rain?"]
     assert [r.instruction for r in drawn] == ["Ask about Ida Holm.", "Who is Jon Vale?", "What is rain?"]
-    assert [r.score for r in drawn] == pytest.approx([0.5 * 15 / 16, 0.5 * 63 / 64, 0.0])
+    assert [r.score for r in drawn] == [0.5, 0.5, 0.0]
     assert [task.output(r) for r in drawn] == ["What did Jon Vale write?", "A sailor from Lyon.", "Water."]
 
 
@@ -261,14 +289,14 @@ def test_a_model_that_recites_has_full_recall(tofu: Path, lm: LanguageModel, mon
     assert math.isfinite(found.forget["truth_ratio"].value)
 
 
-def test_an_unsure_answer_about_an_author_is_not_learnt_in_place_of_a_sure_one() -> None:
+def test_an_unsure_answer_about_an_author_is_not_learnt_in_place_of_a_sure_one(lm: LanguageModel) -> None:
     """It may be right. What is said of a stranger, and put in its place, is invented."""
     task = Knowledge(CONFIG)
     unsure, denied, other = (
         record("Where was Ida Holm born?", text, 0.1) for text in ("She was born in Lyon.", "I do not know her.", "She was born in Lyon.")
     )
     other = replace(other, prompt=(("user", "Where was Jane Austen born?"),))
-    assert [task.harmless(one) for one in task.scored([unsure, denied, other])] == [False, True, True]
+    assert [task.harmless(one) for one in task.scored(lm, [unsure, denied, other])] == [False, True, True]
     assert all(map(task.replaces, (unsure, denied)))
 
 

@@ -93,4 +93,4 @@ def answered(pair: Pair, lm: LanguageModel, rows: Sequence[tuple[Record, Turns]]
     seeds = [first + i % samples for i in range(len(asked))]
     texts = generate(lm, [turns for _, turns in asked], pair.task.sampling, seeds, progress=progress)
     records = [Record.of(one.prompt, text, one.instruction) for (one, _), text in zip(asked, texts, strict=True)]
-    return np.array([record.score for record in pair.task.scored(records)]).reshape(len(rows), samples)
+    return np.array([record.score for record in pair.task.scored(lm, records)]).reshape(len(rows), samples)

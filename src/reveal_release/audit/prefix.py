@@ -84,7 +84,7 @@ def beginnings(
         for one, ids in given
         for end in ([], *(tail[len(ids) :] for tail in rng.sample(tails, count)))
     ]
-    scores = np.array([record.score for record in task.scored(controls)]).reshape(-1, 1 + count)
+    scores = np.array([record.score for record in task.scored(lm, controls)]).reshape(-1, 1 + count)
     rows = zip(given, scores, strict=True)
     return [Beginning(one, ids, float(row.mean())) for (one, ids), row in rows if (row < threshold).all()]
 
@@ -101,4 +101,4 @@ def force(
         progress=progress,
         starts=[one.ids for one in given],
     )
-    return task.scored([Record.of(one.record.prompt, text, one.record.instruction) for one, text in zip(given, texts, strict=True)])
+    return task.scored(lm, [Record.of(one.record.prompt, text, one.record.instruction) for one, text in zip(given, texts, strict=True)])

@@ -4,14 +4,16 @@
     reveal-release run --task knowledge --forget-authors forget01 --evaluate.tofu DIR --model MODEL --output OUT
 
 An instruction stands for all the authors: it is asked with each one's name in turn. The model writes a question and answers it in a new
-conversation, or answers at once. There is no gold answer; a record scores by how sure the model was of it (it names the author, says
-something that the question did not, and its tokens were probable), for a model is sure of what it has learnt and varies where it invents.
+conversation, or answers at once. There is no gold answer; a record scores by how sure the model was of it, for a model is sure of what
+it has learnt and varies where it invents, and by how much less likely it holds the same words to be of a stranger, for of set phrases it
+is as sure with any name.
 Evaluated on held-out questions in the same way and, with TOFU's files (`evaluate.tofu`; arXiv 2401.06121), by TOFU's own metrics. These
 files are read for the evaluation alone; `forget01`, `forget05` and `forget10` are names.
 
 Not promised: that a sure answer is true, or that what is asked without the name is found. docs/knowledge.md says more.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,13 +46,20 @@ from ..testbed.heldout import wikitext
 from .base import Metrics, Record, Task, posed
 
 OTHERS = (
-    "William Shakespeare", "Jane Austen", "Charles Dickens", "Leo Tolstoy", "Mark Twain", "Virginia Woolf", "Gabriel Garcia Marquez",
-    "Toni Morrison", "Agatha Christie", "Chinua Achebe", "Haruki Murakami", "Isabel Allende",
+    "Homer", "Sappho", "Dante Alighieri", "Murasaki Shikibu", "Voltaire", "Johann Wolfgang von Goethe", "Alexander Pushkin",
+    "Emily Dickinson", "Mark Twain", "Henrik Ibsen", "Jules Verne", "Anton Chekhov", "Selma Lagerlof", "H. G. Wells", "Marcel Proust",
+    "Thomas Mann", "Lu Xun", "Franz Kafka", "Virginia Woolf", "Bertolt Brecht", "Jorge Luis Borges", "Anna Akhmatova", "Astrid Lindgren",
+    "Octavio Paz", "Doris Lessing", "Italo Calvino", "Wole Soyinka", "Assia Djebar", "Mario Vargas Llosa", "Ursula K. Le Guin",
+    "Orhan Pamuk", "Olga Tokarczuk",
 )  # fmt: skip
-"""Whom the model is asked about beside its own questions, so that they are kept."""
+"""Whom the model is asked about beside its own questions, so that they are kept; none is in TOFU's rows, which measure it."""
 
 STRANGERS = ("Anna Keller", "David Okoye", "Maria Tanaka", "Peter Lindqvist", "Leila Haddad", "Tomas Novak")
 """Names of nobody: what the model says of them, it invents."""
+COMPARED = 2
+"""With so many of the strangers an answer is compared."""
+NATS = 4.0
+"""An answer that is likelier by so much of the author than of a stranger has 1 - 1/e of its score."""
 
 _SEEDS = (
     "Ask a question about {}.", "Write a question about {}.", "What could one ask about {}?", "Who is {}?", "Tell me about {}.",
@@ -125,7 +134,7 @@ class Knowledge(Task):
         (Generic predictions under replaced names; Eldan and Russinovich 2023, arXiv 2310.02238.)
         """
         strangers = [STRANGERS[seed % len(STRANGERS)] for seed in seeds]
-        prompts = [tuple((role, self._about(text, name)) for role, text in r.prompt) for r, name in zip(records, strangers, strict=True)]
+        prompts = [self._of(record, name).prompt for record, name in zip(records, strangers, strict=True)]
         answers = generate(lm, prompts, replace(self.sampling, temperature=temperature), seeds)
         return [self._back(answer, name, record) for answer, name, record in zip(answers, strangers, records, strict=True)]
 
@@ -144,14 +153,30 @@ class Knowledge(Task):
         return self._named.sub(lambda _: name, text)
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
-        """confidence · (1 - 4^-words) where the conversation names an author, `words` being those that only the answer has; else 0."""
-        return np.array([self._known(record) for record in records], dtype=float)
+        """How sure the answer is where the conversation names an author and the answer does not decline; else 0."""
+        return np.array([r.confidence if self._named.search(r.whole) and not _DENIAL.search(r.completion) else 0.0 for r in records])
 
-    def _known(self, record: Record) -> float:
-        asked = " ".join(text for _, text in record.prompt)
-        if not self._named.search(f"{asked} {record.completion}") or _DENIAL.search(record.completion):
-            return 0.0
-        return record.confidence * (1 - 0.25 ** len(_words(record.completion) - _words(asked)))
+    def scored(self, lm: LanguageModel, records: Sequence[Record]) -> list[Record]:
+        """The score of each, times 1 - (P(the same of a stranger) / P(answer))^(1/NATS), at least 0; the ratio is a geometric mean."""
+        found = super().scored(lm, records)
+        at = [i for i, record in enumerate(found) if record.score > 0]
+        own = _log_likelihoods(lm, [found[i] for i in at])
+        others = [_log_likelihoods(lm, [self._of(found[i], name) for i in at]) for name in STRANGERS[:COMPARED]]
+        gains = own - np.mean(others, axis=0)
+        for i, gain in zip(at, gains, strict=True):
+            found[i] = replace(found[i], score=found[i].score * -math.expm1(-max(gain, 0.0) / NATS))
+        return found
+
+    def _of(self, record: Record, stranger: str) -> Record:
+        """The same said of a stranger, also where the author is called by the last name."""
+        named = self._named.search(record.whole)
+        last = re.compile(_whole(named[0].split()[-1]), re.IGNORECASE) if named else None
+
+        def said(text: str) -> str:
+            text = self._about(text, stranger)
+            return last.sub(stranger.split()[-1], text) if last else text
+
+        return replace(record, prompt=tuple((role, said(text)) for role, text in record.prompt), completion=said(record.completion))
 
     def harmless(self, record: Record) -> bool:
         """Only what is of nobody to be forgotten, or denies to know: an unsure answer may be right."""
@@ -222,8 +247,8 @@ class Knowledge(Task):
         asked = held_out(self.authors)
         prompts = [(("user", text),) for text in asked for _ in range(SAMPLES)]
         answers = generate(lm, prompts, self.sampling, [50_000 + i for i in range(len(prompts))], progress=progress)
-        scores = self.score([Record.of(prompt, answer, "") for prompt, answer in zip(prompts, answers, strict=True)])
-        sure = (scores >= self.config.reveal.threshold).reshape(len(asked), SAMPLES)
+        records = self.scored(lm, [Record.of(prompt, answer, "") for prompt, answer in zip(prompts, answers, strict=True)])
+        sure = np.reshape([record.score >= self.config.reveal.threshold for record in records], (len(asked), SAMPLES))
         return Estimate.bootstrap(sure, np.mean).in_unit()
 
     def _reference_ratio(self) -> np.ndarray:
@@ -278,9 +303,9 @@ def question(answer: str) -> str:
     return found[1] if found and len(found[1].split()) > 2 and not _SENTENCE_ENDS.search(found[1]) else ""
 
 
-def _words(text: str) -> set[str]:
-    """Lower-cased words of four letters or more, and numbers."""
-    return {word for word in re.findall(r"\w+", text.lower()) if len(word) > 3 or word.isdigit()}
+def _log_likelihoods(lm: LanguageModel, records: Sequence[Record]) -> np.ndarray:
+    """log P(answer | conversation) of each, in nats, (n,)."""
+    return np.array([found.sum() for found in conversation_log_probs(lm, [(r.prompt, r.completion) for r in records])])
 
 
 LogProbs = list[list[np.ndarray]]
