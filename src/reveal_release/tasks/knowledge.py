@@ -52,7 +52,7 @@ OTHERS = (
     "Octavio Paz", "Doris Lessing", "Italo Calvino", "Wole Soyinka", "Assia Djebar", "Mario Vargas Llosa", "Ursula K. Le Guin",
     "Orhan Pamuk", "Olga Tokarczuk",
 )  # fmt: skip
-"""Whom the model is asked about beside its own questions, so that they are kept; none is in TOFU's rows, which measure it."""
+"""Whom the model is asked about beside its own questions, so that they are kept; none is an answer of TOFU's rows, which measure that."""
 
 STRANGERS = ("Anna Keller", "David Okoye", "Maria Tanaka", "Peter Lindqvist", "Leila Haddad", "Tomas Novak")
 """Names of nobody: what the model says of them, it invents."""
