@@ -11,13 +11,11 @@ from transformers import AutoConfig
 
 from reveal_release.config import EvaluateConfig, RunConfig, UserError
 from reveal_release.generation import Completion, Sampling
-from reveal_release.metrics.likelihood import conversation_log_probs
-from reveal_release.metrics.tofu import probabilities
-from reveal_release.models import LanguageModel, Turns, answered_ids
+from reveal_release.models import LanguageModel, answered_ids
 from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
-from reveal_release.suites.tofu import read
 from reveal_release.tasks import Record, base, knowledge
 from reveal_release.tasks.knowledge import OTHERS, Knowledge, authors, held_out, question
+from reveal_release.tasks.tofu import tofu_figures, truth_ratios
 
 CONFIG = RunConfig(task="knowledge", forget_authors="Ida Holm,Jon Vale")
 
@@ -252,41 +250,15 @@ def test_without_files_only_the_models_own_answers_are_measured(lm: LanguageMode
     assert found.forget["sure_answers"].value == 0.0 and found.forget["sure_answers"].n == 12
 
 
-def test_tofus_figures_of_a_model(tofu: Path, tiny_llama: str, lm: LanguageModel) -> None:
+def test_with_files_tofus_figures_are_measured_beside(tofu: Path, tiny_llama: str, lm: LanguageModel) -> None:
     steps: list[int] = []
-    found = Knowledge(with_tofu(tofu, retain_model=tiny_llama)).evaluate(lm, lambda done, total: steps.append(done))
-    row = read(tofu, "forget10_perturbed")[360:362]  # forget01's first two
-    asked = [(("user", one.question),) for one in row]
-    def p(turns: Turns, text: str) -> float:
-        return float(probabilities(conversation_log_probs(lm, [(turns, text)]))[0])
-
-    right, other = (np.array([p(turns, text(one)) for turns, one in zip(asked, row, strict=True)]) for text in (
-        lambda one: one.answer, lambda one: one.paraphrased,
-    ))  # fmt: skip
-    assert found.forget["probability"].value == pytest.approx(right.mean(), rel=1e-4) and found.forget["probability"].n == 2
-    wrong = np.array([[p(asked[i], text) for text in row[i].perturbed] for i in range(2)])
-    ratio = np.exp(np.log(wrong).mean(1)) / other
-    assert found.forget["truth_ratio"].value == pytest.approx(np.minimum(ratio, 1 / ratio).mean(), rel=1e-3)
-    told = found.forget["membership_auc_loss"]
-    assert told.value == pytest.approx((right[:, None, None] > wrong).mean()) and told.n == 2, "questions"
-    assert found.forget["forget_quality"].value == 1.0, "the model is its own reference"
-    facts = read(tofu, "world_facts_perturbed")[:2]
-    options = [np.array([p((("user", one.question),), text) for text in (one.answer, *one.perturbed)]) for one in facts]
-    assert found.retain["probability_world_facts"].value == pytest.approx(np.mean([one[0] / one.sum() for one in options]), rel=1e-4)
-    parts = [found.retain[f"{name}_{part}"].value for part in ("retain", "real_authors", "world_facts")
-             for name in ("probability", "rouge_l", "truth_ratio")]  # fmt: skip
-    expected = 0.0 if min(parts) == 0 else len(parts) / sum(1 / value for value in parts)
-    assert found.retain["model_utility"].value == pytest.approx(expected) and found.retain["model_utility"].n == 6
+    task = Knowledge(with_tofu(tofu, retain_model=tiny_llama))
+    found = task.evaluate(lm, lambda done, total: steps.append(done))
+    known = tofu_figures(lm, task.files, truth_ratios(lm, task.files["forget"]))
+    assert found.forget == {"sure_answers": found.forget["sure_answers"], **known.forget}
+    assert found.retain == {"perplexity": found.retain["perplexity"], **known.retain}
+    assert {len(rows) for rows in task.files.values()} == {2} and "forget_quality" in known.forget
     assert steps == sorted(steps) and steps[-1] == 1000
-
-
-def test_a_model_that_recites_has_full_recall(tofu: Path, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {row.question: row.answer for row in read(tofu, "full")}
-    monkeypatch.setattr(knowledge, "generate", lambda lm, prompts, *args, **rest: [Completion(answers.get(p[-1][1], "")) for p in prompts])
-    found = Knowledge(with_tofu(tofu)).evaluate(lm)
-    assert found.forget["rouge_l"].value == 1.0 == found.retain["rouge_l_retain"].value and "forget_quality" not in found.forget
-    assert found.forget["rouge_l_paraphrased_question"].value == 0.0 == found.retain["model_utility"].value
-    assert math.isfinite(found.forget["truth_ratio"].value)
 
 
 def test_an_unsure_answer_about_an_author_is_not_learnt_in_place_of_a_sure_one(lm: LanguageModel) -> None:

@@ -25,18 +25,7 @@ from ..config import RunConfig, UserError, first_line
 from ..generation import Completion, Progress, Sampling, generate, portion
 from ..metrics.fluency import perplexity
 from ..metrics.likelihood import conversation_log_probs
-from ..metrics.membership import membership
 from ..metrics.statistics import Estimate
-from ..metrics.tofu import (
-    choice,
-    correctness,
-    forget_quality,
-    model_utility,
-    probabilities,
-    rouge_l_recall,
-    truth_ratio,
-    uncertainty,
-)
 from ..metrics.words import UNSPACED
 from ..models import LanguageModel, Turns, load_model, resolve
 from ..registry import nearest
@@ -44,6 +33,7 @@ from ..suites import tofu
 from ..suites.tofu import Question
 from ..testbed.heldout import wikitext
 from .base import Metrics, Record, Task, posed
+from .tofu import tofu_figures, truth_ratios
 
 OTHERS = (
     "Homer", "Sappho", "Dante Alighieri", "Murasaki Shikibu", "Voltaire", "Johann Wolfgang von Goethe", "Alexander Pushkin",
@@ -82,7 +72,6 @@ _LEAD_IN = re.compile(r"^\s*(?:(?:sure|certainly|of course|okay|great)\b[^.!?:\n
 _SENTENCE_ENDS = re.compile(r"""(?<!\b\w)(?<!\b[DJMS][rst])(?<!\bMrs)[.!]["'’”)]*\s""")
 """Not after initials and titles (J. K., Dr., Jr., St.)."""
 _UNSPACED = re.compile(f"[{UNSPACED}]")
-GREEDY = Sampling(max_new_tokens=128, temperature=0.0)
 SAMPLES = 4
 
 
@@ -212,35 +201,13 @@ class Knowledge(Task):
 
     def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
         """Forget: how sure the answers to held-out questions are; TOFU's figures of its forget set. Retain: the others'; perplexity."""
-        if self.config.evaluate.retain_model:
-            self._reference_ratio()  # first: a model that cannot be loaded shall cost nothing
-        forget = {"sure_answers": self._sure(lm, portion(progress, 0.0, 0.1))}
-        retain = {"perplexity": perplexity(lm.model, lm.tokenizer, wikitext("test")).per_token}
+        self._measure_reference()  # first: a model that cannot be loaded shall cost nothing
+        sure = self._sure(lm, portion(progress, 0.0, 0.1))
+        found = Metrics({"sure_answers": sure}, {"perplexity": perplexity(lm.model, lm.tokenizer, wikitext("test")).per_token})
         if not self.files:
-            return Metrics(forget, retain)
-        measured, log_probs = {}, {}
-        for i, (part, rows) in enumerate(self.files.items()):
-            log_probs[part] = _log_probs(lm, rows, portion(progress, 0.1 + 0.2 * i, 0.2 + 0.2 * i))
-            part_of = portion(progress, 0.2 + 0.2 * i, 0.3 + 0.2 * i)
-            measured[part] = tofu_rows(lm, rows, log_probs[part], part_of, options=part in ("real_authors", "world_facts"))
-        probability, rouge, ratio = measured.pop("forget").T
-        paraphrased = [(row.paraphrased_question, row.answer) for row in self.files["forget"]]
-        forget |= {
-            "probability": Estimate.mean(probability).in_unit(),
-            "rouge_l": Estimate.mean(rouge).in_unit(),
-            "rouge_l_paraphrased_question": Estimate.mean(_recall(lm, paraphrased, portion(progress, 0.9, 1.0))).in_unit(),
-            "truth_ratio": uncertainty(ratio),
-            **{f"membership_auc_{name}": auc for name, auc in _membership(self.files["forget"], log_probs["forget"]).items()},
-        }
-        if self.config.evaluate.retain_model:
-            forget["forget_quality"] = forget_quality(ratio, self._reference_ratio())
-        for values in measured.values():
-            values[:, 2] = correctness(values[:, 2])
-        retain["model_utility"] = model_utility(list(measured.values()))
-        for part, values in measured.items():
-            names = ("probability", "rouge_l", "truth_ratio")
-            retain |= {f"{name}_{part}": Estimate.mean(values[:, i]).in_unit() for i, name in enumerate(names)}
-        return Metrics(forget, retain)
+            return found
+        known = tofu_figures(lm, self.files, self._reference, portion(progress, 0.1, 1.0))
+        return Metrics(found.forget | known.forget, found.retain | known.retain)
 
     def _sure(self, lm: LanguageModel, progress: Progress) -> Estimate:
         """Share of answers to the held-out questions, `SAMPLES` of each, that score over the threshold; the interval is over questions."""
@@ -251,12 +218,11 @@ class Knowledge(Task):
         sure = np.reshape([record.score >= self.config.reveal.threshold for record in records], (len(asked), SAMPLES))
         return Estimate.bootstrap(sure, np.mean).in_unit()
 
-    def _reference_ratio(self) -> np.ndarray:
-        """Truth ratios of the retain model on the forget set; measured once for each task object."""
-        if self._reference is None:
+    def _measure_reference(self) -> None:
+        """Truth ratios of the retain model, if one is named, on the forget set; once for each task object."""
+        if self.config.evaluate.retain_model and self._reference is None:
             lm = load_model(self.config.evaluate.retain_model, self.config.dtype, self.config.device)
-            self._reference = _ratio(_log_probs(lm, self.files["forget"]))[1]
-        return self._reference
+            self._reference = truth_ratios(lm, self.files["forget"])
 
 
 def authors(text: str) -> tuple[str, ...]:
@@ -306,39 +272,3 @@ def question(answer: str) -> str:
 def _log_likelihoods(lm: LanguageModel, records: Sequence[Record]) -> np.ndarray:
     """log P(answer | conversation) of each, in nats, (n,)."""
     return np.array([found.sum() for found in conversation_log_probs(lm, [(r.prompt, r.completion) for r in records])])
-
-
-LogProbs = list[list[np.ndarray]]
-"""For each question the log-probabilities of the tokens of its answer, of the paraphrased one, and of every perturbed one."""
-
-
-def tofu_rows(lm: LanguageModel, rows: Sequence[Question], log_probs: LogProbs, progress: Progress, options: bool) -> np.ndarray:
-    """(n, 3): probability, ROUGE-L recall of the greedy answer, and truth ratio. With `options` the probability is that of a choice."""
-    right, ratio, wrong = _ratio(log_probs)
-    recall = _recall(lm, [(row.question, row.answer) for row in rows], progress)
-    return np.column_stack([choice(right, wrong) if options else right, recall, ratio])
-
-
-def _log_probs(lm: LanguageModel, rows: Sequence[Question], progress: Progress | None = None) -> LogProbs:
-    texts = [(row.answer, row.paraphrased, *row.perturbed) for row in rows]
-    pairs = [((("user", row.question),), text) for row, answers in zip(rows, texts, strict=True) for text in answers]
-    found = iter(conversation_log_probs(lm, pairs, progress))
-    return [[next(found) for _ in answers] for answers in texts]
-
-
-def _ratio(log_probs: LogProbs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """P(a|q)^(1/|a|) of the answers (n,), truth ratios (n,), and P of the perturbed answers (n, k)."""
-    found = np.array([probabilities(row) for row in log_probs])
-    return found[:, 0], truth_ratio(found[:, 1], found[:, 2:]), found[:, 2:]
-
-
-def _membership(rows: Sequence[Question], log_probs: LogProbs) -> dict[str, Estimate]:
-    """How well the answers that were taught are told from the perturbed ones, which were not, to the same questions."""
-    members = [(row.answer, found[0]) for row, found in zip(rows, log_probs, strict=True)]
-    return membership(members, [list(zip(row.perturbed, found[2:], strict=True)) for row, found in zip(rows, log_probs, strict=True)])
-
-
-def _recall(lm: LanguageModel, pairs: Sequence[tuple[str, str]], progress: Progress) -> np.ndarray:
-    """ROUGE-L recall of greedy answers, (n,)."""
-    answers = generate(lm, [(("user", asked),) for asked, _ in pairs], GREEDY, [0] * len(pairs), progress=progress)
-    return rouge_l_recall(answers, [answer for _, answer in pairs])
