@@ -40,9 +40,14 @@ def token_log_probs(
 def conversation_log_probs(
     lm: LanguageModel, pairs: Sequence[tuple[Turns, str]], progress: Callable[[int, int], None] | None = None
 ) -> list[np.ndarray]:
-    """The log-probability of each token of the answer in each (conversation, answer), the one that ends it among them; (tokens,) each."""
+    """The log-probability of each token of the answer in each (conversation, answer), the one that ends it among them; (tokens,) each.
+
+    What exceeds the model's context loses its beginning, as in `generate`; of an answer that alone exceeds it the rest is scored.
+    """
     rows = []
     for turns, answer in pairs:
         prompt, ids = answered_ids(lm.tokenizer, turns, answer)
-        rows.append((prompt + ids + lm.end, len(prompt)))
+        whole = prompt + ids + lm.end
+        over = max(0, len(whole) - (lm.context or len(whole)))
+        rows.append((whole[over:], max(1, len(prompt) - over)))
     return token_log_probs(lm, rows, max(1, lm.batch_size // 8), progress)
