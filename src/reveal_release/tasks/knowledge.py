@@ -270,5 +270,6 @@ def question(answer: str) -> str:
 
 
 def _log_likelihoods(lm: LanguageModel, records: Sequence[Record]) -> np.ndarray:
-    """log P(answer | conversation) of each, in nats, (n,)."""
-    return np.array([found.sum() for found in conversation_log_probs(lm, [(r.prompt, r.completion) for r in records])])
+    """log P(answer | conversation) of each, in nats, (n,); with its end where the model ended it."""
+    found = conversation_log_probs(lm, [(r.prompt, r.completion) for r in records])
+    return np.array([row[: len(row) if r.ended else len(row) - len(lm.end)].sum() for r, row in zip(records, found, strict=True)])
