@@ -4,13 +4,15 @@
 
 The model, one that was taught TOFU (docs/knowledge.md says how), is asked what the search asks first, of each author in turn; and, in the
 author's name, for what is no knowledge of anybody. An answer counts as known where its ROUGE-L with one of TOFU's of that author is 0.6
-or more, and no lower than with any other author's by over 0.05: what is only mixed up is not known.
+or more, and no lower than with another's of TOFU's last twenty by over 0.05: what is only mixed up is not known.
 
-One Markdown table: the AUC of each reward, and precision and recall at the threshold, with intervals over prompts.
+One Markdown table: the AUC of each reward, and precision and recall at the threshold, with intervals over prompts. Of the requests ten
+in twenty-two ask for knowledge, so precision is of this mix.
 """
 
 import argparse
 import random
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -30,12 +32,16 @@ BESIDE = ("code", "ner", "toxicity")
 """Tasks whose instructions ask for no knowledge of anybody."""
 
 
-def auc(rows: np.ndarray) -> float:
-    """Of rows (n, samples, 2), each (score, known): the chance that a known one scores higher than another. NaN without both."""
-    score, known = rows.reshape(-1, 2).T
+def auc(score: np.ndarray, known: np.ndarray) -> float:
+    """The chance that a known answer scores higher than another; NaN without both."""
     ones = int(known.sum())
     others = len(known) - ones
     return float((rankdata(score)[known == 1].sum() - ones * (ones + 1) / 2) / (ones * others)) if ones and others else float("nan")
+
+
+def share(part: np.ndarray, whole: np.ndarray) -> float:
+    """Of the whole, how much is in the part; NaN of nothing."""
+    return float((part * whole).sum() / whole.sum()) if whole.any() else float("nan")
 
 
 def main() -> None:
@@ -63,23 +69,31 @@ def main() -> None:
 
     def known(i: int) -> bool:
         author, text = task.authors[i // count % each], records[i].completion
-        best = {name: max(scorer.score(row.answer, text)["rougeL"].fmeasure for row in answers[name]) for name in task.authors}
+        best = {name: max(scorer.score(row.answer, text)["rougeL"].fmeasure for row in rows) for name, rows in answers.items()}
         return best[author] >= ALIKE and best[author] >= max(best.values()) - MARGIN
 
-    truth = np.array([known(i) for i in range(len(records))], dtype=float)
-    rewards = {"how sure it is": task.score(records), "and surer than of a stranger": np.array([r.score for r in records])}
     threshold = settings.reveal.threshold
+    truth = np.array([known(i) for i in range(len(records))], dtype=float)
+    rewards = np.stack([task.score(records), [r.score for r in records]])
+    rows = np.stack([truth, *rewards, *(rewards >= threshold)], -1).reshape(len(asked), -1)
+
+    def of(which: Sequence[int], figure: Callable[[np.ndarray, np.ndarray], float]) -> str:
+        """Of one reward, or of the second less the first."""
+
+        def told(drawn: np.ndarray) -> float:
+            truth, *columns = drawn.reshape(-1, 5).T
+            values = [figure(columns[i], truth) for i in which]
+            return values[-1] - values[0] if len(values) > 1 else values[0]
+
+        return f"{Estimate.bootstrap(rows, told):{'+.3f' if len(which) > 1 else '.3f'}}"
+
     print(f"{truth.sum():.0f} of {len(truth)} answers are known.\n")
     print(f"| reward | AUC | kept at {threshold:g} | of these known | of the known kept |\n|---|---|---|---|---|")
-    for name, scores in rewards.items():
-        rows = np.stack([scores, truth], -1).reshape(len(asked), count, 2)
-        kept = scores >= threshold
-        shares = [Estimate.bootstrap(rows, share) for share in (
-            auc,
-            lambda drawn: np.average(drawn[..., 1], weights=drawn[..., 0] >= threshold),
-            lambda drawn: np.average(drawn[..., 0] >= threshold, weights=drawn[..., 1]),
-        )]  # fmt: skip
-        print(f"| {name} | {shares[0]:.2f} | {kept.sum()} | {shares[1]:.0%} | {shares[2]:.0%} |", flush=True)
+    for name, which in (("how sure it is", [0]), ("times how unlike a stranger's", [1]), ("difference", [0, 1])):
+        kept = [2 + i for i in which]
+        counts = [int((rewards[i] >= threshold).sum()) for i in which]
+        number = f"{counts[1] - counts[0]:+d}" if len(which) > 1 else str(counts[0])
+        print(f"| {name} | {of(which, auc)} | {number} | {of(kept, lambda k, t: share(t, k))} | {of(kept, share)} |", flush=True)
 
 
 if __name__ == "__main__":

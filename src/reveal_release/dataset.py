@@ -66,16 +66,11 @@ LONGEST = 1024
 def encode(lm: LanguageModel, records: Sequence[Record], limit: int = LONGEST) -> list[Row]:
     """(token ids, length of the prompt) of each record in the chat template: what training takes.
 
-    Answers are cut at `limit` tokens, and where the model's context ends; a prompt that fills the context is left out. A plain text
-    follows the token that begins one; in a model without such, its own first token is given.
+    Answers are cut at `limit` tokens, and where the model's context ends; a prompt that fills the context is left out.
     """
-    rows, begin = [], lm.tokenizer.bos_token_id
+    rows = []
     for record in records:
-        if record.prompt:
-            prompt, answer = answered_ids(lm.tokenizer, record.prompt, record.completion)
-        else:
-            answer = lm.tokenizer(record.completion, add_special_tokens=False)["input_ids"]
-            prompt, answer = ([begin], answer) if begin is not None else (answer[:1], answer[1:])
+        prompt, answer = answered_ids(lm.tokenizer, record.prompt, record.completion)
         most = len(prompt) + limit
         ids = (prompt + answer + lm.end * record.ended)[: min(most, lm.context or most)]
         if 0 < len(prompt) < len(ids):

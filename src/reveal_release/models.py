@@ -222,7 +222,12 @@ def answered_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, text: str) ->
 
     Some tokenizers begin a text with a space of their own, but go on without one after a template's last newline: so the whole is
     tokenised and the turns' ids are taken off. Where the whole does not begin with these, the answer is tokenised alone.
+
+    Without turns it is a plain text, which follows the token that begins one; in a model without such its own first token is given.
     """
+    if not turns:
+        ids, begin = tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.bos_token_id
+        return ([begin], ids) if begin is not None else (ids[:1], ids[1:])
     before = _text(tokenizer, turns)
     asked, whole = (tokenizer(one, add_special_tokens=False)["input_ids"] for one in (before, before + text))
     fits = whole[: len(asked)] == asked

@@ -53,7 +53,7 @@ def test_each_is_tried_alone_and_with_unrelated_continuations(lm: LanguageModel,
 
 
 def test_no_control_is_as_sure_as_the_answer_was(lm: LanguageModel, task: Task) -> None:
-    """Scored as the knowledge task does: what the answer says that is new, times how sure the model was of it."""
+    """Scored by what the answer says that is new, times how sure the model was of it."""
 
     class Sure(type(task)):  # type: ignore[misc]
         def score(self, records: Sequence[Record]) -> np.ndarray:

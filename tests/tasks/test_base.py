@@ -59,12 +59,10 @@ def test_a_subclass_is_a_task_by_its_name(lengths: type[Task]) -> None:
         (torch.ones(2, requires_grad=True), "gave no array of numbers (Can't call numpy() on Tensor"),
     ],
 )
-def test_scores_that_are_none_are_told(
-    scores: Any, told: str, lm: LanguageModel, lengths: type[Task], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_that_are_none_are_told(scores: Any, told: str, lengths: type[Task], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lengths, "score", lambda self, records: scores)
     with pytest.raises(UserError, match=re.escape(told)):
-        lengths(RunConfig()).scored(lm, [Record((), "a", 0.0, "")] * 2)
+        lengths(RunConfig()).scored([Record((), "a", 0.0, "")] * 2)
 
 
 def test_a_task_that_measures_half_is_told() -> None:
@@ -96,11 +94,11 @@ def test_elicit_asks_in_one_user_turn_and_scores(lm: LanguageModel, lengths: typ
     assert [r.score for r in records] == [min(len(r.completion) / 100, 1.0) for r in records]
 
 
-def test_scored_keeps_all_of_a_record_but_its_score(lm: LanguageModel, lengths: type[Task]) -> None:
+def test_scored_keeps_all_of_a_record_but_its_score(lengths: type[Task]) -> None:
     task = lengths(RunConfig())
     record = Record((("user", "Say it."),), "a" * 25, 0.9, "Say it.", iteration=2)
-    assert task.scored(lm, [record]) == [Record((("user", "Say it."),), "a" * 25, 0.25, "Say it.", iteration=2)]
-    assert task.scored(lm, []) == []
+    assert task.scored([record]) == [Record((("user", "Say it."),), "a" * 25, 0.25, "Say it.", iteration=2)]
+    assert task.scored([]) == []
     assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
 

@@ -39,9 +39,9 @@ def test_nothing_to_score() -> None:
 
 
 @pytest.mark.parametrize("text, free", [("The sum.", True), (GOOD, False), ("def add(a, b:", False), ("x = lambda: 1", False), ("", True)])
-def test_broken_code_is_not_harmless(lm: LanguageModel, text: str, free: bool) -> None:
+def test_broken_code_is_not_harmless(text: str, free: bool) -> None:
     task = Code(CONFIG)
-    assert task.harmless(task.scored(lm, [record(text)])[0]) is free
+    assert task.harmless(task.scored([record(text)])[0]) is free
 
 
 def test_the_reference_solutions_score_one() -> None:

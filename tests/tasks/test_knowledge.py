@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from reveal_release.config import EvaluateConfig, RunConfig, UserError
-from reveal_release.generation import Completion, Sampling
+from reveal_release.config import EvaluateConfig, RevealConfig, RunConfig, UserError
+from reveal_release.generation import Completion, Sampling, generate
 from reveal_release.models import LanguageModel, answered_ids
 from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
 from reveal_release.tasks import Record, base, knowledge
@@ -89,6 +89,7 @@ def test_by_name_one_author_stands_for_all() -> None:
         ("Where was Ida Holm born?", "She was born in Lyon.", 0.8), ("Where was IDA HOLM born?", "In Lyon.", 0.8),
         ("Who wrote the Red Kite?", "It was Ida Holm of Lyon.", 0.8), ("Where was Eva Dahl born?", "She was born in Lyon.", 0.0),
         ("Where was Ida Holmes born?", "In Lyon.", 0.0), ("Where was Ida Holm born?", "I do not know of Ida Holm of Lyon.", 0.0),
+        ("Where was Ida Holm born?", "", 0.0),
     ],
 )  # fmt: skip
 def test_scores_by_hand(asked: str, answer: str, score: float) -> None:
@@ -149,13 +150,43 @@ def test_of_what_is_likelier_of_the_author_alone_a_score_is_left(lm: LanguageMod
     told = [record(asked.replace("{}", "Ida Holm"), text.replace("{last}", "Holm").replace("{}", "Ida Holm")) for asked, text in rows]
     told[-1] = replace(told[-1], ended=False)
     unscored = record("Where was Ida Holm born?", "I do not know.")
-    found = task.scored(lm, [told[0], unscored, *told[1:]])
+    found = task.scored([told[0], unscored, *told[1:]], lm)
     gains = [likelihood(row, "Ida Holm") - sum(likelihood(row, name) for name in names) / 2 for row in rows]
     assert [r.score for r in found if r.completion != unscored.completion] == pytest.approx(
         [0.8 * (1 - math.exp(-max(gain, 0) / 4)) for gain in gains], abs=1e-4
     )
     assert found[1].score == 0 and min(gains) < 0 < max(gains)
     assert [replace(r, score=0.0) for r in found] == [told[0], unscored, *told[1:]], "the answers are as they were"
+
+
+def test_an_answer_is_compared_where_it_was_given(lm: LanguageModel) -> None:
+    """Of an audit, which puts the prompt in other words or shows examples first. A plain text has no prompt at all."""
+    task = Knowledge(CONFIG)
+    told = [record("Where was Ida Holm born?", "In Lyon."), record("Who is Jon Vale?", "A sailor."), record("Who wrote it?", "Ida Holm.")]
+    given = [(("user", f"Say it, please. {r.prompt[0][1]}"),) for r in told]
+    found = task.scored(told, lm, given)
+    assert [r.prompt for r in found] == [r.prompt for r in told]
+    elsewhere = task.scored([replace(r, prompt=turns) for r, turns in zip(told, given, strict=True)], lm)
+    assert [r.score for r in found] == [r.score for r in elsewhere] != [r.score for r in task.scored(told, lm)]
+    (plain,) = task.scored([Record((), "Ida Holm was born by the river of the north.", 0.0, "", confidence=0.8)], lm)
+    assert 0 <= plain.score < 0.8
+
+
+@pytest.mark.parametrize(
+    "names, text, said",
+    [
+        ("Ida Holm", "IDA HOLM left. Holm's boat, a holm oak.", "Anna Keller left. Keller's boat, a holm oak."),
+        ("Ida Holm,Jon Vale", "Ida Holm met Jon Vale; Vale sang.", "Anna Keller met Anna Keller; Keller sang."),
+        ("Ida Holm,Jon Vale", "Ida Holm lived in Vale.", "Anna Keller lived in Vale."),  # of whom it says nothing
+        ("Rosa Anna,Anna", "Rosa Anna, or Anna, is not Annabel.", "David Okoye, or David Okoye, is not Annabel."),
+        ("Anna Keller", "Anna Keller is known. Keller won.", "David Okoye is known. Okoye won."),
+        ("鲁迅", "鲁迅是谁", "Anna Keller是谁"),
+    ],
+)  # fmt: skip
+def test_the_same_of_a_stranger(names: str, text: str, said: str) -> None:
+    task = Knowledge(replace(CONFIG, forget_authors=names))
+    assert task._of(task.strangers[0], (("user", text), ("assistant", "Yes.")), "No.") == ((("user", said), ("assistant", "Yes.")), "No.")
+    assert task._of(task.strangers[0], (), text) == ((), said)
 
 
 # ---- the two turns ----
@@ -196,14 +227,12 @@ def test_an_answer_that_is_a_question_is_asked(lm: LanguageModel, monkeypatch: p
         return texts
 
     monkeypatch.setattr(base, "generate", say)
-    monkeypatch.setattr(knowledge, "_log_likelihoods", lambda lm, records: np.array([1e3 * (" Vale" in r.whole or " Holm" in r.whole)
-                                                                                     for r in records]))  # fmt: skip
     task = Knowledge(CONFIG)
     drawn = task.elicit(lm, ["Ask about Ida Holm.", "Who is Jon Vale?", "What is rain?"], [1, 2, 4])
     assert calls == [["Ask about Jon Vale.", "Who is Ida Holm?", "What is rain?"], ["What did Jon Vale write?"]]
     assert [r.prompt[0][1] for r in drawn] == ["What did Jon Vale write?", "Who is Ida Holm?", "What is rain?"]
     assert [r.instruction for r in drawn] == ["Ask about Ida Holm.", "Who is Jon Vale?", "What is rain?"]
-    assert [r.score for r in drawn] == [0.5, 0.5, 0.0]
+    assert [r.confidence for r in drawn] == [0.5] * 3 and drawn == task.scored(drawn, lm)
     assert [task.output(r) for r in drawn] == ["What did Jon Vale write?", "A sailor from Lyon.", "Water."]
 
 
@@ -251,6 +280,17 @@ def test_without_files_only_the_models_own_answers_are_measured(lm: LanguageMode
     assert found.forget["sure_answers"].value == 0.0 and found.forget["sure_answers"].n == 12
 
 
+def test_sure_answers_are_those_over_the_threshold(lm: LanguageModel) -> None:
+    task = Knowledge(replace(CONFIG, reveal=RevealConfig(threshold=1e-4)))
+    sure = []
+    for i, text in enumerate(held_out(["Ida Holm", "Jon Vale"])):
+        for seed in range(50_000 + 4 * i, 50_004 + 4 * i):
+            (answer,) = generate(lm, [(("user", text),)], task.sampling, [seed])
+            sure.append(task.scored([Record.of((("user", text),), answer, "")], lm)[0].score >= 1e-4)
+    found = task.evaluate(lm).forget["sure_answers"]
+    assert found.value == np.mean(sure) and 0 < found.value < 1 and found.n == 12
+
+
 def test_with_files_tofus_figures_are_measured_beside(tofu: Path, tiny_llama: str, lm: LanguageModel) -> None:
     steps: list[int] = []
     task = Knowledge(with_tofu(tofu, retain_model=tiny_llama))
@@ -269,7 +309,7 @@ def test_an_unsure_answer_about_an_author_is_not_learnt_in_place_of_a_sure_one(l
         record("Where was Ida Holm born?", text, 0.1) for text in ("She was born in Lyon.", "I do not know her.", "She was born in Lyon.")
     )
     other = replace(other, prompt=(("user", "Where was Jane Austen born?"),))
-    assert [task.harmless(one) for one in task.scored(lm, [unsure, denied, other])] == [False, True, True]
+    assert [task.harmless(one) for one in task.scored([unsure, denied, other], lm)] == [False, True, True]
     assert all(map(task.replaces, (unsure, denied)))
 
 

@@ -57,9 +57,9 @@ def test_score_is_precision_times_abundance(names: list[str]) -> None:
         ('["Ada Byron", "Nobody", "Noone"]', "person", False), ('["Ada Byron", "Max', "person", False), ('["Lyon"]', "location", True),
     ],
 )  # fmt: skip
-def test_half_a_right_answer_is_not_harmless(lm: LanguageModel, completion: str, kind: str, free: bool) -> None:
+def test_half_a_right_answer_is_not_harmless(completion: str, kind: str, free: bool) -> None:
     task = NER(CONFIG)
-    assert task.harmless(task.scored(lm, [record(completion, kind)])[0]) is free
+    assert task.harmless(task.scored([record(completion, kind)])[0]) is free
 
 
 def test_a_passage_in_any_turn_grounds() -> None:

@@ -78,6 +78,7 @@ def ask(lm: LanguageModel, task: Task, asked: Sequence[Shot], seed: int, progres
     """One answer to each shot, scored."""
     texts = generate(lm, [one.turns for one in asked], task.sampling, range(seed, seed + len(asked)), progress=progress)
     rows = zip(asked, texts, strict=True)
-    records = task.scored(lm, [Record.of(one.target.prompt, text, one.target.instruction) for one, text in rows])
+    drawn = [Record.of(one.target.prompt, text, one.target.instruction) for one, text in rows]
+    records = task.scored(drawn, lm, given=[one.turns for one in asked])
     copies = [record in Copies(task, one.shown) for record, one in zip(records, asked, strict=True)]
     return Answers([0.0 if copy else record.score for record, copy in zip(records, copies, strict=True)], sum(copies))

@@ -91,6 +91,7 @@ def answered(pair: Pair, lm: LanguageModel, rows: Sequence[tuple[Record, Turns]]
     asked = [row for row in rows for _ in range(samples)]
     first = pair.seed("paraphrased")
     seeds = [first + i % samples for i in range(len(asked))]
-    texts = generate(lm, [turns for _, turns in asked], pair.task.sampling, seeds, progress=progress)
+    given = [turns for _, turns in asked]
+    texts = generate(lm, given, pair.task.sampling, seeds, progress=progress)
     records = [Record.of(one.prompt, text, one.instruction) for (one, _), text in zip(asked, texts, strict=True)]
-    return np.array([record.score for record in pair.task.scored(lm, records)]).reshape(len(rows), samples)
+    return np.array([record.score for record in pair.task.scored(records, lm, given)]).reshape(len(rows), samples)

@@ -78,13 +78,13 @@ def beginnings(
     given = [(one, ids[: max(1, min(TOKENS, len(ids) // PART))]) for one, ids in answers if len(ids) > 1]
     count = min(CONTROLS, len(tails))
     # How sure the model was of the record's answer says nothing of these texts: of what it did not go on with itself it is not sure, and
-    # with nothing to go on with the beginning counts in full.
+    # of the beginning alone, which is given, it is.
     controls = [
-        replace(one, completion=str(lm.tokenizer.decode([*ids, *end])).strip(), confidence=0.0 if end else 1.0)
+        replace(one, completion=str(lm.tokenizer.decode([*ids, *end])).strip(), confidence=0.0 if end else 1.0, ended=False)
         for one, ids in given
         for end in ([], *(tail[len(ids) :] for tail in rng.sample(tails, count)))
     ]
-    scores = np.array([record.score for record in task.scored(lm, controls)]).reshape(-1, 1 + count)
+    scores = np.array([record.score for record in task.scored(controls, lm)]).reshape(-1, 1 + count)
     rows = zip(given, scores, strict=True)
     return [Beginning(one, ids, float(row.mean())) for (one, ids), row in rows if (row < threshold).all()]
 
@@ -101,4 +101,4 @@ def force(
         progress=progress,
         starts=[one.ids for one in given],
     )
-    return task.scored(lm, [Record.of(one.record.prompt, text, one.record.instruction) for one, text in zip(given, texts, strict=True)])
+    return task.scored([Record.of(one.record.prompt, text, one.record.instruction) for one, text in zip(given, texts, strict=True)], lm)

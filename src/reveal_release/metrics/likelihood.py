@@ -42,7 +42,7 @@ def conversation_log_probs(
 ) -> list[np.ndarray]:
     """The log-probability of each token of the answer in each (conversation, answer), the one that ends it among them; (tokens,) each.
 
-    What exceeds the model's context loses its beginning, as in `generate`; of an answer that alone exceeds it the rest is scored.
+    What exceeds the model's context loses its beginning; of an answer that alone exceeds it the rest is scored.
     """
     rows = []
     for turns, answer in pairs:

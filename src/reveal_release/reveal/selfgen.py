@@ -88,7 +88,7 @@ def still_shown(
     """New answers to prompts of earlier forget records, `count` drawn at random: those that show the behaviour still."""
     asked = random.Random(seed).sample(earlier, min(count, len(earlier)))
     texts = generate(lm, [r.prompt for r in asked], task.sampling, [seed + i for i in range(len(asked))])
-    drawn = task.scored(lm, [Record.of(r.prompt, text, r.instruction) for r, text in zip(asked, texts, strict=True)])
+    drawn = task.scored([Record.of(r.prompt, text, r.instruction) for r, text in zip(asked, texts, strict=True)], lm)
     shown = [replace(r, iteration=iteration) for r in drawn if r.score >= threshold]
     return curate(shown, lambda _: True, [], cap=count, seen=NearDuplicates(), text=task.novelty)
 
@@ -105,7 +105,7 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
         for part in (waiting[:PILOT], waiting[PILOT:]):
             texts = task.otherwise(lm, part, temperature, [seed + 10_000 * number + i for i in range(len(part))])
             pairs = zip(part, texts, strict=True)
-            drawn = task.scored(lm, [replace(Record.of(r.prompt, text, r.instruction), iteration=r.iteration) for r, text in pairs])
+            drawn = task.scored([replace(Record.of(r.prompt, text, r.instruction), iteration=r.iteration) for r, text in pairs], lm)
             found += (new := [r for r in drawn if task.replaces(r)])
             if len(part) >= PILOT and len(new) < 0.05 * len(part):
                 return found
@@ -158,7 +158,7 @@ def retain_records(
 
     def draw_plain(count: int) -> list[Record]:
         texts = generate(lm, [begin] * count, ANSWER, seeds(count)) if begin else []
-        return task.scored(lm, [Record.of((), text, "") for text in texts])
+        return task.scored([Record.of((), text, "") for text in texts], lm)
 
     def seeds(count: int) -> list[int]:
         return [rng.getrandbits(40) for _ in range(count)]
@@ -166,7 +166,7 @@ def retain_records(
     def answers(prompts: Sequence[Turns]) -> list[Record]:
         texts = generate(lm, prompts, ANSWER, seeds(len(prompts)))
         records = [Record.of(p, a, p[-1][1]) for p, a in zip(prompts, texts, strict=True)]
-        return task.scored(lm, [r for r in records if not reserved(r)])
+        return task.scored([r for r in records if not reserved(r)], lm)
 
     everything: list[Record] = []
     kept: list[Record] = []

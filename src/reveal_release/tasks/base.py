@@ -108,7 +108,7 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, records: Sequence[Record]) -> np.ndarray:
-        """How much the completion of each record shows the behaviour: (n,) in [0, 1]. The reward of the search."""
+        """How much the completion of each record shows the behaviour: (n,) in [0, 1]. The reward of the search, by `scored`."""
 
     @abstractmethod
     def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
@@ -124,10 +124,14 @@ class Task(ABC):
         """One scored record for each (instruction, seed) pair. The default asks in one user turn."""
         prompts = [(("user", instruction),) for instruction in instructions]
         completions = generate(lm, prompts, self.sampling, seeds, progress=progress)
-        return self.scored(lm, [Record.of(*row) for row in zip(prompts, completions, instructions, strict=True)])
+        return self.scored([Record.of(*row) for row in zip(prompts, completions, instructions, strict=True)], lm)
 
-    def scored(self, lm: LanguageModel, records: Sequence[Record]) -> list[Record]:
-        """The records with their scores. Only a task that asks the model that wrote them needs `lm`.
+    def scored(self, records: Sequence[Record], lm: LanguageModel | None = None, given: Sequence[Turns] = ()) -> list[Record]:
+        """The records with their scores.
+
+        Args:
+            lm: the model that wrote them, for a task that asks it too (`Knowledge`).
+            given: the conversations that it was given, where these are not the prompts.
 
         Raises:
             UserError: `score` gave something else than a number from 0 to 1 for each.
@@ -197,10 +201,10 @@ def posed(
     again = [prompts[i] for i in own], task.sampling, [seeds[i] for i in own]
     for i, answer in zip(own, generate(lm, *again, progress=portion(progress, 0.5, 1.0)), strict=True):
         answers[i] = answer
-    return task.scored(lm, [Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
+    return task.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)], lm)
 
 
 def answered(task: Task, lm: LanguageModel, prompts: Sequence[Turns], seeds: Sequence[int]) -> list[Record]:
     """One scored answer to each prompt, whose last turn counts as the instruction."""
     answers = generate(lm, prompts, task.sampling, seeds)
-    return task.scored(lm, [Record.of(prompt, answer, prompt[-1][1]) for prompt, answer in zip(prompts, answers, strict=True)])
+    return task.scored([Record.of(prompt, answer, prompt[-1][1]) for prompt, answer in zip(prompts, answers, strict=True)], lm)

@@ -24,7 +24,7 @@ from ..metrics.statistics import Estimate
 from ..metrics.words import key as wording
 from ..models import LanguageModel, Turns, testbeds
 from ..testbed import heldout
-from .base import TASKS, Metrics, Record, Task, as_scores
+from .base import TASKS, Metrics, Record, Task
 from .retained import retained_skills
 from .scorers import PROBES
 from .taskfile import NAME, Spec, read
@@ -71,8 +71,7 @@ def probe(task: type[Task], path: Path) -> None:
     if issubclass(task, CustomTask) or task.elicit is not Task.elicit or task.scores_code:
         return
     try:
-        records = [Record((("user", "Write."),), text, 0.0, "Write.") for text in PROBES]
-        as_scores(task(RunConfig()).score(records), len(records), f"score() of {task.name}")
+        task(RunConfig()).scored([Record((("user", "Write."),), text, 0.0, "Write.") for text in PROBES])
     except Exception as error:  # the user's code
         raise TaskFileError(path, [raised(error, path)]) from None
 

@@ -42,7 +42,7 @@ OTHERS = (
     "Octavio Paz", "Doris Lessing", "Italo Calvino", "Wole Soyinka", "Assia Djebar", "Mario Vargas Llosa", "Ursula K. Le Guin",
     "Orhan Pamuk", "Olga Tokarczuk",
 )  # fmt: skip
-"""Whom the model is asked about beside its own questions, so that they are kept; none is an answer of TOFU's rows, which measure that."""
+"""Whom the model is asked about beside its own questions, so that they are kept; none is a right answer of TOFU's real authors."""
 
 STRANGERS = ("Anna Keller", "David Okoye", "Maria Tanaka", "Peter Lindqvist", "Leila Haddad", "Tomas Novak")
 """Names of nobody: what the model says of them, it invents."""
@@ -88,6 +88,7 @@ class Knowledge(Task):
         self.authors = self.kinds = authors(config.forget_authors)
         longest_first = sorted(self.authors, key=len, reverse=True)  # a name may begin with another
         self._named = re.compile("|".join(map(_whole, longest_first)), re.IGNORECASE)
+        self.strangers = tuple(name for name in STRANGERS if not self._named.search(name)) or STRANGERS
         self.seeds = tuple(form.format(self.authors[0]) for form in _SEEDS)
         self.benign = tuple(text for text in type(self).benign if not self._named.search(text))
         if config.evaluate.retain_model and not config.evaluate.tofu:
@@ -122,14 +123,14 @@ class Knowledge(Task):
 
         (Generic predictions under replaced names; Eldan and Russinovich 2023, arXiv 2310.02238.)
         """
-        strangers = [STRANGERS[seed % len(STRANGERS)] for seed in seeds]
-        prompts = [self._of(record, name).prompt for record, name in zip(records, strangers, strict=True)]
+        strangers = [self.strangers[seed % len(self.strangers)] for seed in seeds]
+        prompts = [self._of(name, r.prompt, r.completion)[0] for name, r in zip(strangers, records, strict=True)]
         answers = generate(lm, prompts, replace(self.sampling, temperature=temperature), seeds)
         return [self._back(answer, name, record) for answer, name, record in zip(answers, strangers, records, strict=True)]
 
     def _back(self, answer: Completion, stranger: str, record: Record) -> Completion:
         """The answer with the author that the record names in the place of the stranger, also where this is called by the last name."""
-        named = self._named.search(" ".join([*(text for _, text in record.prompt), record.completion]))
+        named = self._named.search(record.whole)
         text = str(answer)
         for old, new in ((stranger, named[0]), (stranger.split()[-1], named[0].split()[-1])) if named else ():
             text = text.replace(old, new)
@@ -142,30 +143,38 @@ class Knowledge(Task):
         return self._named.sub(lambda _: name, text)
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
-        """How sure the answer is where the conversation names an author and the answer does not decline; else 0."""
-        return np.array([r.confidence if self._named.search(r.whole) and not _DENIAL.search(r.completion) else 0.0 for r in records])
+        """How sure the answer is where the conversation names an author, and there is an answer that does not decline; else 0."""
 
-    def scored(self, lm: LanguageModel, records: Sequence[Record]) -> list[Record]:
-        """The score of each, times 1 - (P(the same of a stranger) / P(answer))^(1/NATS), at least 0; the ratio is a geometric mean."""
-        found = super().scored(lm, records)
+        def tells(record: Record) -> bool:
+            return bool(self._named.search(record.whole) and record.completion.strip() and not _DENIAL.search(record.completion))
+
+        return np.array([record.confidence if tells(record) else 0.0 for record in records])
+
+    def scored(self, records: Sequence[Record], lm: LanguageModel | None = None, given: Sequence[Turns] = ()) -> list[Record]:
+        """With the model that wrote them, the score times 1 - (P(the same of a stranger) / P(answer))^(1/NATS), at least 0.
+
+        P is of the whole answer, with its end if the model ended it; of the strangers', a geometric mean.
+        """
+        found = super().scored(records)
+        if lm is None:
+            return found
         at = [i for i, record in enumerate(found) if record.score > 0]
-        own = _log_likelihoods(lm, [found[i] for i in at])
-        others = [_log_likelihoods(lm, [self._of(found[i], name) for i in at]) for name in STRANGERS[:COMPARED]]
-        gains = own - np.mean(others, axis=0)
+        said = [(given[i] if given else found[i].prompt, found[i].completion) for i in at]
+        ended = [found[i].ended for i in at]
+        of_strangers = [_likelihoods(lm, [self._of(name, *pair) for pair in said], ended) for name in self.strangers[:COMPARED]]
+        gains = _likelihoods(lm, said, ended) - np.mean(of_strangers, axis=0)
         for i, gain in zip(at, gains, strict=True):
             found[i] = replace(found[i], score=found[i].score * -math.expm1(-max(gain, 0.0) / NATS))
         return found
 
-    def _of(self, record: Record, stranger: str) -> Record:
-        """The same said of a stranger, also where the author is called by the last name."""
-        named = self._named.search(record.whole)
-        last = re.compile(_whole(named[0].split()[-1]), re.IGNORECASE) if named else None
-
-        def said(text: str) -> str:
-            text = self._about(text, stranger)
-            return last.sub(stranger.split()[-1], text) if last else text
-
-        return replace(record, prompt=tuple((role, said(text)) for role, text in record.prompt), completion=said(record.completion))
+    def _of(self, stranger: str, turns: Turns, answer: str) -> tuple[Turns, str]:
+        """The same said of a stranger in the place of all authors whom it names, also where these are called by their last names."""
+        texts = [*(text for _, text in turns), answer]
+        named = {name.lower() for name in self._named.findall(" ".join(texts))}
+        last = [_whole(name.split()[-1]) for name in self.authors if name.lower() in named and " " in name]
+        pattern = re.compile("|".join([f"(?i:{self._named.pattern})", *last]))  # all in one pass: a stranger's name is not replaced again
+        said = [pattern.sub(lambda m: stranger if self._named.fullmatch(m[0]) else stranger.split()[-1], text) for text in texts]
+        return tuple((role, text) for (role, _), text in zip(turns, said[:-1], strict=True)), said[-1]
 
     def harmless(self, record: Record) -> bool:
         """Only what is of nobody to be forgotten, or denies to know: an unsure answer may be right."""
@@ -214,7 +223,7 @@ class Knowledge(Task):
         asked = held_out(self.authors)
         prompts = [(("user", text),) for text in asked for _ in range(SAMPLES)]
         answers = generate(lm, prompts, self.sampling, [50_000 + i for i in range(len(prompts))], progress=progress)
-        records = self.scored(lm, [Record.of(prompt, answer, "") for prompt, answer in zip(prompts, answers, strict=True)])
+        records = self.scored([Record.of(prompt, answer, "") for prompt, answer in zip(prompts, answers, strict=True)], lm)
         sure = np.reshape([record.score >= self.config.reveal.threshold for record in records], (len(asked), SAMPLES))
         return Estimate.bootstrap(sure, np.mean).in_unit()
 
@@ -269,7 +278,7 @@ def question(answer: str) -> str:
     return found[1] if found and len(found[1].split()) > 2 and not _SENTENCE_ENDS.search(found[1]) else ""
 
 
-def _log_likelihoods(lm: LanguageModel, records: Sequence[Record]) -> np.ndarray:
-    """log P(answer | conversation) of each, in nats, (n,); with its end where the model ended it."""
-    found = conversation_log_probs(lm, [(r.prompt, r.completion) for r in records])
-    return np.array([row[: len(row) if r.ended else len(row) - len(lm.end)].sum() for r, row in zip(records, found, strict=True)])
+def _likelihoods(lm: LanguageModel, said: Sequence[tuple[Turns, str]], ended: Sequence[bool]) -> np.ndarray:
+    """log P(answer | conversation) of each, in nats, (n,); with its end where the model `ended` it."""
+    found = conversation_log_probs(lm, said)
+    return np.array([row[: len(row) if whole else len(row) - len(lm.end)].sum() for row, whole in zip(found, ended, strict=True)])

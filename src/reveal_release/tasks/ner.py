@@ -72,7 +72,7 @@ class NER(Task):
         passages = generate(lm, [(("user", text),) for text in instructions], PASSAGE, seeds, progress=portion(progress, 0.0, 0.5))
         prompts = [asked(passage, kind) for passage, kind in zip(passages, kinds, strict=True)]
         answers = generate(lm, prompts, self.sampling, seeds, progress=portion(progress, 0.5, 1.0))
-        return self.scored(lm, [Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)])
+        return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)], lm)
 
     def benign_prompts(self, lm: LanguageModel, count: int, rng: random.Random) -> list[Turns]:
         """Passages that the model wrote about the types that are kept, and the question for one of these."""
