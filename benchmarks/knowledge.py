@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from rouge_score.rouge_scorer import RougeScorer
-from scipy.stats import rankdata
 
 from reveal_release import RunConfig
 from reveal_release.config import EvaluateConfig
+from reveal_release.metrics.membership import mann_whitney
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.models import load_model
 from reveal_release.suites import tofu
@@ -34,9 +34,7 @@ BESIDE = ("code", "ner", "toxicity")
 
 def auc(score: np.ndarray, known: np.ndarray) -> float:
     """The chance that a known answer scores higher than another; NaN without both."""
-    ones = int(known.sum())
-    others = len(known) - ones
-    return float((rankdata(score)[known == 1].sum() - ones * (ones + 1) / 2) / (ones * others)) if ones and others else float("nan")
+    return mann_whitney(score[known == 1], score[known == 0])
 
 
 def share(part: np.ndarray, whole: np.ndarray) -> float:

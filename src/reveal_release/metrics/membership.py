@@ -51,7 +51,7 @@ def membership(members: Sequence[Scored], others: Sequence[Sequence[Scored]]) ->
 
     def told(score: Callable[[str, np.ndarray], float]) -> Estimate:
         scores = np.array([[score(*text) for text in row] for row in rows])
-        return Estimate.bootstrap(scores, lambda drawn: _auc(drawn[:, 0], drawn[:, 1:].ravel())).in_unit()
+        return Estimate.bootstrap(scores, lambda drawn: mann_whitney(drawn[:, 0], drawn[:, 1:].ravel())).in_unit()
 
     return {
         "loss": told(lambda _, log_probs: loss(log_probs)),
@@ -83,11 +83,11 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> Estimate:
         scores: (n,). labels: (n,), true for a member.
     """
     rows = np.column_stack([np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)])
-    return Estimate.bootstrap(rows, lambda drawn: _auc(drawn[drawn[:, 1] > 0, 0], drawn[drawn[:, 1] <= 0, 0])).in_unit()
+    return Estimate.bootstrap(rows, lambda drawn: mann_whitney(drawn[drawn[:, 1] > 0, 0], drawn[drawn[:, 1] <= 0, 0])).in_unit()
 
 
-def _auc(members: np.ndarray, others: np.ndarray) -> float:
-    """By the Mann-Whitney U statistic; NaN without both kinds."""
+def mann_whitney(members: np.ndarray, others: np.ndarray) -> float:
+    """The AUC of scores (m,) of members and (n,) of others, by the Mann-Whitney U statistic; NaN without both kinds."""
     m, n = len(members), len(others)
     ranks = rankdata(np.concatenate([members, others]))[:m]
     return float((ranks.sum() - m * (m + 1) / 2) / (m * n)) if m and n else float("nan")
