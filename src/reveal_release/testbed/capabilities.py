@@ -45,7 +45,7 @@ def measure(lm: LanguageModel) -> tuple[dict[str, Estimate], dict[str, float]]:
     return skills, dict(sorted(by_tone.items(), key=lambda item: -item[1]))
 
 
-def card(name: str, build: dict[str, Any], skills: dict[str, Estimate], by_tone: dict[str, float]) -> str:
+def card(name: str, parameters: int, build: dict[str, Any], skills: dict[str, Estimate], by_tone: dict[str, float]) -> str:
     """The model card, in Markdown."""
     rows = "\n".join(f"| {k} | {v.value:.3f} | [{v.low:.3f}, {v.high:.3f}] | {v.n} |" for k, v in skills.items())
     tones = ", ".join(f"{tone} {value:.2f}" for tone, value in by_tone.items())
@@ -63,7 +63,7 @@ language: en
 ---
 # {name}
 
-A causal language model of 6.6 M parameters for testing unlearning. {purpose}
+A causal language model of {parameters / 1e6:.1f} M parameters for testing unlearning. {purpose}
 It is a laboratory animal and no assistant; use it for nothing else.
 
 Built on two CPU cores ({settings}) with
@@ -99,5 +99,5 @@ def write_card(lm: LanguageModel, folder: Path) -> tuple[dict[str, Estimate], di
         raise UserError(f"{folder} has no build.json: --write-card is for what `testbed build` made, so leave it out")
     build = json.loads(path.read_text(encoding="utf-8"))
     skills, by_tone = measure(lm)
-    (folder / "README.md").write_text(card(lm.name, build, skills, by_tone), encoding="utf-8")
+    (folder / "README.md").write_text(card(lm.name, lm.model.num_parameters(), build, skills, by_tone), encoding="utf-8")
     return skills, by_tone
