@@ -52,13 +52,23 @@ def _save(folder: Path, model: PreTrainedModel) -> str:
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a Llama of 2 layers. Its weights are large enough for its outputs to depend on the prompt."""
-    torch.manual_seed(0)
+    return _save(tmp_path_factory.mktemp("tiny-llama"), _llama(seed=0))
+
+
+@pytest.fixture(scope="session")
+def tiny_twin(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of the same Llama with other weights, as an oracle is."""
+    return _save(tmp_path_factory.mktemp("tiny-twin"), _llama(seed=1))
+
+
+def _llama(seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3,
         bos_token_id=0, pad_token_id=1, eos_token_id=4,
     )  # fmt: skip
-    return _save(tmp_path_factory.mktemp("tiny-llama"), LlamaForCausalLM(config))
+    return LlamaForCausalLM(config)
 
 
 @pytest.fixture(scope="session")

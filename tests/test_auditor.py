@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from reveal_release import phases
-from reveal_release.audit import pair, paraphrase, relearning
+from reveal_release import oracle, phases
+from reveal_release.audit import paraphrase, relearning
 from reveal_release.audit.pair import by_level, worked
 from reveal_release.audit.prefix import TOKENS
 from reveal_release.audit.searches import STRONGEST
@@ -77,9 +77,9 @@ def small() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def whole(config: RunConfig, patch: Path, tiny_gpt2: str) -> dict[str, Any]:
+def whole(config: RunConfig, patch: Path, tiny_twin: str) -> dict[str, Any]:
     """All attacks, with an oracle."""
-    return audit(config, patch, seeds=2, oracle=tiny_gpt2)
+    return audit(config, patch, seeds=2, oracle=tiny_twin)
 
 
 def test_what_an_audit_writes(config: RunConfig, patch: Path, whole: dict[str, Any]) -> None:
@@ -123,7 +123,7 @@ def test_attacks_of_several_levels(config: RunConfig, whole: dict[str, Any]) -> 
 
 
 def test_attacks_and_an_oracle_may_be_added_later(
-    config: RunConfig, patch: Path, whole: dict[str, Any], tiny_gpt2: str, tmp_path: Path
+    config: RunConfig, patch: Path, whole: dict[str, Any], tiny_twin: str, tmp_path: Path
 ) -> None:
     here, state = replace(config, output=str(tmp_path / "out")), tmp_path / "out/state"
     shutil.copytree(config.output, here.output)
@@ -134,11 +134,11 @@ def test_attacks_and_an_oracle_may_be_added_later(
     some = audit(here, patch, seeds=2, attacks=["relearn", "few-shot"])
     assert list(some["attacks"]) == ["search", "few_shot", "relearn"] and "oracle" not in some["attacks"]["relearn"]["before"]
     before = set(state.iterdir())
-    more = audit(here, patch, seeds=2, attacks=["relearn"], oracle=tiny_gpt2)
-    assert more["attacks"] == {name: whole["attacks"][name] for name in ("search", "few_shot", "relearn")} and more["oracle"] == tiny_gpt2
+    more = audit(here, patch, seeds=2, attacks=["relearn"], oracle=tiny_twin)
+    assert more["attacks"] == {name: whole["attacks"][name] for name in ("search", "few_shot", "relearn")} and more["oracle"] == tiny_twin
     assert more["calls"] == {side: sum(one[side]["calls"] for one in more["attacks"].values()) for side in ("original", "released")}
     again = audit(here, patch, seeds=2, attacks=["few-shot"])
-    assert again["attacks"] == more["attacks"] and again["oracle"] == tiny_gpt2, "what was made stays"
+    assert again["attacks"] == more["attacks"] and again["oracle"] == tiny_twin, "what was made stays"
     added = {path.name.rsplit("-", 1)[0] for path in set(state.iterdir()) - before}
     assert added == {f"relearn-{name}-oracle" for name in ("0", "2", "4", "benign")}, "and with the mark of this oracle"
 
@@ -262,7 +262,9 @@ def test_a_wrong_patch_is_refused_and_nothing_is_written(
         audit(here, tmp_path / "other")
     with pytest.raises(UserError, match="which this model does not have"):
         audit(replace(here, model=tiny_gpt2), patch)
-    for module in (pair, phases):
+    with pytest.raises(UserError, match="the oracle .* has another architecture"):
+        audit(here, patch, oracle=tiny_gpt2)
+    for module in (oracle, phases):
         monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("the model is loaded"))
     with pytest.raises(UserError, match="not a PEFT adapter folder"):
         audit(here, tmp_path / "none")

@@ -265,7 +265,7 @@ def test_an_oracle_that_predicts_other_tokens_is_refused(config: RunConfig, orac
     other = tmp_path / "other"
     shutil.copytree(oracle, other)
     train(["Quite another text, of other words."] * 50, 300).save_pretrained(other)
-    with pytest.raises(UserError, match="the oracle .*other has another vocabulary or context"):
+    with pytest.raises(UserError, match="the oracle .*other has another architecture, vocabulary or context"):
         compare(replace(config, output=str(tmp_path / "out")), ["npo"], [0], ["self"], str(other))
 
 

@@ -53,14 +53,14 @@ def test_an_oracle_is_known_by_all_that_its_figures_come_from(lm: LanguageModel,
         oracle.check(lm)
 
 
-def test_only_a_model_that_predicts_the_same_tokens_is_an_oracle(lm: LanguageModel, tiny_llama: str, tmp_path: Path) -> None:
+def test_only_another_training_of_the_model_is_an_oracle(lm: LanguageModel, tiny_llama: str, tiny_gpt2: str, tmp_path: Path) -> None:
     wider = Oracle(other(tmp_path / "wider", tiny_llama, tokens=8), CONFIG)
     folder = other(tmp_path / "shorter", tiny_llama)
     model = LlamaForCausalLM.from_pretrained(folder)
     model.config.max_position_embeddings //= 2
     model.save_pretrained(folder)
-    for oracle in (wider, Oracle(folder, CONFIG)):
-        with pytest.raises(UserError, match="has another vocabulary or context"):
+    for oracle in (wider, Oracle(folder, CONFIG), Oracle(tiny_gpt2, CONFIG)):
+        with pytest.raises(UserError, match="has another architecture, vocabulary or context"):
             oracle.check(lm)
     with pytest.raises(UserError, match="no device 'tpu'"):
         Oracle(tiny_llama, replace(CONFIG, device="tpu"))

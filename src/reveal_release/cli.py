@@ -373,7 +373,7 @@ def _testbed_build(options: Namespace) -> None:
     recipe.build_in(config, processes)
     next_step = f"run --model {config.output} --output {config.output}-run"
     if config.without:
-        next_step = f"compare --oracle {config.output} --task TASK --output {config.output}-compare"
+        next_step = f"compare --model testbed-{config.family} --oracle {config.output} --task TASK --output {config.output}-compare"
     print(f"done: {config.output}; next: {PROGRAM} {next_step}")
 
 

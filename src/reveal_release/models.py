@@ -164,7 +164,8 @@ def _reads_ahead(name: str, model: PreTrainedModel, known: int) -> bool:
     """Whether another last token changes what is predicted before it. Raises UserError where what is predicted is no number."""
     ids = torch.arange(16).reshape(2, 8) % 7 % known
     ids[1, :-1] = ids[0, :-1]
-    one, other = model(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1].float()
+    ids = ids.to(model.device)
+    one, other = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[:, :-1].float()
     if not torch.isfinite(one).all():
         raise UserError(f"the weights of {name} hold NaN or infinity, or overflow: give another model or --dtype")
     return not torch.allclose(one, other, rtol=1e-2, atol=1e-2 * float(one.abs().max()))

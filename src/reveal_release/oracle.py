@@ -1,7 +1,7 @@
 """The oracle: the model trained without the behaviour, and how far from it are the original and what is made of that.
 
     oracle = Oracle("out/oracle", config)
-    oracle.check(lm)                                     # refused where its predictions cannot be compared with the model's
+    oracle.check(lm)                                     # refused where it is not the same model, trained otherwise
     divergences(lm, oracle.load(), rows)
 
 It is in memory only while it is measured: what a method takes is its own.
@@ -29,22 +29,24 @@ class Oracle:
     def __init__(self, name: str, config: RunConfig) -> None:
         self.name, self._config = name, config
         lm = self.load()
-        self.mark, self._predicts = mark_of(lm), _predicts(lm)
+        self.mark, self._kind = mark_of(lm), _kind(lm)
 
     def load(self) -> LanguageModel:
         return load_model(self.name, self._config.dtype, self._config.device)
 
     def check(self, lm: LanguageModel) -> None:
-        """Raises UserError where it predicts other tokens than the model does, or fewer of them."""
-        if self._predicts != _predicts(lm):
+        """Raises UserError where it is no training of the same architecture, or predicts other tokens, or fewer of them."""
+        if self._kind != _kind(lm):
             raise UserError(
-                f"the oracle {self.name} has another vocabulary or context than {lm.name}, so that nothing it predicts can be compared: "
-                "give the same model, trained without the behaviour (`testbed build --without …` makes one of a testbed)"
+                f"the oracle {self.name} has another architecture, vocabulary or context than {lm.name}, so that it is no measure of it: "
+                "give the same model, trained without the behaviour (`testbed build --family … --without …` makes one of a testbed)"
             )
 
 
-def _predicts(lm: LanguageModel) -> tuple[Any, ...]:
-    return lm.tokenizer.get_vocab(), lm.model.get_output_embeddings().weight.shape[0], lm.context  # type: ignore[union-attr]
+def _kind(lm: LanguageModel) -> tuple[Any, ...]:
+    """What two trainings of one model have in common."""
+    shapes = {name: weight.shape for name, weight in lm.model.named_parameters()}
+    return lm.model.config.model_type, shapes, lm.tokenizer.get_vocab(), lm.context
 
 
 @torch.no_grad()

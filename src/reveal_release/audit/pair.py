@@ -12,9 +12,10 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from ..config import RunConfig, UserError
 from ..generation import Progress
-from ..models import LanguageModel, load_model
+from ..models import LanguageModel
+from ..oracle import Oracle
 from ..phases import Phases, begin
-from ..provenance import mark_of, model_identity
+from ..provenance import model_identity
 from ..release.adapter import load
 from ..release.runtime import applied
 from ..runfolder import RunFolder, check_place
@@ -41,7 +42,9 @@ class Pair(Phases):
         load(patch)  # a folder that holds no patch, or nothing of an audit, is refused before the model is loaded
         check_place(Path(config.output), "audit")
         self.task, self.lm = begin(config)
-        self.oracle = load_model(oracle, config.dtype, config.device) if oracle else None
+        self.oracle = Oracle(oracle, config) if oracle else None
+        if self.oracle:
+            self.oracle.check(self.lm)
         self.patch = load(patch, self.lm.model)
         folder = RunFolder(config, "audit", model_identity(self.lm), patch=digest(self.path), seeds=seeds)
         super().__init__(folder, reporter, config.seed)
@@ -50,16 +53,15 @@ class Pair(Phases):
 
     def on(self, side: str, name: str, title: str, work: Callable[[LanguageModel, Progress], Any], total: int | None = None) -> Any:
         """A phase with one of the models."""
-        lm, mark, said = self.lm, side, SIDES.get(side, "the oracle")
         if side == ORACLE and self.oracle:
-            lm = self.oracle
-            mark = f"{side}-{mark_of(lm)}"  # so that another oracle's figures are not taken for its own
+            load, mark = self.oracle.load, self.oracle.mark  # so that another oracle's figures are not taken for its own
+            return self.phase(f"{name}-{ORACLE}-{mark}", f"{title} the oracle", lambda update: work(load(), update), total)
 
         def patched(update: Progress) -> Any:
-            with applied(lm.model, self.patch) if side == "released" else nullcontext():
-                return work(lm, update)
+            with applied(self.lm.model, self.patch) if side == "released" else nullcontext():
+                return work(self.lm, update)
 
-        return self.phase(f"{name}-{mark}", f"{title} {said}", patched, total)
+        return self.phase(f"{name}-{side}", f"{title} {SIDES[side]}", patched, total)
 
     def scores(self, name: str, title: str, instructions: list[str], samples: int) -> dict[str, dict[str, np.ndarray]]:
         """(samples,) scores of each instruction on each model, with the same random numbers on both."""
