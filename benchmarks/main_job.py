@@ -62,7 +62,8 @@ def main() -> None:
     options, more = parser.parse_known_args()
     results = []
     for seed in options.seeds:
-        given = {"task": options.task, "model": options.model, "output": Path(options.output) / f"{options.task}-{seed}", "seed": seed}
+        folder = Path(options.output) / f"{options.task}-{Path(options.model).name}-{seed}"
+        given = {"task": options.task, "model": options.model, "output": folder, "seed": seed}
         arguments = ["run", *map(dashed, more), "--threads", str(options.threads), *(f"--{name}={value}" for name, value in given.items())]
         config = run_config(build_parser().parse_args(arguments).run)
         results.append(run(config, Reporter()))  # a finished run of the same settings and model is only read; another is refused
