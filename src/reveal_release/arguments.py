@@ -6,6 +6,7 @@
 
 import re
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter, _SubParsersAction
+from collections.abc import Iterable
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_origin
 
@@ -16,6 +17,12 @@ from .config import UserError
 from .registry import nearest
 
 PROGRAM = "reveal-release"
+USUAL = {
+    "lr": "release.learning-rate", "batch-size": "release.batch", "per-device-train-batch-size": "release.batch",
+    "max-steps": "release.steps", "epochs": "release.steps", "num-train-epochs": "release.steps", "model-name-or-path": "model",
+    "bf16": "dtype", "fp16": "dtype", "torch-dtype": "dtype",
+}  # fmt: skip
+"""Options of Hugging Face's scripts, and what means the same here."""
 
 
 class HelpFormatter(TypedHelpFormatter, RawDescriptionHelpFormatter):
@@ -68,8 +75,7 @@ def _explain(parser: ArgumentParser, message: str) -> str:
         word = next((w for w in words if w.startswith("-")), words[0]).split("=")[0]
         if not word.startswith("-"):
             return f"{word!r} is no option: options start with --, and several values have commas between"
-        flags = ["--" + name.replace("_", "-") for name in known]
-        return f"no option {word!r}" + nearest(word, flags, "--help lists them")
+        return f"no option {word!r}" + _option_meant(word, known)
     if match := re.search(r"invalid choice: '([^']*)'", message):
         choices = list(parser._subcommands_action.choices) if parser._subcommands_action else []
         return f"no command {match[1]!r}" + nearest(match[1], choices, f"choose from {', '.join(choices)}")
@@ -77,7 +83,7 @@ def _explain(parser: ArgumentParser, message: str) -> str:
         return f"no command given: choose from {match[1].replace(',', ', ')}"
     if match := re.search(r'Parser key "([^"]+)"[^:]*:\s*.*(?:Got|Given) value: (.*)', message, re.DOTALL):
         return f"{match[1]} is {match[2].strip()!r}: give {_expected(known.get(match[1]))}"
-    if match := re.search(r"File does not exist: (.*)", message):
+    if match := re.search(r"(?:File does not exist|Path is not a file): (.*)", message):
         return f"no file {match[1]}: --config takes a YAML file of settings"
     if message.startswith("Unexpected config"):
         return "--config holds no settings: give lines such as `task: toxicity`"
@@ -89,6 +95,15 @@ def _explain(parser: ArgumentParser, message: str) -> str:
         keys = [key.rpartition(".")[2] for key in match[1].split(", ")]
         return "missing: " + ", ".join("--" + key if key in known else key.upper() for key in keys)
     return message
+
+
+def _option_meant(word: str, known: Iterable[str]) -> str:
+    """What follows "no such option": the one of that meaning, those that end in the word, or the nearest."""
+    flags = ["--" + name.replace("_", "-") for name in known if name != "help"]
+    bare = word.lstrip("-").replace("_", "-")
+    usual = [flag for flag in flags if flag == f"--{USUAL.get(bare)}"]
+    meant = usual or [flag for flag in flags if flag.endswith(f".{bare}")]
+    return f": did you mean {' or '.join(map(repr, meant))}?" if meant else nearest(word, flags, "--help lists them")
 
 
 def _known(parser: ArgumentParser) -> dict[str, Action]:

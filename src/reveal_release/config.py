@@ -272,4 +272,4 @@ class RunConfig:
 
 def _range(name: str, value: float, low: float, high: float, note: str = "") -> None:
     if not low <= value <= high:
-        raise UserError(f"{name} is {value}: give a number from {low:g} to {high:g}{note}")
+        raise UserError(f"{name} is {value}: give a number from {low:.10g} to {high:.10g}{note}")

@@ -170,7 +170,7 @@ def _audit_parser() -> Parser:
         idle=_idle(*OF_RUNS, "release.", "evaluate.", but=("release.batch", "release.learning_rate")),
     )
     parser.add_argument("--patch", type=str, required=True, metavar="FOLDER", help="the patch that a run wrote")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how many searches, and repetitions of the other attacks")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how many: searches, and repetitions of the other attacks")
     text = "which, with commas between: few-shot, prefix, paraphrase, quantise, truncate, relearn (default: all); the search is always made"
     parser.add_argument("--attacks", type=str | None, default=None, metavar="NAMES", help=text)
     text = "a model that never had the behaviour, to compare relearning with"

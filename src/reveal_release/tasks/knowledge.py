@@ -28,7 +28,6 @@ from ..metrics.likelihood import conversation_log_probs
 from ..metrics.statistics import Estimate
 from ..metrics.words import UNSPACED
 from ..models import LanguageModel, Turns, load_model, resolve
-from ..registry import nearest
 from ..suites import tofu
 from ..suites.tofu import Question
 from ..testbed.heldout import wikitext
@@ -245,7 +244,7 @@ def authors(text: str) -> tuple[str, ...]:
         if name.lower() in tofu.SPLITS:
             raise UserError(f"--forget-authors has {name!r}, a split of TOFU's, beside others: give the split alone, or names")
         if re.fullmatch(r"(forget|retain)\d+", name, re.IGNORECASE):  # no author's name
-            raise UserError(f"--forget-authors {name!r} is no split of TOFU's" + nearest(name.lower(), tofu.SPLITS, "give names"))
+            raise UserError(f"--forget-authors {name!r} is no split of TOFU's: give {', '.join(tofu.SPLITS)} or names")
     return names
 
 
