@@ -270,6 +270,7 @@ def test_mistakes_on_the_command_line(arguments: str, line: str, capsys: pytest.
         ("task: ner\nreveal: 3", "reveal is 3: give its settings below it, a line each, or leave it out"),
         ("reveal:\n  evalu-ations: 9", "no setting 'reveal.evalu-ations': did you mean 'reveal.evaluations'?"),
         ("seeds: 3", "no setting 'seeds': did you mean 'seed'?"),
+        ("patch: out", "no setting 'patch': it is another command's, leave it out"),
         ("release:\n  keep:", "release.keep is empty: give a value, or leave it out"),
         ("task: ner\nmodel:", "model is empty: give a value, or leave it out"),
         ("", "--config holds no settings: give lines such as `task: toxicity`"),

@@ -68,8 +68,9 @@ def _explain(parser: ArgumentParser, message: str) -> str:
     known = _known(parser)
     if match := re.search(r"(?:does not accept option|Key|Option) '([^']+)'", message):
         spelt = match[1] if match[1] in known else match[1].replace("-", "_")  # in YAML as in Python
-        others = [name for name in known if name != spelt]  # it may be another command's
-        return f"no setting {match[1]!r}" + nearest(spelt, others, "--print-config lists them")
+        others = [name for name in known if name != spelt]
+        otherwise = "it is another command's, leave it out" if match[1] in known else "--print-config lists them"
+        return f"no setting {match[1]!r}" + nearest(spelt, others, otherwise)
     if message.startswith("unrecognized arguments: "):
         words = message.removeprefix("unrecognized arguments: ").split()
         word = next((w for w in words if w.startswith("-")), words[0]).split("=")[0]
