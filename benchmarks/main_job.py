@@ -44,7 +44,7 @@ def _row(name: str, before: list[dict], after: list[dict], relative: bool) -> st
     old, new = np.array([e["value"] for e in before]), np.array([e["value"] for e in after])
     change = f"{100 * ((new - old) / old).mean():+.1f} %" if relative else f"{100 * (new - old).mean():+.1f} points"
     cells = " | ".join(_figure(e) for e in after)
-    first = before[0] if len(set(old)) == 1 else asdict(Estimate.mean(old))
+    first = before[0] if len(set(old)) == 1 else asdict(Estimate.mean(old).in_unit())
     return f"| {name} | {_figure(first)} | {cells} | {change} |"
 
 
