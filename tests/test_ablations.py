@@ -165,8 +165,14 @@ def test_real_retain_data_take_the_place_of_the_models_own(
         ({"most": 0}, "--most-iterations is 0: give at least 1"),
         ({"most": 21}, "iterations is 21"),
         ({"data": "no/such/folder"}, "no folder no/such/folder"),
-        ({"variants": ["rank 9"]}, "no variant 'rank 9' here: choose from as configured, .*; what is configured already is none"),
-        ({"variants": ["iterations 9"]}, "no variant 'iterations 9' here: .*; raise --most-iterations"),
+        (
+            {"variants": ["rank 9"]},
+            "no variant 'rank 9' here: choose from as configured, iterations 2, .*; what is configured already is none",
+        ),
+        (
+            {"variants": ["iterations 9"]},
+            "no variant 'iterations 9' here: choose from as configured, iterations 2, .*; raise --most-iterations",
+        ),
         ({"variants": [REAL_RETAIN]}, "'real retain data' needs the raw data sets: give their folder as --data"),
         ({"variants": [REAL_RETAIN], "data": "."}, "no ner_fewnerd_resplit/dev.txt in .: see `reveal-release testbed sources`"),
     ],

@@ -67,10 +67,11 @@ def _explain(parser: ArgumentParser, message: str) -> str:
     """What jsonargparse and argparse say, in one line, with the nearest name where one is misspelt."""
     known = _known(parser)
     if match := re.search(r"(?:does not accept option|Key|Option) '([^']+)'", message):
-        spelt = match[1] if match[1] in known else match[1].replace("-", "_")  # in YAML as in Python
-        others = [name for name in known if name != spelt]
-        otherwise = "it is another command's, leave it out" if match[1] in known else "--print-config lists them"
-        return f"no setting {match[1]!r}" + nearest(spelt, others, otherwise)
+        if match[1] in known:
+            spelt, otherwise = match[1], "it is another command's, leave it out"
+        else:
+            spelt, otherwise = match[1].replace("-", "_"), "--print-config lists them"  # in YAML as in Python
+        return f"no setting {match[1]!r}" + nearest(spelt, [name for name in known if name != spelt], otherwise)
     if message.startswith("unrecognized arguments: "):
         words = message.removeprefix("unrecognized arguments: ").split()
         word = next((w for w in words if w.startswith("-")), words[0]).split("=")[0]

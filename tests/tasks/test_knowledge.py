@@ -45,7 +45,7 @@ def test_no_author_is_refused(text: str) -> None:
         ("forget01,Ida Holm", "has 'forget01', a split of TOFU's, beside others: give the split alone, or names"),
         ("Ida Holm,FORGET05", "has 'FORGET05', a split of TOFU's, beside others"),
         ("Forget1", "'Forget1' is no split of TOFU's: give forget01, forget05, forget10 or names"),
-        ("retain99", "'retain99' is no split of TOFU's: give forget01,"),
+        ("retain99", "'retain99' is no split of TOFU's: give forget01, forget05, forget10 or names"),
     ],
 )
 def test_a_split_that_will_not_do_is_refused(text: str, message: str) -> None:
