@@ -334,6 +334,24 @@ def test_what_still_shows_when_nothing_new_is_revealed_takes_the_last_step_furth
     assert patch.rank <= step.rank and results["after"] == results["evaluations"][2]["metrics"] != whole[1]["after"]
 
 
+def test_the_few_that_a_later_iteration_found_are_asked_before_all_others(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They drew the behaviour out of the model as it is, and must not be missed by a sample."""
+    asked: list[list[Any]] = []
+    monkeypatch.setattr(workshop, "SHOWN", 4)
+    monkeypatch.setattr(workshop, "shown_share", lambda lm, task, prompts, *_: asked.append(list(prompts)) or 0.0)
+    config = with_little_left(whole, tmp_path / "out")
+    path = tmp_path / "out/state/forget-2.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    found = [{**row, "prompt": [["user", f"new {i}"]]} for i, row in enumerate(kept["result"]["forget"])]
+    path.write_text(json.dumps({**kept, "result": {**kept["result"], "forget": found}}))
+    run(config)
+    (prompts,) = {tuple(prompts) for prompts in asked}
+    assert [turns[-1][1] for turns in prompts[:3]] == ["new 0", "new 1", "new 2"]
+    assert len(prompts) == 4 and not prompts[3][-1][1].startswith("new")
+
+
 def test_a_search_that_finds_nothing_is_no_end_while_what_was_revealed_still_shows(
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

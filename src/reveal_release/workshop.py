@@ -8,7 +8,7 @@ with the same command and ends in the same figures.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -176,10 +176,10 @@ class Workshop(Phases):
     def further(self, t: int, patch: Patch, data: Data) -> Patch | None:
         """More of the last step, where iteration t revealed too little to train on and that step ended at its share of the budget.
 
-        With the whole budget, of which no later step needs a part: as far as it allows where earlier prompts still draw the behaviour
-        out, and else by the margin that a step is given with which the behaviour is gone.
+        With the whole budget, of which no later step needs a part: as far as it allows where earlier prompts, or the few that iteration
+        t found, still draw the behaviour out, and else by the margin that a step is given with which the behaviour is gone.
         """
-        measured, shown = Rows.of(self.lm, data).measured, self.shown(t, self.forgotten)
+        measured, shown = Rows.of(self.lm, data).measured, self.shown(t, self.forgotten, data.forget)
         budget, config = self.config.utility_budget, self.config.release
         done = next(one for one in reversed(self.iterations) if one.get("scale"))
         last = load(self.folder.state / f"step-{done['iteration']}")
@@ -187,7 +187,7 @@ class Workshop(Phases):
         def work(_: Progress) -> Any:
             utility = Utility.of(self.lm, measured)
             with self.patched(patch):
-                go = partial(choose_scale, self.lm, last, utility, budget, budget, spent=utility.loss())
+                go = partial(choose_scale, self.lm, last, utility, budget, budget, spent=utility.loss(), taken=1.0)
                 if shown():
                     more = go(config.max_scale, shown)
                 elif not done.get("gone"):  # which earlier versions did not write
@@ -200,10 +200,13 @@ class Workshop(Phases):
         self.iterations[-1].update(outcome)
         return last.scale(outcome["scale"]) if outcome else None
 
-    def shown(self, t: int, records: list[Record]) -> Callable[..., float]:
-        """Tells the share of fresh answers to the records' prompts that show the behaviour, always to the same of them, drawn at random."""
-        prompts = list(dict.fromkeys(record.prompt for record in records))  # those of the best instruction first
-        asked = random.Random(self.seed(f"shown-{t}")).sample(prompts, min(SHOWN, len(prompts)))
+    def shown(self, t: int, records: list[Record], surely: Sequence[Record] = ()) -> Callable[..., float]:
+        """Tells the share of fresh answers to the records' prompts that show the behaviour, always to the same of them, drawn at random
+        but for those that are asked `surely`.
+        """
+        first = list(dict.fromkeys(record.prompt for record in surely))[:SHOWN]
+        others = [prompt for prompt in dict.fromkeys(record.prompt for record in records) if prompt not in first]
+        asked = first + random.Random(self.seed(f"shown-{t}")).sample(others, min(SHOWN - len(first), len(others)))
         return lambda count=SHOWN: shown_share(self.lm, self.task, asked, self.config.reveal.threshold, count)
 
     def finish(self, patch: Patch, stopped: str, given: str = "") -> dict[str, Any]:

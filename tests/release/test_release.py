@@ -178,6 +178,11 @@ def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[
     assert gone(within.scale) and within.cost <= share
     mildest = next(scale for scale in np.arange(1, 17) / 16 * within.scale if gone(scale))
     assert beyond.scale == pytest.approx(MARGIN * mildest) and beyond.cost > share
+    # With a part of the step on the model, the margin is on all of it.
+    with applied(lm.model, step.scale(0.5)):
+        mildest = next(scale for scale in np.arange(1, 17) / 8 if gone(scale))
+        more = choose_scale(lm, step, utility, 1e9, 1e9, 2.0, shown, utility.loss(), taken=0.5)
+    assert more.gone and more.scale == pytest.approx(MARGIN * (0.5 + mildest) - 0.5)
 
 
 def test_unanswered_records_count_as_much_as_they_are_of_the_behaviour(

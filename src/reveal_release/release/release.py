@@ -143,15 +143,17 @@ def choose_scale(
     highest: float,
     shown: Callable[[], float],
     spent: float = 0.0,
+    taken: float = 0.0,
 ) -> ScaleSearch:
     """The largest multiple of `step`, up to `highest`, whose cost stays within this step's `share` of the budget.
 
     Where no answer shows the behaviour any more, there will be nothing left to reveal, so the step is the last: it is then `MARGIN`
-    times the mildest with which that is so (by bisection, to a sixteenth), or what of that the whole budget allows.
+    times the mildest with which that is so (by bisection, to a sixteenth), or what of that the whole budget allows. The margin is on
+    all of the step, also on what of it is on the model already.
 
     Args:
         shown: share of fresh answers to the forget records' prompts that show the behaviour.
-        spent: the cost of what is on the model already.
+        spent: the cost of what is on the model already. taken: how much of that is of this step, as a multiple of it.
     """
     with applied(lm.model, step) as runtime:
 
@@ -170,5 +172,6 @@ def choose_scale(
         for _ in range(4):
             middle = (low + mildest) / 2
             low, mildest = (low, middle) if gone(middle) else (middle, mildest)
-        enough = largest_within(cost, budget, min(MARGIN * mildest, highest if share < budget else found.scale), spent)
-        return ScaleSearch(enough.scale, enough.cost, [*found.tried, *enough.tried], gone=True)
+        enough = MARGIN * (taken + mildest) - taken
+        wide = largest_within(cost, budget, min(enough, highest if share < budget else found.scale), spent)
+        return ScaleSearch(wide.scale, wide.cost, [*found.tried, *wide.tried], gone=True)
