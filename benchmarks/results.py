@@ -20,7 +20,9 @@ from typing import Any
 
 from reveal_release import RunConfig
 from reveal_release.ablations import CONFIGURED, REAL
-from reveal_release.comparison import OURS, rows_of
+from reveal_release.ablations import rows_of as rows_of_ablations
+from reveal_release.comparison import OURS
+from reveal_release.comparison import rows_of as rows_of_comparison
 from reveal_release.config import UserError
 from reveal_release.files import write_results
 from reveal_release.metrics.statistics import Estimate
@@ -29,6 +31,7 @@ from reveal_release.report.comparison import NEEDS, broken, entries
 from reveal_release.report.study import FIGURES, value
 from reveal_release.report.tables import table_lines
 from reveal_release.report.words import duration, figure, label, percentage
+from reveal_release.study import rows_of as rows_of_study
 
 Results = dict[str, Any]
 DOCS = Path(__file__).parents[1] / "docs"
@@ -80,7 +83,7 @@ def joined(paths: Sequence[Path]) -> Results:
                 raise UserError(f"{path} and {paths[0]} have other figures of the original: they are no parts of one comparison")
     cells = {(cell["method"], cell["source"], cell["seed"]): cell for part in parts for cell in part["cells"]}
     ordered = sorted(cells.values(), key=lambda cell: cell["seed"])
-    return {**first, "seeds": sorted({cell["seed"] for cell in ordered}), "cells": ordered, "rows": rows_of(ordered)}
+    return {**first, "seeds": sorted({cell["seed"] for cell in ordered}), "cells": ordered, "rows": rows_of_comparison(ordered)}
 
 
 def _numbers(row: Results) -> Results:
@@ -163,9 +166,19 @@ def differences(
     forgotten: str,
     percent: bool,
 ) -> list[str]:
-    """Of each group's pairs of metrics with the same seed, the first less the second, in the mean; `names` are of what names a group."""
+    """Of each group's pairs of metrics with the same seed, the first less the second, in the mean; `names` are of what names a group.
+
+    The interval is over the pairs alone, and where all say the same there is none.
+    """
     if not pairs:
         return []
+
+    def told(values: Sequence[float]) -> str:
+        if math.isnan(values[0]):
+            return "–"
+        mean = Estimate.mean(values)
+        return f"{mean:+.1f}" if f"{mean.low:.1f}" != f"{mean.high:.1f}" else f"{mean.value:+.1f}"
+
     unit = ", points" if percent else ""
     table = []
     for group, both in pairs.items():
@@ -174,7 +187,7 @@ def differences(
             [one["retain"]["perplexity"]["value"] - other["retain"]["perplexity"]["value"] for one, other in both],
             [skills(one, original) - skills(other, original) for one, other in both],
         )
-        table.append([*group, str(len(both)), *(f"{Estimate.mean(values):+.1f}" if not math.isnan(values[0]) else "–" for values in less)])
+        table.append([*group, str(len(both)), *map(told, less)])
     return [*table_lines([*names, "seeds", label(forgotten) + unit, "perplexity", "other skills, points"], table), ""]
 
 
@@ -275,11 +288,14 @@ KINDS = {
 }
 """What makes each kind of result, and the title of its section."""
 TABLES = {"ablations": ablation, "compare": comparison, "study": study}
+ROWS = {"ablations": rows_of_ablations, "compare": rows_of_comparison, "study": rows_of_study}
+"""What puts a result's cells together, one a seed: done anew, so that all intervals on the page are reckoned alike."""
 
 
 def section(stored: Path) -> list[str]:
-    results = json.loads(stored.read_text(encoding="utf-8"))
+    results = json.loads(stored.read_text(encoding="utf-8"), object_hook=_numbers)
     kind, seeds = kind_of(results, stored), results["seeds"]
+    results["rows"] = ROWS[kind](results["cells"])
     _, title = KINDS[kind]
     reading = stored.with_suffix(".md")
     return [
@@ -299,9 +315,11 @@ def page() -> str:
         "# Results",
         "",
         "Built by `python benchmarks/results.py` from the files in [results](results); only the readings are written by hand. Metrics are",
-        "of held-out items that no search and no training saw; means over the seeds with 95 % intervals, of one seed its own. How the",
-        "results are made, what else they measure (what a study calls still shown and utility lost are of validation data), and how far",
-        "they are fair: [compare.md](compare.md), [study.md](study.md).",
+        "of held-out items that no search and no training saw, the same for all seeds and methods; means over the seeds with 95 %",
+        "intervals, of one seed its own. An interval is over the seeds, but no narrower than the seeds' own, over the items, are in the",
+        "mean; that of a difference is over the seeds alone: it holds for these items. How the results are made, what else they measure",
+        "(what a study calls still shown and utility lost are of validation data), and how far they are fair: [compare.md](compare.md),",
+        "[study.md](study.md).",
         "",
         "A method is on the front if no other in its table is at least as good in both forgetting and perplexity (or forgetting and the",
         "mean change of the other skills' scores), and better in one. Means decide that, so look at the intervals: of two methods that",

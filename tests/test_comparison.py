@@ -199,7 +199,9 @@ def test_all_methods_train_and_tune_on_the_same(
     assert all(seen[part] == npo[part] for part in ("forget", "asked", "retain", "measured"))
 
 
-@pytest.mark.parametrize(("largest", "shows", "best"), [(4.0, [0.2, 0.5], 1.0), (4.0, [0.5, 0.2], 4.0), (0.5, [0.3], 0.5)])
+@pytest.mark.parametrize(
+    ("largest", "shows", "best"), [(4.0, [0.2, 0.5], 1.0), (4.0, [0.5, 0.2], 4.0), (0.5, [0.3], 0.5), (4.0, [0.4, 0.4], 4.0)]
+)
 def test_a_step_beyond_what_was_trained_must_forget_more(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, largest: float, shows: list[float], best: float
 ) -> None:
@@ -274,6 +276,35 @@ def test_with_prompts_that_never_show_it_the_budget_alone_decides(lm: LanguageMo
     monkeypatch.setattr(fit, "choose_scale", lambda *args: ScaleSearch(4.0, 0.019, [], gone=args[-1]() == 0))
     found = at_its_best(lm, Patch(), SimpleNamespace(), 0.02, 12.0, None)  # type: ignore[arg-type]
     assert found == {"scale": 4.0, "cost": 0.019, "shown": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("before", "outcomes", "best"),
+    [
+        (1.0, [(4.0, 0.019, 0.3), (4.0, 0.004, 0.2), (4.0, 0.018, 0.2), (4.0, 0.001, 0.9)], 2),  # as little shown: the most spent
+        (1.0, [(4.0, 0.019, 1.0), (4.0, 0.001, 1.0), (0.0, 0.000, 1.0), (4.0, 0.012, 1.0)], 0),  # what changes nothing is no choice
+        (1.0, [(4.0, 0.019, 0.0), (4.0, 0.004, 0.0), (4.0, 0.018, 0.1), (4.0, 0.009, 0.0)], 1),  # all gone: the cheapest
+        (1.0, [(0.0, 0.000, 0.1), (4.0, 0.004, 0.5), (4.0, 0.018, 0.4), (4.0, 0.009, 0.6)], 2),  # none within the budget
+        (0.01, [(4.0, 0.004, 0.0), (4.0, 0.001, 0.0), (4.0, 0.019, 0.0), (4.0, 0.009, 0.0)], 2),  # one answer of 96 tells nothing
+    ],
+)
+def test_the_choice_of_a_setting(
+    before: float, outcomes: list[tuple[float, float, float]], best: int, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+
+    def at_its_best(lm: Any, step: Any, utility: Any, budget: float, highest: float, shown: Any) -> dict[str, float]:
+        told.append(shown is not None)
+        return dict(zip(("scale", "cost", "shown"), outcomes[len(told) - 1], strict=True))
+
+    monkeypatch.setattr(fit, "train", lambda *_: Patch())
+    monkeypatch.setattr(fit, "shown_share", lambda *_: before)
+    monkeypatch.setattr(fit, "at_its_best", at_its_best)
+    monkeypatch.setattr(fit, "Utility", SimpleNamespace(of=lambda *_: None))
+    monkeypatch.setattr(fit, "beyond", lambda *_: [])
+    rows = SimpleNamespace(forget=[], retain=[], measured=[])
+    _, outcome = fit.fit(get_method("npo"), lm, None, rows, [], RunConfig(), 0, lambda *_: None)  # type: ignore[arg-type]
+    assert outcome["chosen"] == outcome["tried"][best] and set(told) == {before == 1.0}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,16 @@ def test_a_figure_that_all_seeds_agree_on_is_as_sure_as_theirs() -> None:
     assert over_seeds([plain(0.0), plain(0.1)])["low"] < 0, "what has no interval may be no share"
 
 
+def test_an_interval_is_no_narrower_than_the_seeds_own_in_the_mean() -> None:
+    """One success more in a seed is no reason to be surer that there are none."""
+    none, one = (Estimate.proportion(k, 100).to_dict() for k in (0, 1))
+    found = over_seeds([none, none, one])
+    assert found["value"] == pytest.approx(1 / 300) and found["low"] == 0.0
+    assert found["high"] == pytest.approx((2 * none["high"] + one["high"]) / 3) and found["high"] > none["high"]
+    near = [Estimate(value, 100, value - 0.1, value + 0.1).to_dict() for value in (0.646, 0.646, 0.647)]
+    assert over_seeds(near)["low"] == pytest.approx(0.646 + 0.001 / 3 - 0.1)
+
+
 def test_only_metrics_stay_between_0_and_1() -> None:
     """A rise of perplexity may be a fall."""
     pair = [Estimate(0.001, 9, 0.0005, 0.0015).to_dict(), Estimate(0.02, 9, 0.019, 0.021).to_dict()]

@@ -166,16 +166,13 @@ def finish(
     s: SeveralSeeds, seeds: Sequence[int], original: dict[str, Any], cells: Sequence[dict[str, Any]], missing: Sequence[str]
 ) -> dict[str, Any]:
     """Writes `ablations.json` and `table.md`. `missing`: the runs that are in no row, and why."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for cell in cells:
-        groups.setdefault(cell["variant"], []).append(cell)
     results = {
         **s.provenance(),
         "seeds": list(seeds),
         "config": s.config.to_dict(),
         "original": original,
         "cells": cells,
-        "rows": [{"variant": name, "seeds": len(group), **averaged(group)} for name, group in groups.items()],
+        "rows": rows_of(cells),
         "missing": missing,
         "environment": environment(s.lm),
         "output": str(s.folder.path),
@@ -183,3 +180,11 @@ def finish(
     s.folder.write_results("ablations.json", results)
     s.folder.write("table.md", ablations_markdown(results))
     return results
+
+
+def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each variant its figures and metrics over the seeds."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault(cell["variant"], []).append(cell)
+    return [{"variant": name, "seeds": len(group), **averaged(group)} for name, group in groups.items()]

@@ -26,7 +26,7 @@ from .seeds import plain
 from .workshop import Workshop
 
 PROBES = 192
-"""Answers by which forgetting is made equal, at least."""
+"""Answers by which forgetting is made equal, at least; fewer where there is but one to each prompt."""
 
 
 class Bench:
@@ -50,8 +50,8 @@ class Bench:
         return Utility.of(self.w.lm, self.rows.measured)
 
     def shown(self) -> float:
-        """Share of fresh answers to the held-back forget prompts, equally many to each, that show the behaviour."""
-        count = len(self.asked) * -(-PROBES // len(self.asked))
+        """Share of fresh answers to the held-back forget prompts, equally many to each, that show the behaviour; of a greedy task one."""
+        count = len(self.asked) * (1 if self.w.task.sampling.greedy else -(-PROBES // len(self.asked)))
         return shown_share(self.w.lm, self.w.task, self.asked, self.config.reveal.threshold, count)
 
     def modules(self, release: ReleaseConfig, progress: Progress, forget_pem: Patch | None = None) -> tuple[Patch, Patch]:

@@ -95,8 +95,11 @@ def averaged(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def over_seeds(estimates: Sequence[dict[str, float]], name: str = "", metric: bool = True) -> dict[str, float]:
-    """The mean of several seeds' figures with its interval over the seeds, of those that have a value; one seed's figure as it is. Of
-    p-values, which are no amounts, the median.
+    """The mean of several seeds' figures, of those that have a value; one seed's figure as it is. Of p-values, which are no amounts, the
+    median.
+
+    The interval is over the seeds, but no narrower than the seeds' own are in the mean: all are measured on the same items, so that to
+    agree does not make them sure.
 
     metric: of a metric that lies between 0 and 1, the interval does so too. Other figures, such as a rise, may be below 0.
     """
@@ -107,9 +110,10 @@ def over_seeds(estimates: Sequence[dict[str, float]], name: str = "", metric: bo
     if name in P_VALUES:
         return plain(statistics.median(values)) | {"n": len(values)}
     mean = Estimate.mean(values)
-    if len(known) > 1 and math.isclose(mean.low, mean.high, rel_tol=1e-9):
-        # That seeds agree does not make a figure sure: it is as sure as that of each.
-        mean = replace(mean, low=min(e["low"] for e in known), high=max(e["high"] for e in known))
+    own = [(e["low"], e["high"]) for e in known if not math.isnan(e["low"])]
+    if len(known) > 1 and own:
+        low, high = (statistics.fmean(bounds) for bounds in zip(*own, strict=True))
+        mean = replace(mean, low=min(mean.low, low), high=max(mean.high, high))
     if metric and all(0 <= e["low"] <= e["high"] <= 1 for e in known):  # a share, which Student's t over few seeds does not know
         mean = replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0))
     return mean.to_dict()

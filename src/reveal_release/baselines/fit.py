@@ -18,11 +18,17 @@ from ..reveal.selfgen import SHOWN, shown_share
 from ..tasks import Task
 from .base import BEYOND, TRIALS, Method, beyond, settings, train
 
+TELLING = 0.05
+"""Where less of the original's answers show the behaviour, they tell no setting from another."""
+
 
 def fit(
     method: type[Method], lm: LanguageModel, task: Task, rows: Rows, asked: list[Turns], config: RunConfig, seed: int, update: Progress
 ) -> tuple[Patch, dict[str, Any]]:
     """The best of a method's settings, each at the scale that the budget allows: where its answers show the least of the behaviour.
+
+    Of those that show as much of it, it is the one that spent the most of the budget, for where answers do not tell settings apart, what
+    changes nothing is no choice; and of those that show nothing, the one that cost the least.
 
     While the best has an outermost of the learning rates tried, the next beyond it is tried too, up to `BEYOND` of them.
 
@@ -42,10 +48,10 @@ def fit(
     def shown() -> float:
         return shown_share(lm, task, prompts, threshold, SHOWN)
 
-    told = shown() > 0  # else no answer says how far to go, and each setting spends the budget
+    told = shown() >= TELLING  # else no answer says how far to go, and each setting spends the budget
 
     def chosen() -> dict[str, Any]:
-        return min(tried, key=lambda one: ("failed" in one, one["shown"], one["cost"]))
+        return min(tried, key=lambda one: ("failed" in one, not one["scale"], *order(one, told)))
 
     waiting, budget, most = settings(method, release), config.utility_budget, TRIALS + BEYOND
     while waiting:
@@ -71,9 +77,9 @@ def fit(
 def at_its_best(
     lm: LanguageModel, step: Patch, utility: Utility, budget: float, highest: float, shown: Callable[[], float] | None
 ) -> dict[str, float]:
-    """The scale that the budget allows or, where no more of the behaviour is shown there, 1, for which a method was published.
+    """The scale that the budget allows or 1, for which a method was published, where that shows less of the behaviour.
 
-    shown: None where no prompt shows it even before: then the budget alone decides.
+    shown: None where hardly a prompt shows it even before: then the budget alone decides.
     """
     found = choose_scale(lm, step, utility, budget, budget, highest, shown or (lambda: 1.0))
     if not shown:
@@ -84,4 +90,9 @@ def at_its_best(
             runtime.scale = scale
             cost = found.cost if scale == found.scale else utility.loss()
             points.append({"scale": scale, "cost": cost, "shown": shown()})
-    return min(points, key=lambda point: (point["shown"], point["cost"]))
+    return min(points, key=order)
+
+
+def order(one: dict[str, Any], told: bool = True) -> tuple[float, float]:
+    """Of outcomes the best comes first. told: whether answers that show nothing mean that it is gone."""
+    return one["shown"], one["cost"] if told and not one["shown"] else -one["cost"]

@@ -213,6 +213,8 @@ def build(config: BuildConfig) -> Path:
             optimizer.zero_grad()
         if rank == 0 and (step % 20 == 0 or step == config.steps - 1):
             _progress(output, step, first, config, STAGES[stage][0], value.item(), started)
+        if step == first:
+            started = time.time()  # the first step compiles
         if (step + 1) % config.save_every == 0:
             if isinstance(optimizers[0], ZeroRedundancyOptimizer):
                 optimizers[0].consolidate_state_dict()
@@ -315,9 +317,10 @@ def _tokenizer(config: BuildConfig, texts: corpora.Corpora) -> PreTrainedTokeniz
 
 
 def _progress(output: Path, step: int, first: int, config: BuildConfig, stage: str, value: float, started: float) -> None:
-    rate = (step + 1 - first) / (time.time() - started)
-    left = (config.steps - step - 1) / rate / 60
-    line = f"{stage}: step {step + 1}/{config.steps}, loss {value:.3f}, {rate * config.batch:,.0f} tokens/s, {left:.0f} min left"
+    line = f"{stage}: step {step + 1}/{config.steps}, loss {value:.3f}"
+    if step > first:
+        rate = (step - first) / (time.time() - started)
+        line += f", {rate * config.batch:,.0f} tokens/s, {(config.steps - step - 1) / rate / 60:.0f} min left"
     print(line, flush=True)
     with (output / "build.log").open("a", encoding="utf-8") as log:
         log.write(line + "\n")
