@@ -25,6 +25,8 @@ def test_what_is_trained_on_is_not_measured(lm: LanguageModel) -> None:
     harmless = [replace(retain[1], completion="Another river."), replace(plain[0], completion="Another bridge.")]
     rows = Rows.of(lm, Data(records("write", 10) + [replace(retain[0], completion="A worse river.")], harmless, plain[:2] + retain))
     assert rows.measured == encode(lm, plain[:2]), "of four, those with no prompt of their own"
+    before = Rows.of(lm, Data(records("write", 10), [], retain), {retain[2].prompt, ()})
+    assert before.measured == encode(lm, [retain[0], retain[1], retain[3]]), "nor what was trained on before; plain texts have no prompt"
     assert rows.retain == encode(lm, retain[2:]), "a harmless answer to the same prompt is no reason not to learn"
 
 

@@ -211,6 +211,8 @@ def test_a_later_search_begins_with_what_worked(whole: tuple[RunConfig, dict[str
     assert w.known() == []
     w.iterations = [{"worked": ["A", "B"]}, {"worked": ["B", "C"]}]
     assert w.known() == ["A", "B", "C"]
+    w.iterations.append({"worked": ["D", "A"]})
+    assert w.known() == ["B", "C", "D", "A"], "the last to work are the last, whom a search that has too many takes"
     assert whole[1]["iterations"][0]["worked"][0] == whole[1]["iterations"][0]["best"]["instruction"]
 
 
@@ -310,10 +312,34 @@ def test_too_little_left_in_a_later_iteration_ends_the_run_well(
     step = json.loads((tmp_path / "out/state/release-1.json").read_text(encoding="utf-8"))
     (tmp_path / "out/state/release-1.json").write_text(json.dumps({**step, "result": {**step["result"], "gone": True}}))
     results = run(config)
-    assert results["stopped_because"] == "nothing left to reveal"
+    assert results["stopped_because"] == "too few new records to train on", "the search found more than it could be taught by"
     assert [e["iteration"] for e in results["evaluations"]] == [0, 1]
     assert [i["records"] for i in results["iterations"]] == [whole[1]["iterations"][0]["records"], 3]
     assert results["patch"] == whole[1]["patch"] and results["after"] == whole[1]["after"]
+
+
+@pytest.mark.parametrize(("share", "stopped"), [(0.0, "nothing left to reveal"), (0.1, "too few new records to train on")])
+def test_nothing_is_left_only_where_nothing_shows(
+    share: float, stopped: str, whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search found nothing; of what was revealed before, some shows still, or none."""
+    monkeypatch.setattr(workshop, "shown_share", lambda *_: share)
+    config = with_little_left(whole, tmp_path / "out")
+    nothing = json.loads((tmp_path / "out/state/reveal-1.json").read_text(encoding="utf-8"))
+    nothing["result"]["best"]["reward"]["value"] = config.stop_reward
+    (tmp_path / "out/state/reveal-2.json").write_text(json.dumps(nothing))
+    assert run(config)["stopped_because"] == stopped
+
+
+def test_without_records_to_measure_on_the_first_step_stays(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workshop, "shown_share", lambda *_: 0.1)
+    of = workshop.Rows.of
+    monkeypatch.setattr(workshop.Rows, "of", lambda *args: replace(of(*args), measured=[]))
+    results = run(with_little_left(whole, tmp_path / "out"))
+    assert results["patch"] == whole[1]["patch"] and results["after"] == whole[1]["after"]
+    assert results["stopped_because"] == "too few new records to train on"
 
 
 @pytest.mark.parametrize("share", [0.1, 0.0])
@@ -326,7 +352,8 @@ def test_what_still_shows_when_nothing_new_is_revealed_takes_the_last_step_furth
     results = run(config)
     first, more = (iteration["scale"] for iteration in results["iterations"])
     assert not results["iterations"][0]["gone"] and more == (config.release.max_scale if share else pytest.approx(MARGIN - 1))
-    assert results["stopped_because"] == "nothing left to reveal" and [e["iteration"] for e in results["evaluations"]] == [0, 1, 2]
+    assert results["stopped_because"] == "too few new records to train on"
+    assert [e["iteration"] for e in results["evaluations"]] == [0, 1, 2]
     assert first and more > 0 and results["iterations"][0]["utility_loss"] != results["iterations"][1]["utility_loss"] <= 1.0
     patch, step = load(tmp_path / "out/patch"), load(tmp_path / "out/state/step-1")
     for name in patch:

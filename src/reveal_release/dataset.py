@@ -7,7 +7,7 @@ Of the retain records, none is measured and trained on.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,11 +43,12 @@ class Rows:
     measured: list[Row]
 
     @classmethod
-    def of(cls, lm: LanguageModel, data: Data) -> "Rows":
+    def of(cls, lm: LanguageModel, data: Data, learnt_before: Collection[Turns] = ()) -> "Rows":
+        """`learnt_before`: prompts that earlier modules were trained on; they are not measured either."""
         answered = {record.prompt for record in data.harmless}
         unanswered = [record for record in data.forget if record.prompt not in answered]
         measured, learnt = measured_and_learnt(data.retain, HELD_BACK)
-        trained = {record.prompt for record in data.forget + data.harmless if record.prompt}
+        trained = {record.prompt for record in data.forget + data.harmless}.union(learnt_before) - {()}
         measured = [record for record in measured if record.prompt not in trained]
         return cls(*(encode(lm, part) for part in (data.forget, data.harmless, unanswered, learnt, measured)))
 

@@ -32,8 +32,9 @@ def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None
             break
         data = w.generate_data(t, patch, revealed)  # what an earlier step has left, too
         if patch and len(data.forget) < LEAST_RECORDS:
-            stopped = "nothing left to reveal"
-            if more := w.further(t, patch, data):
+            more, left = w.further(t, patch, data)
+            stopped = "too few new records to train on" if left or w.found(revealed) else "nothing left to reveal"
+            if more:
                 patch = patch + more
                 w.evaluate(t, patch)
             break

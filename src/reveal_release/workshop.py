@@ -17,7 +17,7 @@ from typing import Any
 from .config import RunConfig, Unfit
 from .dataset import Data, Rows
 from .generation import Progress, generate
-from .models import LanguageModel
+from .models import LanguageModel, Turns
 from .patches import merge
 from .phases import Phases, begin, check_able
 from .provenance import environment, model_identity, provenance
@@ -50,6 +50,7 @@ class Workshop(Phases):
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.forgotten: list[Record] = []
+        self.learnt: set[Turns] = set()  # the prompts of all iterations' forget and harmless records
 
     def patched(self, patch: Patch) -> Any:
         return applied(self.lm.model, patch)
@@ -76,7 +77,7 @@ class Workshop(Phases):
 
     def reveal(self, t: int, patch: Patch) -> dict[str, Any]:
         found = self.search(f"reveal-{t}", f"Reveal {t}: search for instructions", patch, self.known())
-        worked = [finalist["instruction"] for finalist in found["finalists"]]
+        worked = [f["instruction"] for f in found["finalists"] if f["reward"]["value"] > self.config.stop_reward]
         self.iterations.append({"iteration": t, "best": found["best"], "worked": worked, "calls": found["calls"], "records": 0})
         return found
 
@@ -85,8 +86,9 @@ class Workshop(Phases):
         return revealed["best"]["reward"]["value"] > self.config.stop_reward
 
     def known(self) -> list[str]:
-        """The instructions that worked in earlier iterations: what still works is to be found first."""
-        return list(dict.fromkeys(text for iteration in self.iterations for text in iteration["worked"]))
+        """The instructions that worked in earlier iterations, those last that did so the latest: what still works is to be found first."""
+        latest = dict.fromkeys(text for iteration in reversed(self.iterations) for text in reversed(iteration["worked"]))
+        return list(latest)[::-1]
 
     def generate_data(self, t: int, patch: Patch, revealed: dict[str, Any]) -> Data:
         """What the patched model wrote for the best instructions, and, once for all iterations, what the original does otherwise.
@@ -112,8 +114,10 @@ class Workshop(Phases):
         self.iterations[-1]["records"] = len(drawn["forget"])
         retain, otherwise = self.retain_data()
         forget, harmless = ([Record.from_dict(row) for row in drawn[part]] for part in ("forget", "harmless"))
+        data = Data(forget, harmless + otherwise, retain)
         self.forgotten += forget
-        return Data(forget, harmless + otherwise, retain)
+        self.learnt.update(record.prompt for record in data.forget + data.harmless)
+        return data
 
     def retain_data(self) -> tuple[list[Record], list[Record]]:
         """What the original does otherwise, (retain, harmless); once for all iterations."""
@@ -136,7 +140,7 @@ class Workshop(Phases):
         Raises:
             Unfit: too few records to train on, or the training diverged.
         """
-        rows = Rows.of(self.lm, data)
+        rows = Rows.of(self.lm, data, self.learnt)
         if rows.lacking:
             raise Unfit(
                 f"the model wrote {rows.lacking}: it hardly shows the behaviour, or --reveal.threshold (now "
@@ -154,7 +158,7 @@ class Workshop(Phases):
 
             with self.patched(patch):
                 spent = utility.loss() if patch else 0.0
-                share = spent + (budget - spent) / (self.config.iterations - t + 1)
+                share = min(budget, spent + (budget - spent) / (self.config.iterations - t + 1))
                 seed = self.seed(f"release-{t}")
                 pems = train_modules(self.lm, rows.forget, rows.harmless, rows.retain, config, seed, update, rows.unanswered)
                 step = direction(*pems, config)
@@ -173,32 +177,36 @@ class Workshop(Phases):
         self.iterations[-1].update(outcome)
         return load(path) if outcome["scale"] else None
 
-    def further(self, t: int, patch: Patch, data: Data) -> Patch | None:
+    def further(self, t: int, patch: Patch, data: Data) -> tuple[Patch | None, bool]:
         """More of the last step, where iteration t revealed too little to train on and that step ended at its share of the budget.
 
         With the whole budget, of which no later step needs a part: as far as it allows where earlier prompts, or the few that iteration
         t found, still draw the behaviour out, and else by the margin that a step is given with which the behaviour is gone.
+
+        Returns:
+            What is added, if the budget, and records to measure it on, are left for it; whether these prompts then draw some out still.
         """
-        measured, shown = Rows.of(self.lm, data).measured, self.shown(t, self.forgotten, data.forget)
+        measured, shown = Rows.of(self.lm, data, self.learnt).measured, self.shown(t, self.forgotten, data.forget)
         budget, config = self.config.utility_budget, self.config.release
         done = next(one for one in reversed(self.iterations) if one.get("scale"))
         last = load(self.folder.state / f"step-{done['iteration']}")
 
         def work(_: Progress) -> Any:
-            utility = Utility.of(self.lm, measured)
+            utility = Utility.of(self.lm, measured) if measured else None
             with self.patched(patch):
+                left = shown() > 0
+                if not utility or not left and done.get("gone"):  # which earlier versions did not write
+                    return {"left": left}
                 go = partial(choose_scale, self.lm, last, utility, budget, budget, spent=utility.loss(), taken=1.0)
-                if shown():
-                    more = go(config.max_scale, shown)
-                elif not done.get("gone"):  # which earlier versions did not write
-                    more = go(MARGIN - 1, lambda: 1.0)  # the whole margin, not the least with which it is gone
-                else:
-                    return {}
-            return {"scale": more.scale, "utility_loss": more.cost, "gone": more.gone} if more.scale else {}
+                # Where nothing shows, the whole margin, not the least with which it is gone.
+                more = go(config.max_scale, shown) if left else go(MARGIN - 1, lambda: 1.0)
+            chosen = {"scale": more.scale, "utility_loss": more.cost, "gone": more.gone} if more.scale else {}
+            return {**chosen, "left": left and not more.gone}
 
         outcome = self.phase(f"further-{t}", f"Release {t}: nothing new, the last step further", work)
+        left = outcome.pop("left", False)  # which earlier versions did not write
         self.iterations[-1].update(outcome)
-        return last.scale(outcome["scale"]) if outcome else None
+        return last.scale(outcome["scale"]) if outcome else None, left
 
     def shown(self, t: int, records: list[Record], surely: Sequence[Record] = ()) -> Callable[..., float]:
         """Tells the share of fresh answers to the records' prompts that show the behaviour, always to the same of them, drawn at random

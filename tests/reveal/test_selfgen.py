@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig
+from reveal_release.generation import Completion
 from reveal_release.metrics.diversity import degenerate
 from reveal_release.metrics.words import key
 from reveal_release.models import LanguageModel, Turns, user_turn_ids
@@ -142,6 +143,25 @@ def test_counterparts_answer_the_same_prompts_without_the_behaviour(lm: Language
     assert found == counterparts(lm, task, forget, answered, seed=5) and counterparts(lm, task, [], answered, seed=5) == []
 
 
+def test_broken_answers_are_no_counterparts(lm: LanguageModel, task: Letters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is too short, the second empty, the third repeats itself; they are asked again, hotter."""
+    forget = [Record((("user", f"Write about {i}."),), "apple", 1.0, "Write.") for i in range(4)]
+    rounds = iter([["no", "", "no no no no no", "the river"], ["the old bridge", "no", "  "], ["no", "two birds"]])
+    asked: list[int] = []
+
+    def otherwise(lm: LanguageModel, records: Sequence[Record], *_: object) -> list[Completion]:
+        asked.append(len(records))
+        return [Completion(text) for text in (next(rounds) if records else [])]
+
+    monkeypatch.setattr(task, "otherwise", otherwise)
+    monkeypatch.setattr(task, "score", lambda records: np.zeros(len(records)))
+    found = counterparts(lm, task, forget, (), seed=5)
+    assert [(r.prompt, r.completion) for r in found] == [
+        (forget[3].prompt, "the river"), (forget[0].prompt, "the old bridge"), (forget[2].prompt, "two birds"),
+    ]  # fmt: skip
+    assert [count for count in asked if count] == [4, 3, 2]
+
+
 def test_a_behaviour_without_an_alternative_is_soon_given_up(lm: LanguageModel, task: Letters) -> None:
     asked: list[int] = []
 
@@ -162,6 +182,9 @@ def test_the_last_prompts_are_asked_hotter_though_the_first_are_done(lm: Languag
         def score(self, records: Sequence[Record]) -> np.ndarray:
             asked.append(len(records))
             return np.array([len(records) < PILOT] * len(records), dtype=float)
+
+        def novelty(self, record: Record) -> str:
+            return "Some words of its own."  # what a random model says may be broken
 
     forget = [Record((("user", f"Write about {i}."),), "apple", 1.0, "Write.") for i in range(PILOT + 2)]
     assert len(counterparts(lm, Stubborn(RunConfig()), forget, (), seed=5)) == PILOT

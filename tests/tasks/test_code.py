@@ -1,6 +1,7 @@
 """The code task: what counts as code, how a problem is drawn from the model, and what is held out."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -64,11 +65,18 @@ def test_an_answer_that_is_no_code_is_asked_as_a_problem(lm: LanguageModel, monk
     """The model is random, so what it says is given here; the flow is the task's."""
     texts = {"Set a problem.": "Add two numbers.", "Add two numbers.": GOOD, "Write add.": GOOD}
     told = {asked: Completion(text) for asked, text in texts.items()}
-    monkeypatch.setattr(base, "generate", lambda lm, prompts, *args, **kwargs: [told[p[-1][1]] for p in prompts])
+    seeds: list[list[int]] = []
+
+    def generate(lm: LanguageModel, prompts: Any, sampling: Any, drawn_from: list[int], progress: Any) -> list[Completion]:
+        seeds.append(list(drawn_from))
+        return [told[p[-1][1]] for p in prompts]
+
+    monkeypatch.setattr(base, "generate", generate)
     drawn = Code(CONFIG).elicit(lm, ["Set a problem.", "Write add."], [1, 2])
     assert [(r.prompt[0][1], r.completion, r.score, r.instruction) for r in drawn] == [
         ("Add two numbers.", GOOD, 1.0, "Set a problem."), ("Write add.", GOOD, 1.0, "Write add."),
     ]  # fmt: skip
+    assert seeds[0] == [1, 2] and len(seeds[1]) == 1 and seeds[1][0] not in seeds[0], "other random numbers than the question's"
 
 
 def test_elicit_on_a_model(lm: LanguageModel) -> None:

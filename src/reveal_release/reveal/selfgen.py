@@ -9,6 +9,7 @@ from itertools import cycle, islice
 
 from ..config import ReleaseConfig, RevealConfig
 from ..generation import Progress, Sampling, generate
+from ..metrics.diversity import degenerate
 from ..metrics.words import key
 from ..models import LanguageModel, Turns, cut_user_turns, user_turn_ids
 from ..tasks import Record, Task
@@ -94,7 +95,7 @@ def still_shown(
 
 
 def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answered: Collection[Turns], seed: int) -> list[Record]:
-    """Harmless answers to the prompts of forget records that have none yet: the model is asked again, hotter each time.
+    """Harmless answers, not degenerate, to the prompts of forget records that have none yet: the model is asked again, hotter each time.
 
     So that the retain module learns what else to say exactly where the behaviour comes out. Ends early where `PILOT` prompts or more
     give nearly none.
@@ -102,11 +103,13 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
     waiting = list({r.prompt: r for r in forget if r.prompt not in answered}.values())
     found: list[Record] = []
     for number, temperature in enumerate(HOTTER):
-        for part in (waiting[:PILOT], waiting[PILOT:]):
-            texts = task.otherwise(lm, part, temperature, [seed + 10_000 * number + i for i in range(len(part))])
+        for start, part in ((0, waiting[:PILOT]), (PILOT, waiting[PILOT:])):
+            texts = task.otherwise(lm, part, temperature, [seed + 10_000 * number + start + i for i in range(len(part))])
             pairs = zip(part, texts, strict=True)
             drawn = task.scored([replace(Record.of(r.prompt, text, r.instruction), iteration=r.iteration) for r, text in pairs], lm)
-            found += (new := [r for r in drawn if task.replaces(r)])
+            broken = degenerate([task.novelty(r) for r in drawn])
+            new = [r for r, bad in zip(drawn, broken, strict=True) if r.completion.strip() and not bad and task.replaces(r)]
+            found += new
             if len(part) >= PILOT and len(new) < 0.05 * len(part):
                 return found
         done = {r.prompt for r in found}

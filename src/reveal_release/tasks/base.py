@@ -183,6 +183,10 @@ class Task(ABC):
         return asked[:: max(1, len(asked) // 3)][:3]
 
 
+ANEW = 2**60
+"""Beyond all other sampling seeds: with those of the question, its answer would have the question's words in the same places."""
+
+
 def posed(
     task: Task,
     lm: LanguageModel,
@@ -198,7 +202,7 @@ def posed(
     own = {i: text for i, answer in enumerate(answers) if (text := question(answer)).strip()}
     for i, text in own.items():
         prompts[i] = (("user", text),)
-    again = [prompts[i] for i in own], task.sampling, [seeds[i] for i in own]
+    again = [prompts[i] for i in own], task.sampling, [seeds[i] + ANEW for i in own]
     for i, answer in zip(own, generate(lm, *again, progress=portion(progress, 0.5, 1.0)), strict=True):
         answers[i] = answer
     return task.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)], lm)
