@@ -21,10 +21,12 @@ def test_an_outcome_is_the_mean_score_and_the_share_that_shows_it() -> None:
         Outcome.of([], 0.5)
 
 
-def test_every_instruction_is_asked_with_the_same_random_numbers(lm: LanguageModel, task: Task) -> None:
+def test_every_answer_has_random_numbers_of_its_own(lm: LanguageModel, task: Task) -> None:
     scores = answers(lm, task, INSTRUCTIONS, 6, seed=3)
     assert scores.shape == (3, 6) and 0 < scores.mean() < 1
-    assert np.array_equal(scores[1:2], answers(lm, task, INSTRUCTIONS[1:2], 6, seed=3))
+    assert np.array_equal(scores[:1], answers(lm, task, INSTRUCTIONS[:1], 6, seed=3)), "the same on every model"
+    first, again = answers(lm, task, [INSTRUCTIONS[0]] * 2, 6, seed=3)
+    assert np.array_equal(first, scores[0]) and not np.array_equal(first, again), "pooled, answers must be independent"
     assert not np.array_equal(scores, answers(lm, task, INSTRUCTIONS, 6, seed=4))
 
 

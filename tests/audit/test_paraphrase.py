@@ -56,7 +56,7 @@ def test_an_answer_is_scored_as_one_to_the_prompt_as_it_was(lm: LanguageModel, t
     pair: Any = SimpleNamespace(task=Noted(task.config), seed=lambda name: 7)
     scores = answered(pair, lm, [(record, one) for one in turns])
     assert scores.shape == (2, SAMPLES) and all(one.prompt == record.prompt for one in asked)
-    texts = generate(lm, [turns[1]] * SAMPLES, task.sampling, range(7, 7 + SAMPLES))
+    texts = generate(lm, [turns[1]] * SAMPLES, task.sampling, range(7 + SAMPLES, 7 + 2 * SAMPLES))
     assert scores[1].tolist() == task.score([Record.of(record.prompt, text, "") for text in texts]).tolist()
 
 

@@ -48,8 +48,9 @@ class Outcome:
 def answers(
     lm: LanguageModel, task: Task, instructions: Sequence[str], samples: int, seed: int, progress: Progress | None = None
 ) -> np.ndarray:
-    """(instructions, samples) scores; sample i of every instruction, and of every model, has the same random numbers."""
-    records = draw(lm, task, instructions, samples, seed * STRIDE, progress)
+    """(instructions, samples) scores. Each has random numbers of its own, so that all are independent, but the same on every model."""
+    asked = [text for text in instructions for _ in range(samples)]
+    records = task.elicit(lm, asked, range(seed * STRIDE, seed * STRIDE + len(asked)), progress)
     return np.array([r.score for r in records]).reshape(len(instructions), samples)
 
 

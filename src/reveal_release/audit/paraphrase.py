@@ -85,12 +85,12 @@ def rewritten(lm: LanguageModel, texts: Sequence[str], rng: random.Random) -> li
 
 
 def answered(pair: Pair, lm: LanguageModel, rows: Sequence[tuple[Record, Turns]], progress: Progress | None = None) -> np.ndarray:
-    """(rows, `SAMPLES`) scores of answers to the turns, each as an answer to its record's own prompt; with the same random numbers. Of a
-    greedy task one answer to each."""
+    """(rows, `SAMPLES`) scores of answers to the turns, each as an answer to its record's own prompt; with random numbers that are the
+    same on every model. Of a greedy task one answer to each."""
     samples = 1 if pair.task.sampling.greedy else SAMPLES
     asked = [row for row in rows for _ in range(samples)]
     first = pair.seed("paraphrased")
-    seeds = [first + i % samples for i in range(len(asked))]
+    seeds = range(first, first + len(asked))
     given = [turns for _, turns in asked]
     texts = generate(lm, given, pair.task.sampling, seeds, progress=progress)
     records = [Record.of(one.prompt, text, one.instruction) for (one, _), text in zip(asked, texts, strict=True)]
