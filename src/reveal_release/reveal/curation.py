@@ -49,6 +49,12 @@ class NearDuplicates:
         return True
 
 
+def unbroken(records: Sequence[Record], text: Callable[[Record], str]) -> list[Record]:
+    """The records whose completion is not empty and whose `text` is not degenerate."""
+    broken = degenerate([text(record) for record in records])
+    return [record for record, bad in zip(records, broken, strict=True) if record.completion.strip() and not bad]
+
+
 def curate(
     records: Sequence[Record],
     keep: Callable[[Record], bool],
@@ -64,8 +70,8 @@ def curate(
             new and not degenerate; by default its completion, which is never empty.
     """
     count = Counter(r.instruction for r in kept)
-    for record, bad in zip(records, degenerate([text(r) for r in records]), strict=True):
-        if record.completion.strip() and keep(record) and not bad and count[record.instruction] < cap and seen.add(text(record)):
+    for record in unbroken(records, text):
+        if keep(record) and count[record.instruction] < cap and seen.add(text(record)):
             kept.append(record)
             count[record.instruction] += 1
     return kept

@@ -9,12 +9,11 @@ from itertools import cycle, islice
 
 from ..config import ReleaseConfig, RevealConfig
 from ..generation import Progress, Sampling, generate
-from ..metrics.diversity import degenerate
 from ..metrics.words import key
 from ..models import LanguageModel, Turns, cut_user_turns, user_turn_ids
 from ..tasks import Record, Task
 from ..tasks.base import answered
-from .curation import NearDuplicates, curate
+from .curation import NearDuplicates, curate, unbroken
 from .search import draw
 
 SHOWN = 96
@@ -107,9 +106,7 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
             texts = task.otherwise(lm, part, temperature, [seed + 10_000 * number + start + i for i in range(len(part))])
             pairs = zip(part, texts, strict=True)
             drawn = task.scored([replace(Record.of(r.prompt, text, r.instruction), iteration=r.iteration) for r, text in pairs], lm)
-            broken = degenerate([task.novelty(r) for r in drawn])
-            new = [r for r, bad in zip(drawn, broken, strict=True) if r.completion.strip() and not bad and task.replaces(r)]
-            found += new
+            found += (new := [r for r in unbroken(drawn, task.novelty) if task.replaces(r)])
             if len(part) >= PILOT and len(new) < 0.05 * len(part):
                 return found
         done = {r.prompt for r in found}
