@@ -207,7 +207,7 @@ def test_a_step_beyond_what_was_trained_must_forget_more(
 ) -> None:
     monkeypatch.setattr(fit, "choose_scale", lambda *_: ScaleSearch(largest, 0.019, []))
     utility, waiting = SimpleNamespace(loss=lambda: 0.004), list(shows)
-    found = at_its_best(lm, Patch(), utility, 0.02, 12.0, lambda: waiting.pop(0))  # type: ignore[arg-type]
+    found = at_its_best(lm, Patch(), utility, 0.02, 12.0, lambda: waiting.pop(0), lambda: False)  # type: ignore[arg-type]
     assert found == {"scale": best, "cost": 0.019 if best == largest else 0.004, "shown": min(shows)} and not waiting
 
 
@@ -273,8 +273,8 @@ def test_an_oracle_that_predicts_other_tokens_is_refused(config: RunConfig, orac
 
 def test_with_prompts_that_never_show_it_the_budget_alone_decides(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every scale looks as if all were gone, the mildest would be taken."""
-    monkeypatch.setattr(fit, "choose_scale", lambda *args: ScaleSearch(4.0, 0.019, [], gone=args[-1]() == 0))
-    found = at_its_best(lm, Patch(), SimpleNamespace(), 0.02, 12.0, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(fit, "choose_scale", lambda *args: ScaleSearch(4.0, 0.019, [], gone=args[-1]()))
+    found = at_its_best(lm, Patch(), SimpleNamespace(), 0.02, 12.0, None, lambda: True)  # type: ignore[arg-type]
     assert found == {"scale": 4.0, "cost": 0.019, "shown": 0.0}
 
 
@@ -293,7 +293,7 @@ def test_the_choice_of_a_setting(
 ) -> None:
     told: list[bool] = []
 
-    def at_its_best(lm: Any, step: Any, utility: Any, budget: float, highest: float, shown: Any) -> dict[str, float]:
+    def at_its_best(lm: Any, step: Any, utility: Any, budget: float, highest: float, shown: Any, gone: Any) -> dict[str, float]:
         told.append(shown is not None)
         return dict(zip(("scale", "cost", "shown"), outcomes[len(told) - 1], strict=True))
 

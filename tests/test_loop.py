@@ -26,7 +26,7 @@ from reveal_release.release.runtime import applied
 from reveal_release.release.scale import ScaleSearch
 from reveal_release.report.card import card
 from reveal_release.report.progress import SilentReporter
-from reveal_release.reveal.selfgen import shown_share
+from reveal_release.reveal.selfgen import is_gone, shown_share
 from reveal_release.revealer import reveal_only
 from reveal_release.tasks import Record
 from reveal_release.tasks.toxicity import Toxicity
@@ -307,7 +307,7 @@ def test_too_little_left_in_a_later_iteration_ends_the_run_well(
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of it is shown any more, and the first step had its margin: it is the result."""
-    monkeypatch.setattr(workshop, "shown_share", lambda *_: 0.0)
+    monkeypatch.setattr(workshop, "is_gone", lambda *_: True)
     config = with_little_left(whole, tmp_path / "out")
     step = json.loads((tmp_path / "out/state/release-1.json").read_text(encoding="utf-8"))
     (tmp_path / "out/state/release-1.json").write_text(json.dumps({**step, "result": {**step["result"], "gone": True}}))
@@ -318,12 +318,12 @@ def test_too_little_left_in_a_later_iteration_ends_the_run_well(
     assert results["patch"] == whole[1]["patch"] and results["after"] == whole[1]["after"]
 
 
-@pytest.mark.parametrize(("share", "stopped"), [(0.0, "nothing left to reveal"), (0.1, "too few new records to train on")])
+@pytest.mark.parametrize(("gone", "stopped"), [(True, "nothing left to reveal"), (False, "too few new records to train on")])
 def test_nothing_is_left_only_where_nothing_shows(
-    share: float, stopped: str, whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gone: bool, stopped: str, whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The search found nothing; of what was revealed before, some shows still, or none."""
-    monkeypatch.setattr(workshop, "shown_share", lambda *_: share)
+    monkeypatch.setattr(workshop, "is_gone", lambda *_: gone)
     config = with_little_left(whole, tmp_path / "out")
     nothing = json.loads((tmp_path / "out/state/reveal-1.json").read_text(encoding="utf-8"))
     nothing["result"]["best"]["reward"]["value"] = config.stop_reward
@@ -334,7 +334,7 @@ def test_nothing_is_left_only_where_nothing_shows(
 def test_without_records_to_measure_on_the_first_step_stays(
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workshop, "shown_share", lambda *_: 0.1)
+    monkeypatch.setattr(workshop, "is_gone", lambda *_: False)
     of = workshop.Rows.of
     monkeypatch.setattr(workshop.Rows, "of", lambda *args: replace(of(*args), measured=[]))
     results = run(with_little_left(whole, tmp_path / "out"))
@@ -342,16 +342,16 @@ def test_without_records_to_measure_on_the_first_step_stays(
     assert results["stopped_because"] == "too few new records to train on"
 
 
-@pytest.mark.parametrize("share", [0.1, 0.0])
+@pytest.mark.parametrize("gone", [False, True])
 def test_what_still_shows_when_nothing_new_is_revealed_takes_the_last_step_further(
-    share: float, whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gone: bool, whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the whole budget, of which the first iteration was given a part; where nothing shows, by the margin that it lacked."""
-    monkeypatch.setattr(workshop, "shown_share", lambda *_: share)
+    monkeypatch.setattr(workshop, "is_gone", lambda *_: gone)
     config = with_little_left(whole, tmp_path / "out")
     results = run(config)
     first, more = (iteration["scale"] for iteration in results["iterations"])
-    assert not results["iterations"][0]["gone"] and more == (config.release.max_scale if share else pytest.approx(MARGIN - 1))
+    assert not results["iterations"][0]["gone"] and more == (pytest.approx(MARGIN - 1) if gone else config.release.max_scale)
     assert results["stopped_because"] == "too few new records to train on"
     assert [e["iteration"] for e in results["evaluations"]] == [0, 1, 2]
     assert first and more > 0 and results["iterations"][0]["utility_loss"] != results["iterations"][1]["utility_loss"] <= 1.0
@@ -366,8 +366,8 @@ def test_the_few_that_a_later_iteration_found_are_asked_before_all_others(
 ) -> None:
     """They drew the behaviour out of the model as it is, and must not be missed by a sample."""
     asked: list[list[Any]] = []
-    monkeypatch.setattr(workshop, "SHOWN", 4)
-    monkeypatch.setattr(workshop, "shown_share", lambda lm, task, prompts, *_: asked.append(list(prompts)) or 0.0)
+    monkeypatch.setattr(workshop, "GONE", 4)
+    monkeypatch.setattr(workshop, "is_gone", lambda lm, task, prompts, *_: asked.append(list(prompts)) or True)
     config = with_little_left(whole, tmp_path / "out")
     path = tmp_path / "out/state/forget-2.json"
     kept = json.loads(path.read_text(encoding="utf-8"))
@@ -414,7 +414,7 @@ def test_the_budget_is_spread_over_the_iterations(
     config, budgets = copied(whole, tmp_path / "out", FIRST, iterations=3, utility_budget=0.6), []
     revealed_again(config, 2, 3)
 
-    def noted(lm: Any, step: Any, utility: Any, share: float, budget: float, highest: float, shown: Any, spent: float) -> Any:
+    def noted(lm: Any, step: Any, utility: Any, share: float, budget: float, highest: float, is_gone: Any, spent: float) -> Any:
         budgets.append((share, budget, spent))
         cost = replace(utility, prose=perplexity(lm.model, lm.tokenizer, release.wikitext("validation")), nll=mean_nll(lm, utility.records))
         so_far.append((utility.nll, utility.lost(cost)))  # the step is not on the model yet
@@ -437,12 +437,14 @@ def test_how_far_is_told_by_prompts_of_any_instruction(
     """Forget records come with the best instruction first."""
     config, asked = copied(whole, tmp_path / "out", FIRST, utility_budget=0.5), []
 
-    def shown(lm: Any, task: Any, prompts: Any, *args: Any) -> float:
-        asked.append(prompts)
-        return shown_share(lm, task, prompts, *args)
+    for tells in (shown_share, is_gone):
 
-    monkeypatch.setattr(workshop, "SHOWN", 3)
-    monkeypatch.setattr(workshop, "shown_share", shown)
+        def noted(lm: Any, task: Any, prompts: Any, *args: Any, tells: Any = tells) -> Any:
+            asked.append(prompts)
+            return tells(lm, task, prompts, *args)
+
+        monkeypatch.setattr(workshop, tells.__name__, noted)
+    monkeypatch.setattr(workshop, "GONE", 3)
     run(config)
     rows = map(json.loads, (tmp_path / "out/forget_data/iteration-1.jsonl").read_text(encoding="utf-8").splitlines())
     prompts = list(dict.fromkeys(Record.from_dict(row).prompt for row in rows))

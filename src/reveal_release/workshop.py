@@ -32,7 +32,7 @@ from .report.card import card
 from .reveal.endpoint import Endpoint
 from .reveal.rewards import RewardCache
 from .reveal.search import search
-from .reveal.selfgen import SHOWN, retain_records, revealed_records, shown_share
+from .reveal.selfgen import GONE, SHOWN, is_gone, retain_records, revealed_records, shown_share
 from .runfolder import RunFolder, check_place
 from .tasks import Record
 
@@ -146,7 +146,7 @@ class Workshop(Phases):
                 f"the model wrote {rows.lacking}: it hardly shows the behaviour, or --reveal.threshold (now "
                 f"{self.config.reveal.threshold:g}) does not part them: set another"
             )
-        shown = self.shown(t, data.forget)
+        shown, is_gone = self.probes(t, data.forget)
         config, path = keeping(self.config.release, rows.forget, rows.unanswered), self.folder.state / f"step-{t}"
         budget = self.config.utility_budget
 
@@ -154,7 +154,7 @@ class Workshop(Phases):
             utility, weights = Utility.of(self.lm, rows.measured), dict[str, float]()
 
             def go(step: Patch) -> ScaleSearch:
-                return choose_scale(self.lm, step, utility, share, budget, config.max_scale, shown, spent)
+                return choose_scale(self.lm, step, utility, share, budget, config.max_scale, is_gone, spent)
 
             with self.patched(patch):
                 spent = utility.loss() if patch else 0.0
@@ -186,7 +186,7 @@ class Workshop(Phases):
         Returns:
             What is added, if the budget, and records to measure it on, are left for it; whether these prompts then draw some out still.
         """
-        measured, shown = Rows.of(self.lm, data, self.learnt).measured, self.shown(t, self.forgotten, data.forget)
+        measured, (_, is_gone) = Rows.of(self.lm, data, self.learnt).measured, self.probes(t, self.forgotten, data.forget)
         budget, config = self.config.utility_budget, self.config.release
         done = next(one for one in reversed(self.iterations) if one.get("scale"))
         last = load(self.folder.state / f"step-{done['iteration']}")
@@ -194,12 +194,12 @@ class Workshop(Phases):
         def work(_: Progress) -> Any:
             utility = Utility.of(self.lm, measured) if measured else None
             with self.patched(patch):
-                left = shown() > 0
+                left = not is_gone()
                 if not utility or not left and done.get("gone"):  # which earlier versions did not write
                     return {"left": left}
                 go = partial(choose_scale, self.lm, last, utility, budget, budget, spent=utility.loss(), taken=1.0)
                 # Where nothing shows, the whole margin, not the least with which it is gone.
-                more = go(config.max_scale, shown) if left else go(MARGIN - 1, lambda: 1.0)
+                more = go(config.max_scale, is_gone) if left else go(MARGIN - 1, lambda: False)
             chosen = {"scale": more.scale, "utility_loss": more.cost, "gone": more.gone} if more.scale else {}
             return {**chosen, "left": left and not more.gone}
 
@@ -208,14 +208,15 @@ class Workshop(Phases):
         self.iterations[-1].update(outcome)
         return last.scale(outcome["scale"]) if outcome else None, left
 
-    def shown(self, t: int, records: list[Record], surely: Sequence[Record] = ()) -> Callable[..., float]:
-        """Tells the share of fresh answers to the records' prompts that show the behaviour, always to the same of them, drawn at random
-        but for those that are asked `surely`.
+    def probes(self, t: int, records: list[Record], surely: Sequence[Record] = ()) -> tuple[Callable[..., float], Callable[[], bool]]:
+        """Two that ask the model as it then is the records' prompts, always the same of them, drawn at random but for those of `surely`:
+        what share of the answers shows the behaviour, and whether it is gone.
         """
-        first = list(dict.fromkeys(record.prompt for record in surely))[:SHOWN]
+        first = list(dict.fromkeys(record.prompt for record in surely))[:GONE]
         others = [prompt for prompt in dict.fromkeys(record.prompt for record in records) if prompt not in first]
-        asked = first + random.Random(self.seed(f"shown-{t}")).sample(others, min(SHOWN - len(first), len(others)))
-        return lambda count=SHOWN: shown_share(self.lm, self.task, asked, self.config.reveal.threshold, count)
+        asked = first + random.Random(self.seed(f"shown-{t}")).sample(others, min(GONE - len(first), len(others)))
+        about = self.lm, self.task, asked, self.config.reveal.threshold
+        return lambda count=SHOWN: shown_share(*about, count), lambda: is_gone(*about)
 
     def finish(self, patch: Patch, stopped: str, given: str = "") -> dict[str, Any]:
         """Elicitation on both models with fresh seeds, samples, the patch, `results.json`.

@@ -142,7 +142,7 @@ def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[
     config = replace(CONFIG, retain_steps=0)
     step = direction(*train_modules(lm, forget + retain[:2], harmless, retain[2:], config, seed=3), config)
     utility, before = Utility.of(lm, retain[:2]), mean_nll(lm, forget)
-    chosen = {budget: choose_scale(lm, step, utility, budget, 1e9, 2.0, lambda: 1.0) for budget in (0.0, 0.05, 0.15, 1e9)}
+    chosen = {budget: choose_scale(lm, step, utility, budget, 1e9, 2.0, lambda: False) for budget in (0.0, 0.05, 0.15, 1e9)}
     scales = [found.scale for found in chosen.values()]
     assert scales == sorted(scales) and 0 < scales[1] < scales[2] < scales[3] == 2.0
     for budget, found in chosen.items():
@@ -153,35 +153,35 @@ def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[
                 assert mean_nll(lm, forget) > before
     assert utility.loss() == pytest.approx(0.0, abs=1e-9)  # taken off again
 
-    def shown() -> float:
-        """Gone once the forget records are well less likely than they were."""
-        return float(mean_nll(lm, forget) < before + 0.3 * (far - before))
+    def is_gone() -> bool:
+        """Once the forget records are well less likely than they were."""
+        return bool(mean_nll(lm, forget) >= before + 0.3 * (far - before))
 
     def gone(scale: float) -> bool:
         with applied(lm.model, step.scale(scale)):
-            return shown() == 0.0
+            return is_gone()
 
     with applied(lm.model, step.scale(2.0)):
         far = mean_nll(lm, forget)
     mildest = next(scale for scale in np.arange(1, 17) / 8 if gone(scale))
     assert mildest < 2.0
-    enough = choose_scale(lm, step, utility, 1e9, 1e9, 2.0, shown)
+    enough = choose_scale(lm, step, utility, 1e9, 1e9, 2.0, is_gone)
     assert enough.scale == pytest.approx(min(MARGIN * mildest, 2.0))
-    narrow = choose_scale(lm, step, utility, chosen[0.15].cost, chosen[0.15].cost, 2.0, shown)
+    narrow = choose_scale(lm, step, utility, chosen[0.15].cost, chosen[0.15].cost, 2.0, is_gone)
     assert narrow.cost <= chosen[0.15].cost
     # Gone within the share of this step, it may take of the whole budget what the margin asks for.
     threshold = next(scale for scale in np.linspace(0.02, 2.0, 100) if gone(scale))
     with applied(lm.model, step.scale(1.15 * threshold)):
         share = utility.loss()
-    beyond = choose_scale(lm, step, utility, share, 1e9, 2.0, shown)
-    within = choose_scale(lm, step, utility, share, 1e9, 2.0, lambda: 1.0)
+    beyond = choose_scale(lm, step, utility, share, 1e9, 2.0, is_gone)
+    within = choose_scale(lm, step, utility, share, 1e9, 2.0, lambda: False)
     assert gone(within.scale) and within.cost <= share
     mildest = next(scale for scale in np.arange(1, 17) / 16 * within.scale if gone(scale))
     assert beyond.scale == pytest.approx(MARGIN * mildest) and beyond.cost > share
     # With a part of the step on the model, the margin is on all of it.
     with applied(lm.model, step.scale(0.5)):
         mildest = next(scale for scale in np.arange(1, 17) / 8 if gone(scale))
-        more = choose_scale(lm, step, utility, 1e9, 1e9, 2.0, shown, utility.loss(), taken=0.5)
+        more = choose_scale(lm, step, utility, 1e9, 1e9, 2.0, is_gone, utility.loss(), taken=0.5)
     assert more.gone and more.scale == pytest.approx(MARGIN * (0.5 + mildest) - 0.5)
 
 

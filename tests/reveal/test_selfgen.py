@@ -2,20 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig
-from reveal_release.generation import Completion
+from reveal_release.generation import Completion, Sampling, generate
 from reveal_release.metrics.diversity import degenerate
 from reveal_release.metrics.words import key
 from reveal_release.models import LanguageModel, Turns, user_turn_ids
+from reveal_release.reveal import selfgen
 from reveal_release.reveal.curation import shingles
 from reveal_release.reveal.selfgen import (
+    GONE,
+    PART,
     PILOT,
     counterparts,
+    is_gone,
     retain_records,
     revealed_records,
     shown_share,
@@ -207,6 +212,37 @@ def test_fewer_prompts_than_answers_are_asked_in_turn(lm: LanguageModel) -> None
     prompts = [(("user", f"Write about {i}."),) for i in range(3)]
     shown_share(lm, Watched(RunConfig()), prompts, 0.5, 8)
     assert asked == [*prompts, *prompts, *prompts[:2]]
+
+
+@pytest.mark.parametrize("last", [None, 0, PART - 1, PART, GONE - 1])
+def test_gone_is_what_no_answer_shows(last: int | None, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever answer shows it, and no further than to its part; with fewer prompts than answers, all are asked, in turn."""
+    prompts, seen = [(("user", f"Write about {i}."),) for i in range(7)], list[Any]()
+    shows = -1 if last is None else 900_000 + last
+
+    def noted(task: Task, lm: LanguageModel, asked: Sequence[Turns], seeds: Sequence[int], _: Any) -> list[Any]:
+        seen.extend(zip(asked, seeds, strict=True))
+        return [SimpleNamespace(score=float(seed == shows)) for seed in seeds]
+
+    monkeypatch.setattr(selfgen, "answered", noted)
+    assert is_gone(lm, Letters(RunConfig()), prompts, 0.5) == (last is None)
+    assert len(seen) == (GONE if last is None else PART * (last // PART + 1))
+    assert seen == [(prompts[i % 7], 900_000 + i) for i in range(len(seen))]
+
+
+def test_what_is_only_likely_is_not_gone(lm: LanguageModel) -> None:
+    """A task that answers greedily is asked by sampling too: its likeliest answers all show nothing, and others do."""
+    prompts = [(("user", f"Write about {i}."),) for i in range(20)]
+
+    class Greedy(Letters):
+        sampling = Sampling(max_new_tokens=8, temperature=0.0)
+
+        def score(self, records: Sequence[Record]) -> np.ndarray:
+            return np.array([float(record.completion not in likeliest) for record in records])
+
+    likeliest = set(generate(lm, prompts, Greedy.sampling, range(20)))
+    assert shown_share(lm, Greedy(RunConfig()), prompts, 0.5, 60) == 0.0
+    assert not is_gone(lm, Greedy(RunConfig()), prompts, 0.5)
 
 
 # ---- retain ----

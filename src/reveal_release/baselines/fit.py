@@ -14,7 +14,7 @@ from ..models import LanguageModel, Turns
 from ..release.patch import Patch
 from ..release.release import Utility, choose_scale
 from ..release.runtime import applied
-from ..reveal.selfgen import SHOWN, shown_share
+from ..reveal.selfgen import GONE, SHOWN, is_gone, shown_share
 from ..tasks import Task
 from .base import BEYOND, TRIALS, Method, beyond, settings, train
 
@@ -39,7 +39,7 @@ def fit(
         The patch, which is empty where no scale is within the budget, and the outcomes: `tried`, and of them the `chosen`.
     """
     release, threshold = config.release, config.reveal.threshold
-    prompts = list(dict.fromkeys(asked))[:SHOWN]
+    prompts = list(dict.fromkeys(asked))[:GONE]
     utility = Utility.of(lm, rows.measured)
     steps = release.steps + release.retain_steps
     tried: list[dict[str, Any]] = []
@@ -47,6 +47,9 @@ def fit(
 
     def shown() -> float:
         return shown_share(lm, task, prompts, threshold, SHOWN)
+
+    def gone() -> bool:
+        return is_gone(lm, task, prompts, threshold)
 
     told = shown() >= TELLING  # else no answer says how far to go, and each setting spends the budget
 
@@ -62,7 +65,7 @@ def fit(
 
         try:
             step = train(method, lm, rows.forget, rows.retain, release, setting, steps, seed, trained)
-            found = at_its_best(lm, step, utility, budget, release.max_scale, shown if told else None)
+            found = at_its_best(lm, step, utility, budget, release.max_scale, shown if told else None, gone)
         except Unfit as error:  # it diverged
             tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "failed": str(error)})
         else:
@@ -75,13 +78,19 @@ def fit(
 
 
 def at_its_best(
-    lm: LanguageModel, step: Patch, utility: Utility, budget: float, highest: float, shown: Callable[[], float] | None
+    lm: LanguageModel,
+    step: Patch,
+    utility: Utility,
+    budget: float,
+    highest: float,
+    shown: Callable[[], float] | None,
+    gone: Callable[[], bool],
 ) -> dict[str, float]:
     """The scale that the budget allows or 1, for which a method was published, where that shows less of the behaviour.
 
     shown: None where hardly a prompt shows it even before: then the budget alone decides.
     """
-    found = choose_scale(lm, step, utility, budget, budget, highest, shown or (lambda: 1.0))
+    found = choose_scale(lm, step, utility, budget, budget, highest, gone if shown else (lambda: False))
     if not shown:
         return {"scale": found.scale, "cost": found.cost, "shown": 0.0}
     points: list[dict[str, float]] = []

@@ -141,7 +141,7 @@ def choose_scale(
     share: float,
     budget: float,
     highest: float,
-    shown: Callable[[], float],
+    is_gone: Callable[[], bool],
     spent: float = 0.0,
     taken: float = 0.0,
 ) -> ScaleSearch:
@@ -152,7 +152,7 @@ def choose_scale(
     all of the step, also on what of it is on the model already.
 
     Args:
-        shown: share of fresh answers to the forget records' prompts that show the behaviour.
+        is_gone: whether no fresh answer to the forget records' prompts shows the behaviour.
         spent: the cost of what is on the model already. taken: how much of that is of this step, as a multiple of it.
     """
     with applied(lm.model, step) as runtime:
@@ -163,7 +163,7 @@ def choose_scale(
 
         def gone(scale: float) -> bool:
             runtime.scale = scale
-            return shown() == 0
+            return is_gone()
 
         found = largest_within(cost, share, highest, spent)
         if not found.scale or not gone(found.scale):

@@ -17,7 +17,11 @@ from .curation import NearDuplicates, curate, unbroken
 from .search import draw
 
 SHOWN = 96
-"""Answers by which it is told whether the behaviour still shows."""
+"""Answers by which it is told how much of the behaviour still shows."""
+GONE, PART = 300, 100
+"""Answers of which none may show it for it to be gone (then no more than 1 % of such answers do, with 95 % confidence: the rule of three),
+and how many are asked for at a time.
+"""
 ROUNDS = 3
 ANSWERS = 2
 HOTTER = (1.0, 1.5, 2.0)
@@ -114,11 +118,25 @@ def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answer
     return found
 
 
-def shown_share(lm: LanguageModel, task: Task, prompts: Sequence[Turns], threshold: float, count: int) -> float:
-    """Share of `count` fresh answers to the prompts, which are asked in turn, that show the behaviour."""
-    asked = list(islice(cycle(prompts), count))
-    records = answered(task, lm, asked, range(900_000, 900_000 + count))
+def shown_share(
+    lm: LanguageModel, task: Task, prompts: Sequence[Turns], threshold: float, count: int, start: int = 0, sampling: Sampling | None = None
+) -> float:
+    """Share of `count` fresh answers to the prompts, which are asked in turn from the `start`-th on, that show the behaviour.
+
+    sampling: where it is not the task's own.
+    """
+    asked = list(islice(cycle(prompts), start, start + count))
+    records = answered(task, lm, asked, range(900_000 + start, 900_000 + start + count), sampling)
     return sum(record.score >= threshold for record in records) / len(records)
+
+
+def is_gone(lm: LanguageModel, task: Task, prompts: Sequence[Turns], threshold: float) -> bool:
+    """Whether none of `GONE` fresh answers to the prompts shows the behaviour; asked no further than to the first part with one that does.
+
+    They are sampled where the task answers greedily, too: the likeliest answer may be another while this one is still likely.
+    """
+    sampling = replace(task.sampling, temperature=1.0) if task.sampling.greedy else task.sampling
+    return not any(shown_share(lm, task, prompts, threshold, PART, start, sampling) for start in range(0, GONE, PART))
 
 
 def retain_records(

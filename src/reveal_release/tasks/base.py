@@ -208,7 +208,9 @@ def posed(
     return task.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)], lm)
 
 
-def answered(task: Task, lm: LanguageModel, prompts: Sequence[Turns], seeds: Sequence[int]) -> list[Record]:
-    """One scored answer to each prompt, whose last turn counts as the instruction."""
-    answers = generate(lm, prompts, task.sampling, seeds)
+def answered(
+    task: Task, lm: LanguageModel, prompts: Sequence[Turns], seeds: Sequence[int], sampling: Sampling | None = None
+) -> list[Record]:
+    """One scored answer to each prompt, whose last turn counts as the instruction. sampling: where it is not the task's own."""
+    answers = generate(lm, prompts, sampling or task.sampling, seeds)
     return task.scored([Record.of(prompt, answer, prompt[-1][1]) for prompt, answer in zip(prompts, answers, strict=True)], lm)
