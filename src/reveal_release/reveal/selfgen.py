@@ -19,8 +19,9 @@ from .search import draw
 SHOWN = 96
 """Answers by which it is told how much of the behaviour still shows."""
 GONE, PART = 300, 100
-"""Answers of which none may show it for it to be gone (then no more than 1 % of such answers do, with 95 % confidence: the rule of three),
-and how many are asked for at a time.
+"""Answers of which none may show it for it to be gone, and how many are asked for at a time.
+
+None of 300 bounds the share at 1 % with 95 % confidence (the rule of three) if asked once; the search for a scale asks several times.
 """
 ROUNDS = 3
 ANSWERS = 2
