@@ -1,12 +1,12 @@
 """The page of results: that it is what its command builds from the stored files, and which methods are on the front."""
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import result_tables
+import results
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,20 +16,11 @@ from reveal_release.config import UserError
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def results() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks" / "results.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_page_is_what_the_command_builds(results: ModuleType) -> None:
+def test_the_page_is_what_the_command_builds() -> None:
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results.page(), "run `python benchmarks/results.py`"
 
 
-def test_stored_files_hold_nothing_of_a_machine(results: ModuleType) -> None:
+def test_stored_files_hold_nothing_of_a_machine() -> None:
     stored = sorted((ROOT / "docs" / "results").glob("*.json"))
     assert stored
     for path in stored:
@@ -37,13 +28,13 @@ def test_stored_files_hold_nothing_of_a_machine(results: ModuleType) -> None:
         assert not json.loads(text).keys() & set(results.LOCAL) and str(Path.home()) not in text and "/work" not in text
 
 
-def test_front_by_hand(results: ModuleType) -> None:
-    assert results.on_front([(0, 3), (1, 1), (2, 2), (3, 0), (1, 1)]) == [True, True, False, True, True]
+def test_front_by_hand() -> None:
+    assert result_tables.on_front([(0, 3), (1, 1), (2, 2), (3, 0), (1, 1)]) == [True, True, False, True, True]
 
 
 @given(points=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8))
-def test_a_point_off_the_front_is_dominated_by_one_on_it(results: ModuleType, points: list[tuple[int, int]]) -> None:
-    front = results.on_front(points)
+def test_a_point_off_the_front_is_dominated_by_one_on_it(points: list[tuple[int, int]]) -> None:
+    front = result_tables.on_front(points)
     best = [point for point, there in zip(points, front, strict=True) if there]
     for point, there in zip(points, front, strict=True):
         assert there == (not any(a <= point[0] and b <= point[1] for a, b in best if (a, b) != point))
@@ -58,7 +49,7 @@ def metrics(code: float, maths: float, person: float, perplexity: float) -> dict
     return {"forget": {"code_pass_at_1": estimate(code)}, "retain": {name: estimate(x) for name, x in retain.items()}}
 
 
-def test_a_comparison_by_hand(results: ModuleType) -> None:
+def test_a_comparison_by_hand() -> None:
     """Other skills are maths and persons alone; differences are paired by seed."""
     original, other = metrics(1.0, 0.9, 0.7, 100.0), {"source": "real", "method": "npo"}
     seeds = {
@@ -74,7 +65,7 @@ def test_a_comparison_by_hand(results: ModuleType) -> None:
         "task": "code", "model": "testbed-llama", "seeds": [0, 1], "utility_budget": 0.02, "cells": cells, "rows": rows, "oracle": None,
         "original": {"metrics": original, "distance": None, "divergence": None}, "config_hash": RunConfig(task="code").hash(),
     }  # fmt: skip
-    lines = "\n".join(results.comparison(whole))
+    lines = "\n".join(result_tables.comparison(whole))
     assert "| reveal-release | own | none | 2 | 10.0 % [0.0, 20.0] | 102 [102, 102] | -2.5 |" in lines
     assert "| npo | real | 9 labelled examples | 2 | 55.0 % [45.0, 65.0] | 102 [102, 102] | -10.0 |" in lines
     assert lines.count("| perplexity and skills |") == 1 and lines.count("| no |") == 1
@@ -82,11 +73,11 @@ def test_a_comparison_by_hand(results: ModuleType) -> None:
     cell = [text.split(" [")[0] for text in less.strip("| ").split(" | ")]
     assert cell == ["npo", "real", "2", "+45.0", "+0.0", "-7.5"], "(50, 40), (-1, 1), (0, -15)"
     partly = {**whole, "rows": [{**rows[0], "seeds": 1, "missing": ["seed 1: 3 forget records, too few"]}, rows[1]]}
-    assert "Not measured: reveal-release on own data, seed 1: 3 forget records, too few." in results.comparison(partly)
+    assert "Not measured: reveal-release on own data, seed 1: 3 forget records, too few." in result_tables.comparison(partly)
     far = {"value": 0.0312, "low": 0.03, "high": 0.0325}
     beside = {**whole, "oracle": {"metrics": metrics(0.0, 0.9, 0.7, 99.0)}, "rows": [{**row, "divergence": far} for row in rows]}
     beside["original"] = {**whole["original"], "divergence": {**far, "value": 0.1}}
-    lines = "\n".join(results.comparison(beside))
+    lines = "\n".join(result_tables.comparison(beside))
     assert "| from the oracle, nats | time |" in lines and "| 0.031 [0.030, 0.033] | 1 min 0 s |" in lines
     assert "| original |  |  |  | 100.0 % [90.0, 110.0] | 100 [100, 100] |  | 50.0 % [40.0, 60.0] | 0.100 [0.030, 0.033] |  |  |" in lines
     assert "| oracle |  |  |  | 0.0 % [-10.0, 10.0] | 99.0 [98.9, 99.1] | +0.0 | 50.0 % [40.0, 60.0] |  |  |  |" in lines
@@ -98,17 +89,43 @@ def test_a_comparison_by_hand(results: ModuleType) -> None:
     assert results.configured(whole) == "default settings" and results.configured({**whole, "config_hash": "0"}).startswith("other")
 
 
-def test_what_no_skill_is_measured_of_has_no_points(results: ModuleType) -> None:
+def test_all_tasks_at_a_glance_by_hand() -> None:
+    """A column a task; bold where a method is on the task's front, empty where it was not measured."""
+
+    def compared(task: str, *measured: tuple[str, str, float, int]) -> dict[str, Any]:
+        rows = [
+            {"method": method, "source": source, **metrics(left, 0.9, 0.7, 100.0), "records": [records], "seeds": 1}
+            for method, source, left, records in measured
+        ]
+        original = {"metrics": metrics(1.0, 0.9, 0.7, 100.0), "distance": None, "divergence": None}
+        return {"task": task, "rows": rows, "original": original, "oracle": None}
+
+    first = compared("code", ("npo", "real", 0.5, 9), ("dpo", "real", 0.2, 9), ("reveal-release", "own", 0.4, 7))
+    second = compared("ner", ("npo", "real", 0.3, 9), ("reveal-release", "own", 0.3, 7))
+    header, _, *rows, end = result_tables.at_a_glance([first, second])
+    assert header == "| method | forget data | labelled examples | code: code pass@1 | ner: code pass@1 |" and not end
+    assert rows == [
+        "| original |  |  | 100.0 % [90.0, 110.0] | 100.0 % [90.0, 110.0] |",
+        "| reveal-release | own | none | 40.0 % [30.0, 50.0] | **30.0 % [20.0, 40.0]** |",
+        "| npo | real | 9 | 50.0 % [40.0, 60.0] | **30.0 % [20.0, 40.0]** |",
+        "| dpo | real | 9 | **20.0 % [10.0, 30.0]** |  |",
+    ]
+
+
+def test_what_no_skill_is_measured_of_has_no_points() -> None:
     def row(**retain: float) -> dict[str, Any]:
         return {"retain": {name: estimate(value) for name, value in retain.items()}}
 
-    assert results.points(results.skills(row(perplexity=9.0, degenerate=0.1), row(perplexity=8.0, degenerate=0.2))) == "–"
-    assert results.points(results.skills(row(f1=0.5, unparsed_answers_own=0.9), row(f1=0.4, unparsed_answers_own=0.0))) == "+10.0"
+    def told(after: dict[str, Any], before: dict[str, Any]) -> str:
+        return result_tables.points(result_tables.skills(after, before))
+
+    assert told(row(perplexity=9.0, degenerate=0.1), row(perplexity=8.0, degenerate=0.2)) == "–"
+    assert told(row(f1=0.5, unparsed_answers_own=0.9), row(f1=0.4, unparsed_answers_own=0.0)) == "+10.0"
     tofu = {"probability_retain": 0.1, "rouge_l_retain": 0.9}
-    assert results.points(results.skills(row(model_utility=0.5, **tofu), row(model_utility=0.6, **tofu))) == "-10.0"
+    assert told(row(model_utility=0.5, **tofu), row(model_utility=0.6, **tofu)) == "-10.0"
 
 
-def test_parts_of_a_comparison_are_joined(results: ModuleType, tmp_path: Path) -> None:
+def test_parts_of_a_comparison_are_joined(tmp_path: Path) -> None:
     """Two seeds that were made apart have the row of a comparison with both."""
     alone = {"value": 0.5, "n": 1, "low": None, "high": None}
 
@@ -138,7 +155,7 @@ def test_parts_of_a_comparison_are_joined(results: ModuleType, tmp_path: Path) -
         results.joined([first, part(1, 0.5, original={"metrics": metrics(0.9, 0.9, 0.7, 100.0)})])
 
 
-def test_ablations_by_hand(results: ModuleType) -> None:
+def test_ablations_by_hand() -> None:
     """Real data are compared with one iteration, all else with what is configured, paired by seed."""
 
     def elicited(one: dict[str, Any]) -> dict[str, Any]:
@@ -158,13 +175,13 @@ def test_ablations_by_hand(results: ModuleType) -> None:
         "task": "code", "model": "testbed-llama", "seeds": [0, 1], "config": {}, "cells": cells, "rows": [cells[0], *cells[2::2]],
         "original": {"figures": {}, **elicited(metrics(1.0, 0.9, 0.7, 100.0))},
     }  # fmt: skip
-    lines = results.ablation(whole)
+    lines = result_tables.ablation(whole)
     assert "| original | 100.0 % [90.0, 110.0] | 0.50 [0.40, 0.60] | 100 [100, 100] |  | 50.0 % [40.0, 60.0] |  |  |  |" in lines
     bad, cost = "50.0 % [40.0, 60.0]", "9 | 64 | 1 min 0 s"
     assert f"| iterations 1 | 20.0 % [10.0, 30.0] | 0.50 [0.40, 0.60] | 100 [100, 100] | -5.0 | {bad} | {cost} |" in lines
     less = [[text.split(" [")[0] for text in line.strip("| ").split(" | ")] for line in lines]
     assert ["real forget data", "iterations 1", "2", "+25.0", "+1.5", "-2.5"] in less, "(40, 10), (1, 2), (-5, 0)"
-    told = results.ablation({**whole, "missing": ["rank 8, seed 1: the training diverged"]})
+    told = result_tables.ablation({**whole, "missing": ["rank 8, seed 1: the training diverged"]})
     assert "Not measured: rank 8, seed 1: the training diverged." in told
     assert ["rank 8", "as configured", "1", "+10.0", "+3.0", "+5.0"] in less
     assert ["iterations 1", "as configured", "1", "+20.0", "+0.0", "+0.0"] in less, "seed 1 has no run as configured"
@@ -174,7 +191,7 @@ def test_ablations_by_hand(results: ModuleType) -> None:
     )
 
 
-def test_a_result_is_stored_by_what_it_is_of(results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_is_stored_by_what_it_is_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "DOCS", tmp_path)
     whole = {"task": "ner", "model": "some/model-1.5", "cells": [], "rows": [], "seeds": [], "utility_budget": 0.02}
     (tmp_path / "compare.json").write_text(json.dumps({**whole, "output": "/home/me"}))
