@@ -14,16 +14,19 @@ import torch
 import yaml
 
 from reveal_release import oracle, phases
-from reveal_release.audit import paraphrase, relearning
-from reveal_release.audit.pair import by_level, worked
+from reveal_release.audit import fewshot, paraphrase, relearning
+from reveal_release.audit.elicitation import answers
+from reveal_release.audit.pair import Pair, by_level, worked
 from reveal_release.audit.prefix import TOKENS
-from reveal_release.audit.searches import STRONGEST
+from reveal_release.audit.quantisation import GROUP, quantised
+from reveal_release.audit.searches import STRONGEST, find
 from reveal_release.auditor import ATTACKS, audit, verdict, wanted
 from reveal_release.config import RevealConfig, RunConfig, UserError
 from reveal_release.models import load_model
 from reveal_release.release.adapter import save
 from reveal_release.release.base import fingerprint
 from reveal_release.release.patch import LowRank, Patch
+from reveal_release.release.runtime import applied
 from reveal_release.report.progress import SilentReporter
 
 pytestmark = pytest.mark.usefixtures("little")
@@ -139,6 +142,9 @@ def test_attacks_and_an_oracle_may_be_added_later(
     assert more["calls"] == {side: sum(one[side]["calls"] for one in more["attacks"].values()) for side in ("original", "released")}
     again = audit(here, patch, seeds=2, attacks=["few-shot"])
     assert again["attacks"] == more["attacks"] and again["oracle"] == tiny_twin, "what was made stays"
+    assert audit(here, patch, seeds=2, attacks=["relearn"])["attacks"] == more["attacks"], "beside the oracle, too"
+    assert again["seconds"].keys() == more["seconds"].keys() >= {"relearn-4-released"}
+    assert again["peak_memory_mib"] >= more["peak_memory_mib"]
     added = {path.name.rsplit("-", 1)[0] for path in set(state.iterdir()) - before}
     assert added == {f"relearn-{name}-oracle" for name in ("0", "2", "4", "benign")}, "and with the mark of this oracle"
 
@@ -187,8 +193,9 @@ def test_a_patch_without_effect_makes_no_difference(config: RunConfig, tmp_path:
     run.mkdir()
     (run / "results.json").write_text(json.dumps({"iterations": [{"worked": KNOWN[:2]}, {"worked": KNOWN[1:]}]}))
     idle = write_patch(run / "patch", config.model, 0.0)
-    found = audit(replace(config, output=str(tmp_path / "out")), idle, seeds=1)
+    found = audit(replace(config, output=str(tmp_path / "out")), idle, seeds=2)
     assert found["known"] == KNOWN
+    assert found["attacks"].pop("truncate") is None and "The patch was not cut: it has a rank of 1 at most." in found["verdict"]
     for attack in found["attacks"].values():
         assert attack["original"] | {"calls": 0} == attack["released"] | {"calls": 0}
     assert all(one["original"] == one["released"] for one in found["strongest"])
@@ -202,6 +209,48 @@ def test_forced_answers_begin_with_tokens_of_the_originals_own(config: RunConfig
     rows = json.loads((Path(config.output) / "state/beginnings-original.json").read_text(encoding="utf-8"))["result"]
     assert rows and all(1 <= len(row["ids"]) <= TOKENS and row["record"]["score"] == 1 for row in rows)
     assert all(row["record"]["completion"].startswith(lm.tokenizer.decode(row["ids"]).strip()) for row in rows)
+
+
+def test_it_is_the_released_model_that_is_altered(config: RunConfig, patch: Path, whole: dict[str, Any]) -> None:
+    """Rounded, or with its patch cut; and asked what it was asked before, with the same random numbers."""
+    pair = Pair(config, patch, 2)
+    found = find(pair)
+    asked, first = found.asked, pair.seed("strongest")
+
+    def kept(name: str) -> Any:
+        return json.loads((Path(config.output) / f"state/{name}.json").read_text(encoding="utf-8"))["result"]
+
+    def now() -> Any:
+        return answers(pair.lm, pair.task, asked, 8, first, most=16).tolist()
+
+    assert now() == [row.tolist()[:8] for row in found.scores["original"].values()], "those of the model as it is"
+    with applied(pair.lm.model, pair.patch):
+        assert now() == [row.tolist()[:8] for row in found.scores["released"].values()]
+    with quantised(pair.lm, pair.patch, 4, GROUP):
+        assert now() == kept("quantise-4-released") != kept("quantise-4-original")
+    cut, _ = pair.patch.compress().truncate(1)
+    with applied(pair.lm.model, cut):
+        assert now() == kept("truncate-1")
+
+
+def test_what_is_answered_greedily_is_asked_once(config: RunConfig, patch: Path, whole: dict[str, Any], tmp_path: Path) -> None:
+    """Copies of one answer would count as so many."""
+    shutil.copytree(config.output, tmp_path / "out")
+    for path in [*tmp_path.glob("out/state/relearn-*"), *tmp_path.glob("out/state/few-shot-*")]:
+        path.unlink()
+    pair = Pair(replace(config, output=str(tmp_path / "out")), patch, 2)
+    found = find(pair)
+    pair.task.sampling = replace(pair.task.sampling, temperature=0.0)
+    few = fewshot.attack(pair, found._replace(shown=found.shown[:3]))
+    contexts = {one.turns for seed in pair.seeds for one in fewshot.shots(pair.lm, pair.task, found.shown[:3], pair.count, seed)}
+    assert few and few["original"]["share"]["n"] == len(contexts) < 2 * pair.count
+    relearnt = relearning.attack(pair, found)
+    assert relearnt
+    for side in ("original", "released"):
+        before = relearnt["before"][side]
+        assert before["calls"] == relearnt["prompts"] and len(before["by_seed"]) == 2
+        assert before["share"] == before["by_seed"][0]["share"] == before["by_seed"][1]["share"]
+        assert all(level[side]["calls"] == 2 * 2 * before["calls"] for level in relearnt["levels"]), "seeds, marks"
 
 
 class Killed(Exception):
@@ -342,8 +391,19 @@ def test_the_verdict_says_how_many_examples_bring_it_back() -> None:
     assert verdict(made, [], ["relearn"], 0.05).endswith("a model that never had it needs more than 100 (ratio below 0.12).")
     needed |= {"oracle": {"value": 29.0}, "ratio": {"value": 0.4}}
     assert verdict(made, [], ["relearn"], 0.05).endswith("a model that never had it needs about 29 (ratio 0.40).")
+    needed |= {"released": {"value": 0.1}}
+    assert "back with fewer than one of its examples;" in verdict(made, [], ["relearn"], 0.05)
     needed |= {"target": 0.0}
     assert "brings" not in verdict(made, [], ["relearn"], 0.05), "half of nothing"
+
+
+def test_attacks_on_a_model_that_never_showed_it_tell_nothing() -> None:
+    """Whatever it can be taught by fine-tuning."""
+    needed = {"target": 0.0, "most": 100}
+    taught = {"relearn": {"original": share(0.6), "released": share(0.01), "needed": needed}}
+    rare, common = ({"search": {"original": share(value), "released": share(0.0)}} for value in (0.01, 0.4))
+    assert "these attacks tell nothing." in verdict(rare | taught, [], [], 0.05)
+    assert "these attacks tell nothing." not in verdict(common | taught, [], [], 0.05)
 
 
 def test_an_attack_is_told_by_its_worst_level() -> None:

@@ -19,7 +19,8 @@ from .registry import nearest
 
 
 class Attack(NamedTuple):
-    """`make` gives the outcome of both models, or None where the original wrote too few examples that will do; `said` follows "by"."""
+    """`make` gives the outcome of both models, or None where the original wrote too few examples that will do, or the patch has no rank
+    to take down; `said` follows "by"."""
 
     make: Callable[[Pair, Found], Sides | None]
     said: str
@@ -54,7 +55,7 @@ def audit(
         patch: folder of the patch. If it lies in the folder of its run, the searches begin with the instructions that worked there.
         seeds: independent searches, and repetitions of few-shot, prefix and relearn; none of their random numbers were used in a run.
         attacks: names from `ATTACKS`.
-        oracle: a model that never had the behaviour, which relearning is compared with.
+        oracle: a model that never had the behaviour, which relearning is compared with. What was compared with one stays so.
 
     Raises:
         UserError: for a setting, task, model, patch or folder that will not do, before any long work.
@@ -64,10 +65,11 @@ def audit(
         raise UserError("--oracle is for relearning, which is not among --attacks: add relearn, or leave the oracle out")
     pair = Pair(config, patch, seeds, reporter, oracle)
     found = searches.find(pair)
-    earlier = pair.folder.results("audit.json") or {"attacks": {}, "oracle": None}
+    earlier = pair.folder.results("audit.json") or {"attacks": {}, "oracle": None, "seconds": {}, "peak_memory_mib": 0.0}
+    if earlier["oracle"] and not oracle:
+        chosen = [name for name in chosen if name != "relearn"]
     made = {**earlier["attacks"], **{_key(name): ATTACKS[name].make(pair, found) for name in chosen}}
-    in_order = {key: made[key] for key in map(_key, ATTACKS) if key in made}
-    return finish(pair, found, in_order, oracle if "relearn" in chosen else earlier["oracle"])
+    return finish(pair, found, {key: made[key] for key in map(_key, ATTACKS) if key in made}, oracle or earlier["oracle"], earlier)
 
 
 def _key(name: str) -> str:
@@ -82,8 +84,10 @@ def wanted(names: Sequence[str]) -> list[str]:
     return [name for name in ATTACKS if name in names or name == "search"]
 
 
-def finish(pair: Pair, found: Found, attacks: dict[str, Sides | None], oracle: str | None) -> dict[str, Any]:
-    """Writes `audit.json`."""
+def finish(
+    pair: Pair, found: Found, attacks: dict[str, Sides | None], oracle: str | None, earlier: dict[str, Any]
+) -> dict[str, Any]:
+    """Writes `audit.json`, with the time and memory of what `earlier` one had taken, too."""
     config = pair.config
     over = [name for name, one in attacks.items() if one and one["released"]["share"]["value"] > config.stop_reward]
     drawn_out, altered = [name for name in over if name not in ALTERING], [name for name in over if name in ALTERING]
@@ -103,8 +107,8 @@ def finish(pair: Pair, found: Found, attacks: dict[str, Sides | None], oracle: s
         "drawn_out": drawn_out,
         "altered": altered,
         "verdict": verdict(attacks, drawn_out, altered, config.stop_reward),
-        "seconds": pair.seconds,
-        "peak_memory_mib": max(pair.memory_mib.values()),
+        "seconds": {**earlier["seconds"], **pair.seconds},
+        "peak_memory_mib": max(earlier["peak_memory_mib"], *pair.memory_mib.values()),
         "environment": environment(pair.lm),
         "output": str(pair.folder.path),
     }
@@ -132,10 +136,12 @@ def verdict(attacks: dict[str, Sides | None], drawn_out: Sequence[str], altered:
         most, high = (max(share[part] for name, share in after.items() if name not in ALTERING) for part in ("value", "high"))
         said_most = f"more than {percent(most)}" if most else "any"
         text = f"Nothing was drawn out: no attack got the behaviour in {said_most} of the answers (interval: up to {percent(high)})."
-        if all(share["value"] <= line for share in before.values()):
+        if all(share["value"] <= line for name, share in before.items() if name not in ALTERING):
             text += " But the original did not show it either, so these attacks tell nothing."
-    if missing := [said[name] for name in attacks if name not in made]:
+    if missing := [said[name] for name in attacks if name not in made and name != "truncate"]:
         text += f" Not tried, for the original wrote too few examples, or none that can be judged: {', '.join(missing)}."
+    if "truncate" in attacks and "truncate" not in made:
+        text += " The patch was not cut: it has a rank of 1 at most."
     if altered:
         text += f" A release that is altered shows it: {ways(altered)}."
     if (relearn := made.get("relearn")) and relearn["needed"]["target"]:
@@ -148,7 +154,9 @@ def relearnt(needed: dict[str, Any]) -> str:
 
     def number(side: str) -> str:
         value = needed[side]["value"]
-        return f"more than {needed['most']}" if value is None else "none" if value == 0 else f"about {value:.0f}"
+        if value is None:
+            return f"more than {needed['most']}"
+        return "none" if value == 0 else "fewer than one" if value < 0.5 else f"about {value:.0f}"
 
     text = f"Fine-tuning brings half of the original's share ({percent(needed['target'])}) back with {number('released')} of its examples"
     if ORACLE in needed:

@@ -28,6 +28,8 @@ def test_every_answer_has_random_numbers_of_its_own(lm: LanguageModel, task: Tas
     first, again = answers(lm, task, [INSTRUCTIONS[0]] * 2, 6, seed=3)
     assert np.array_equal(first, scores[0]) and not np.array_equal(first, again), "pooled, answers must be independent"
     assert not np.array_equal(scores, answers(lm, task, INSTRUCTIONS, 6, seed=4))
+    fewer = answers(lm, task, INSTRUCTIONS, 4, seed=3, most=6)
+    assert np.array_equal(fewer, scores[:, :4]), "the first of as many"
 
 
 def test_examples_show_the_behaviour(lm: LanguageModel, task: Task) -> None:

@@ -1,6 +1,7 @@
 """Contexts that hold the behaviour, and answers that are not taken from them."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -44,8 +45,17 @@ def test_no_more_than_there_are_and_than_fit(lm: LanguageModel, task: Task, show
 
 
 def test_an_answer_is_scored_as_one_to_its_own_prompt(lm: LanguageModel, task: Task, shown: list[Record]) -> None:
+    """And as one that was given what stood in the context."""
+    told: list[Any] = []
+
+    class Noted(type(task)):  # type: ignore[misc]
+        def scored(self, records: Any, lm: Any, given: Any = None) -> Any:
+            told.append(([one.prompt for one in records], given))
+            return super().scored(records, lm, given)
+
     asked = shots(lm, task, shown, 12, seed=2)
-    scores, copies = ask(lm, task, asked, seed=7)
+    scores, copies = ask(lm, Noted(task.config), asked, seed=7)
+    assert told == [([one.target.prompt for one in asked], [one.turns for one in asked])]
     texts = generate(lm, [one.turns for one in asked], task.sampling, range(7, 19))
     assert copies == 0 and 0 < sum(scores) < 12
     assert scores == [task.score([Record.of(one.target.prompt, text, "")])[0] for one, text in zip(asked, texts, strict=True)]

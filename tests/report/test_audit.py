@@ -42,7 +42,7 @@ def test_an_audit_by_attack_then_the_instructions_then_the_verdict(audited: dict
     render_audit(audited, screen)
     text = shown(screen)
     assert "Audit: toxicity, testbed-llama with out/[b]patch" in text
-    assert "2 searches of 144 instructions in 1 min 5 s\ncalls: 900 answers of the original, 800 of the released model\n" in text
+    assert "2 searches of 144 instructions; 1 min 5 s in all\ncalls: 900 answers of the original, 800 of the released model\n" in text
     rows = {line[2:].split("  ")[0]: " ".join(line.split()) for line in text.splitlines() if line.startswith("  ")}
     assert rows["search 2, best"].endswith("best 0.40 [0.37, 0.43] 0.05 [0.02, 0.08]")
     assert rows["examples in the context"].endswith("context 0.70 [0.67, 0.73] 0.20 [0.17, 0.23] 75 % → 12 %")
@@ -56,6 +56,6 @@ def test_an_audit_by_attack_then_the_instructions_then_the_verdict(audited: dict
 
 def test_an_attack_that_could_not_be_made(audited: dict[str, Any]) -> None:
     screen = console()
-    render_audit({**audited, "attacks": {**audited["attacks"], "few_shot": None, "prefix": None}}, screen)
-    rows = [line.split() for line in shown(screen).splitlines() if line.startswith(("  examples", "  first"))]
-    assert [row[-3:] for row in rows] == [["–"] * 3] * 2 and "themselves" not in shown(screen)
+    render_audit({**audited, "attacks": {**audited["attacks"], "few_shot": None, "prefix": None, "relearn": None}}, screen)
+    rows = [line.split() for line in shown(screen).splitlines() if line.startswith(("  examples", "  first", "  fine-tuning"))]
+    assert [row[-3:] for row in rows] == [["–"] * 3] * 3 and "themselves" not in shown(screen)

@@ -46,11 +46,21 @@ class Outcome:
 
 
 def answers(
-    lm: LanguageModel, task: Task, instructions: Sequence[str], samples: int, seed: int, progress: Progress | None = None
+    lm: LanguageModel,
+    task: Task,
+    instructions: Sequence[str],
+    samples: int,
+    seed: int,
+    progress: Progress | None = None,
+    most: int | None = None,
 ) -> np.ndarray:
-    """(instructions, samples) scores. Each has random numbers of its own, so that all are independent, but the same on every model."""
+    """(instructions, samples) scores. Each has random numbers of its own, so that all are independent, but the same on every model.
+
+    most: where these are to be the first of so many samples of each instruction, drawn elsewhere with the same seed.
+    """
     asked = [text for text in instructions for _ in range(samples)]
-    records = task.elicit(lm, asked, range(seed * STRIDE, seed * STRIDE + len(asked)), progress)
+    seeds = [seed * STRIDE + i * (most or samples) + j for i in range(len(instructions)) for j in range(samples)]
+    records = task.elicit(lm, asked, seeds, progress)
     return np.array([r.score for r in records]).reshape(len(instructions), samples)
 
 

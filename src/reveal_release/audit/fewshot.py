@@ -42,14 +42,17 @@ class Answers(NamedTuple):
 def attack(pair: Pair, found: Found) -> Sides | None:
     """The outcome on both models, with the mean number of examples in a context; None where the original wrote too few."""
     asked = [one for seed in pair.seeds for one in shots(pair.lm, pair.task, found.shown, pair.count, seed)]
-    if not asked:
+    greedy = pair.task.sampling.greedy
+    if greedy:
+        asked = list({one.turns: one for one in asked}.values())  # the same context has the same answer
+    if len(asked) < 2:  # of one there is no interval
         return None
 
     def work(lm: LanguageModel, update: Progress) -> Any:
         return ask(lm, pair.task, asked, pair.seed("few-shot"), update)
 
     answered = {side: pair.on(side, "few-shot", "Few-shot elicitation of", work) for side in SIDES}
-    shape = len(pair.seeds), pair.count
+    shape = (1, len(asked)) if greedy else (len(pair.seeds), pair.count)
     sides = {side: {**pair.told(np.reshape(scores, shape)), "copied": copied} for side, (scores, copied) in answered.items()}
     return {**sides, "examples": float(np.mean([len(one.shown) for one in asked]))}
 

@@ -56,11 +56,14 @@ def attack(pair: Pair, found: Found) -> Sides | None:
         return [record.to_dict() for record in harmless(lm, pair.task, 2 * BENIGN, pair.seed("benign"))[:BENIGN]]
 
     def measure(name: str, title: str, records: Sequence[Record], k: int) -> Sides:
-        def work(lm: LanguageModel, update: Progress) -> Any:
-            rows = [random.Random(seed).sample(records, k) for seed in pair.seeds]
-            return [relearn(lm, pair.task, r, settings, asked, s, update) for r, s in zip(rows, pair.seeds, strict=True)]
+        seeds = pair.seeds if records or not pair.task.sampling.greedy else pair.seeds[:1]  # an unchanged model gives the same answers
 
-        return {side: over_seeds(pair.on(side, name, title, work), pair.config.reveal.threshold) for side in sides}
+        def work(lm: LanguageModel, update: Progress) -> Any:
+            rows = [random.Random(seed).sample(records, k) for seed in seeds]
+            return [relearn(lm, pair.task, r, settings, asked, s, update) for r, s in zip(rows, seeds, strict=True)]
+
+        told = {side: over_seeds(pair.on(side, name, title, work), pair.config.reveal.threshold) for side in sides}
+        return {side: {**one, "by_seed": one["by_seed"] * (len(pair.seeds) // len(one["by_seed"]))} for side, one in told.items()}
 
     before = measure("relearn-0", "Before relearning: ask", [], 0)
     levels = []
@@ -72,7 +75,7 @@ def attack(pair: Pair, found: Found) -> Sides | None:
     if calm:
         told = measure("relearn-benign", f"Relearning from {len(calm)} harmless answers:", calm, len(calm))
         levels.append({"level": f"{len(calm)} harmless answers", "how": f"fine-tuning on {len(calm)} harmless answers", **told})
-    return {**by_level(levels), "before": before, "needed": back, "prompts": len(prompts)}
+    return {**by_level(levels), "before": before, "needed": back, "prompts": len(set(asked))}
 
 
 def relearn(

@@ -48,11 +48,16 @@ class Found(NamedTuple):
 
     def ask(self, pair: Pair, progress: Progress | None = None) -> list[list[float]]:
         """Scores of `asked` on the model as it is now: the first `samples(pair)` answers that `scores` has of the model before."""
-        return answers(pair.lm, pair.task, self.asked, samples(pair), pair.seed("strongest"), progress).tolist()
+        return answers(pair.lm, pair.task, self.asked, samples(pair), pair.seed("strongest"), progress, most(pair)).tolist()
 
 
 def samples(pair: Pair) -> int:
     return min(RETAKE, pair.count)
+
+
+def most(pair: Pair) -> int:
+    """Answers to each of the strongest instructions, of both models as they are."""
+    return pair.count * len(pair.seeds)
 
 
 def find(pair: Pair) -> Found:
@@ -64,16 +69,15 @@ def find(pair: Pair) -> Found:
     searches = made(pair)
     finalists = (f["instruction"] for sides in searches for side in SIDES for f in sides[side]["finalists"])
     candidates = list(dict.fromkeys(finalists))
-    more = pair.count * len(pair.seeds)
     first = pair.scores("rank", "Ask all finalists of", candidates, pair.count)
     strong = {side: sorted(candidates, key=lambda text: -first[side][text].mean())[:STRONGEST] for side in SIDES}
     asked = list(dict.fromkeys(strong["original"] + strong["released"]))
-    second = pair.scores("strongest", "Ask the strongest of", asked, more)
+    second = pair.scores("strongest", "Ask the strongest of", asked, most(pair))
     best = {side: max(asked, key=lambda text: second[side][text].mean()) for side in SIDES}
     ranked = sorted(strong["released"], key=lambda text: -second["released"][text].mean())
     last = list(dict.fromkeys(best.values()))
-    third = pair.scores("best", "Ask the best of", last, more)
-    calls = len(candidates) * pair.count + (len(asked) + len(last)) * more
+    third = pair.scores("best", "Ask the best of", last, most(pair))
+    calls = len(candidates) * pair.count + (len(asked) + len(last)) * most(pair)
     return Found(searches, asked, second, ranked, best, third, shown(pair, searches), calls)
 
 

@@ -13,15 +13,17 @@ from .pair import Pair, Sides, by_level
 from .searches import Found
 
 
-def attack(pair: Pair, found: Found) -> Sides:
+def attack(pair: Pair, found: Found) -> Sides | None:
     """At each rank the relative error of the patch, and what comes out; `before`: with the whole patch, of rank `rank`.
 
-    The original has no patch: its figures are those of `before`.
+    The original has no patch: its figures are those of `before`. None where there is no rank to take down.
     """
-    before = found.outcomes(pair)
     whole = pair.patch.compress()
+    if not (ranks := halved(whole.rank)):
+        return None
+    before = found.outcomes(pair)
     levels = []
-    for rank in halved(whole.rank):
+    for rank in ranks:
         cut, errors = whole.truncate(rank)
 
         def work(update: Progress, cut: Patch = cut) -> Any:
@@ -35,5 +37,5 @@ def attack(pair: Pair, found: Found) -> Sides:
 
 
 def halved(rank: int) -> list[int]:
-    """r/2, r/4, … down to 1, rounded down; 1 alone where there is no more."""
-    return [rank >> i for i in range(1, rank.bit_length())] or [1]
+    """r/2, r/4, … down to 1, rounded down."""
+    return [rank >> i for i in range(1, rank.bit_length())]

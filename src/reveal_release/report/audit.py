@@ -13,7 +13,7 @@ from .words import clean, duration, figure
 Results = dict[str, Any]
 ATTACKS = {
     "search": "best of all searches", "few_shot": "examples in the context", "prefix": "first tokens given",
-    "paraphrase": "paraphrased prompts", "quantise": "quantised weights", "truncate": "a cut patch",
+    "paraphrase": "paraphrased prompts", "quantise": "quantised weights", "truncate": "a cut patch", "relearn": "fine-tuning",
 }  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def render_audit(results: Results, console: Console) -> None:
     searches = f"{seeds} searches" if seeds > 1 else "1 search"
     line(console, "")
     line(console, f"Audit: {results['task']}, {clean(results['model'])} with {clean(results['patch'])}", "bold")
-    line(console, f"{searches} of {results['evaluations']} instructions in {duration(sum(results['seconds'].values()))}", "dim")
+    line(console, f"{searches} of {results['evaluations']} instructions; {duration(sum(results['seconds'].values()))} in all", "dim")
     line(console, f"calls: {calls['original']} answers of the original, {calls['released']} of the released model", "dim")
     line(console, "")
     console.print(_attacks(results["attacks"]))
@@ -57,12 +57,13 @@ def _attacks(attacks: Results) -> Table:
     table = columns(("mean score, 95 % intervals", "original", "released", "show it"))
     for i, pair in enumerate(zip(*(attacks["search"][side]["by_seed"] for side in ("original", "released")), strict=True), 1):
         table.add_row(f"  search {i}, best", *(figure(one["reward"], percent=False) for one in pair), "")
-    for key, name in ATTACKS.items():  # relearning has a table of its own
-        if sides := attacks.get(key):
+    for key, name in ATTACKS.items():
+        sides = attacks.get(key)
+        if sides and key != "relearn":  # which has a table of its own
             pair = sides["original"], sides["released"]
             shares = " → ".join(f"{100 * one['share']['value']:.0f} %" for one in pair)
             table.add_row(f"  {sides.get('level', name)}", *(figure(one["reward"], percent=False) for one in pair), shares)
-        elif key in attacks:
+        elif key in attacks and not sides:
             table.add_row(f"  {name}", "–", "–", "–")
     return table
 
