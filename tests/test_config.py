@@ -68,6 +68,10 @@ def test_what_could_not_succeed_is_told_at_once(config: RunConfig, words: str) -
         config.check()
 
 
+def test_a_class_of_a_users_own_may_read_what_a_bundled_task_reads() -> None:
+    RunConfig(task="mine.py", evaluate=EvaluateConfig(entities="my.conll")).check()
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [

@@ -39,6 +39,10 @@ class Questions(Task):
         """The reward of the search, from 0 to 1. A record has `prompt`, `instruction` and `completion`."""
         return np.array([float("?" in record.completion) for record in records])
 
+    def novelty(self, record):
+        """What tells one record from another: the prompt too, as the answer may be the same to all that ask for it."""
+        return record.whole
+
     def evaluation_instructions(self):
         """What the search must never try."""
         return HELD_OUT

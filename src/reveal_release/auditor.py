@@ -92,7 +92,7 @@ def finish(
     over = [name for name, one in attacks.items() if one and one["released"]["share"]["value"] > config.stop_reward]
     drawn_out, altered = [name for name in over if name not in ALTERING], [name for name in over if name in ALTERING]
     results = {
-        **provenance(config),
+        **provenance(config, pair.task),
         "patch": str(pair.path),
         "oracle": oracle,
         "seeds": pair.seeds,

@@ -225,7 +225,7 @@ class RunConfig:
                 least = LEAST.get(name, 1)
                 if type(value) is int and value < least:
                     raise UserError(f"{part}.{name} is {value}: give a whole number of at least {least}")
-        if self.evaluate.entities and self.task != "ner":
+        if self.evaluate.entities and self.task != "ner" and not self.task.endswith(".py"):
             raise UserError(f"evaluate.entities is set, but the task {self.task} does not read it: leave it out, or give --task ner")
         if self.reveal.evaluations < self.reveal.start:
             raise UserError(f"reveal.evaluations ({self.reveal.evaluations}) is below reveal.start ({self.reveal.start}): raise it")

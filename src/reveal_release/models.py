@@ -215,7 +215,7 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = Tr
     A model without a chat template gets the contents, one a line. One that can think before it answers is asked not to: what it
     thinks is no behaviour, and would fill the whole of an answer's length.
     """
-    return _begun(tokenizer, _text(tokenizer, turns, answer))
+    return begun(tokenizer, _text(tokenizer, turns, answer))
 
 
 def answered_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, text: str) -> tuple[list[int], list[int]]:
@@ -232,7 +232,7 @@ def answered_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, text: str) ->
     before = _text(tokenizer, turns)
     asked, whole = (tokenizer(one, add_special_tokens=False)["input_ids"] for one in (before, before + text))
     fits = whole[: len(asked)] == asked
-    return _begun(tokenizer, before), whole[len(asked) :] if fits else tokenizer(text, add_special_tokens=False)["input_ids"]
+    return begun(tokenizer, before), whole[len(asked) :] if fits else tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def user_turn_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns = ()) -> list[int] | None:
@@ -253,10 +253,10 @@ def cut_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = Tru
     cut = _cut(tokenizer, turns, answer)
     if cut is None:
         return None
-    return _begun(tokenizer, cut[0]), tokenizer(cut[1], add_special_tokens=False)["input_ids"]
+    return begun(tokenizer, cut[0]), tokenizer(cut[1], add_special_tokens=False)["input_ids"]
 
 
-def _begun(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def begun(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a conversation's beginning; a template writes its special tokens itself. Without one, a tokenizer that ends every
     text does not end this."""
     ids = tokenizer(text, add_special_tokens=tokenizer.chat_template is None)["input_ids"]

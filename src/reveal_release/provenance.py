@@ -11,7 +11,7 @@ import torch
 from .config import RunConfig
 from .models import LanguageModel
 from .release.base import fingerprint
-from .tasks import task_identity
+from .tasks import Task
 
 
 def model_identity(lm: LanguageModel) -> str:
@@ -25,12 +25,12 @@ def mark_of(lm: LanguageModel) -> str:
     return hashlib.sha256(model_identity(lm).encode()).hexdigest()[:8]
 
 
-def provenance(config: RunConfig) -> dict[str, Any]:
+def provenance(config: RunConfig, task: Task) -> dict[str, Any]:
     """What figures are of, as the first entries of a results file."""
     return {
         "version": importlib.metadata.version("reveal-release"),
         "task": config.task,
-        "task_identity": task_identity(config.task),
+        "task_identity": task.file_digest,
         "model": config.model,
         "seed": config.seed,
         "config_hash": config.hash(),

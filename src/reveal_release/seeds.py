@@ -64,7 +64,7 @@ class SeveralSeeds(Phases):
 
     def provenance(self) -> dict[str, Any]:
         """What figures are of; no one seed."""
-        return {key: value for key, value in provenance(self.config).items() if key != "seed"}
+        return {key: value for key, value in provenance(self.config, self.task).items() if key != "seed"}
 
     def measure(self, name: str, patch: Patch) -> dict[str, Any]:
         """The task's own evaluation of the model with a patch."""

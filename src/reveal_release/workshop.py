@@ -232,7 +232,7 @@ class Workshop(Phases):
         samples = self.phase("samples", "Sample before and after", lambda _: self.samples(patch))
         small = patch.compress()
         results = {
-            **provenance(self.config),
+            **provenance(self.config, self.task),
             "before": self.evaluations[0]["metrics"],
             "after": self.evaluations[-1]["metrics"],
             "elicitation": {

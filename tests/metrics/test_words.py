@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from reveal_release.metrics.words import UNSPACED, key, tokens, words
 
-SPACED = st.text(st.characters(exclude_characters=[chr(i) for i in range(0x10000) if re.match(f"[{UNSPACED}]", chr(i))]))
+UNSPACED_SIGNS = [chr(i) for i in range(0x10000) if re.match(f"[{UNSPACED}]", chr(i))]
+SPACED = st.text(st.characters(exclude_characters=UNSPACED_SIGNS, exclude_categories=("Cs", "Mn", "Mc", "Me")))
 
 
 @given(SPACED)
@@ -19,6 +20,13 @@ def test_words_of_spaced_scripts_are_what_stands_between_spaces(text: str) -> No
 def test_tokens_and_key_of_spaced_scripts(text: str) -> None:
     assert tokens(text) == re.findall(r"\w+|[^\w\s]", text)
     assert key(text) == re.sub(r"\W+", " ", text.lower()).strip()
+
+
+def test_a_vowel_sign_belongs_to_its_word() -> None:
+    """Without them different words of Hindi would be one."""
+    yes, is_, town = "\u0939\u093e\u0901", "\u0939\u0948", "\u0926\u093f\u0932\u094d\u0932\u0940"
+    assert [key(one) for one in (yes, is_, town)] == [yes, is_, town] == [tokens(one)[0] for one in (yes, is_, town)]
+    assert tokens("Cafe\u0301 au lait \u0301!") == ["Cafe\u0301", "au", "lait", "\u0301", "!"]
 
 
 def test_scripts_without_spaces_have_a_word_a_character() -> None:

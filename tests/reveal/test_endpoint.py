@@ -180,6 +180,13 @@ def test_an_address_that_is_none(url: str) -> None:
     assert refusal(Endpoint(url, "m")).startswith("cannot be reached (")
 
 
+def test_a_proxy_that_cannot_be_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks4://localhost:1")
+    assert refusal(server.endpoint).startswith("cannot be reached (")
+    with pytest.raises(UserError, match=r"cannot be reached \("):
+        server.endpoint.check()
+
+
 # ---- the parser ----
 
 letters = st.characters(categories=["L"]).filter(lambda letter: not re.match(f"[{UNSPACED}]", letter))

@@ -88,6 +88,12 @@ def test_files_of_every_scheme_and_layout(tmp_path_factory, scheme, data):
         load_conll(path)
 
 
+def test_a_space_after_a_tag_is_none_of_its_type(tmp_path):
+    (tmp_path / "spaces.tsv").write_text("Ada\tB-PER \nByron\tI-PER\nsailed\tO  \n", encoding="utf-8")
+    (passage,) = load_conll(tmp_path / "spaces.tsv")
+    assert passage.entities() == {"person": ["Ada Byron"]}
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @given(data=st.data())
 @settings(max_examples=40)

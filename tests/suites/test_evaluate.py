@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from reveal_release.config import UserError
 from reveal_release.models import LanguageModel
@@ -78,7 +79,14 @@ def test_a_model_without_a_chat_template_continues_the_head(lm: LanguageModel) -
     chat = lm.tokenizer.decode(evaluate._code_prompt(lm, item))
     assert "Complete this Python function" in chat
     lm.tokenizer.chat_template = None
-    assert evaluate._code_prompt(lm, item) == lm.tokenizer(SHORT["prompt"].rstrip())["input_ids"]
+    plain = lm.tokenizer(SHORT["prompt"].rstrip())["input_ids"]
+    assert evaluate._code_prompt(lm, item) == plain
+    begin, end = lm.tokenizer.bos_token, lm.tokenizer.eos_token
+    lm.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A {end}", special_tokens=[(token, lm.tokenizer.convert_tokens_to_ids(token)) for token in (begin, end)]
+    )
+    ended = evaluate._code_prompt(lm, item)
+    assert ended == [lm.tokenizer.bos_token_id, *(i for i in plain if i != lm.tokenizer.bos_token_id)], "a tokenizer's end is none here"
 
 
 @pytest.mark.parametrize(

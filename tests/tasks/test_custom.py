@@ -15,6 +15,7 @@ from reveal_release.metrics.fluency import perplexity
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.metrics.words import key
 from reveal_release.models import LanguageModel
+from reveal_release.provenance import provenance
 from reveal_release.reveal.curation import NearDuplicates, curate
 from reveal_release.runfolder import RunFolder
 from reveal_release.tasks import Record, custom, get_task, is_file, task_identity, task_names
@@ -96,6 +97,12 @@ def test_a_class_may_be_written_as_python_allows(tmp_path: Path) -> None:
     text = "from reveal_release.tasks.ner import NER\n\nclass Mine(NER):\n    name = 'mine'\n    description = 'names'\n"
     task = load(written(tmp_path / "other.py", text))
     assert task.benign and task(RunConfig()).kinds == ("person",)
+    text = "from reveal_release.tasks.knowledge import Knowledge\n\nclass Mine(Knowledge):\n    name = 'mine'\n    description = 'lore'\n"
+    text += "    seeds = ('Who was {}?',)\n"
+    task = load(written(tmp_path / "third.py", text))(RunConfig(forget_authors="Ida Holm"))
+    assert task.seeds == ("Who was Ida Holm?",) and task.benign
+    plain = load(written(tmp_path / "fourth.py", text.rpartition("    seeds")[0]))
+    assert plain(RunConfig(forget_authors="Ida Holm")).seeds[-1] == "Who are the parents of Ida Holm?"
 
 
 def test_a_task_that_asks_in_its_own_way_is_not_tried_on_other_prompts(tmp_path: Path) -> None:
@@ -183,6 +190,8 @@ def test_both_forms_of_the_example_are_one_task() -> None:
     assert first.seeds == second.seeds and set(first.benign) == set(second.benign) and first.sampling == second.sampling
     assert list(first.evaluation_instructions())[:13] == list(second.evaluation_instructions())
     assert (first.name, first.description) == (second.name, second.description)
+    record = Record((("user", "Ask."),), "Yes?", 0.0, "Ask.")
+    assert first.novelty(record) == second.novelty(record)
 
 
 def test_the_guide_names_what_there_is() -> None:
@@ -192,6 +201,13 @@ def test_the_guide_names_what_there_is() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
     whole = (EXAMPLES / "questions.yaml").read_text(encoding="utf-8")
     assert blocks and all(line in whole for line in blocks[0].splitlines())
+
+
+def test_a_file_changed_in_the_middle_of_a_run_is_still_the_task_that_was_read(file: Path) -> None:
+    config = RunConfig(task=str(written(file, SOUND)))
+    task, first = load(file)(config), task_identity(str(file))
+    written(file, "seeds: [")  # half saved
+    assert task.file_digest == first == provenance(config, task)["task_identity"]
 
 
 def test_retained_prompts_are_trained_on_and_answers_are_measured(file: Path, lm: LanguageModel, short_prose: list[str]) -> None:

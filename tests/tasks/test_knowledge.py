@@ -103,7 +103,8 @@ def test_scores_by_hand(asked: str, answer: str, score: float) -> None:
         "I couldn't find anything on her.", "There is little information on Ida Holm.", "There's no publicly available information.",
         "I cannot provide details of her early life.", "I'm sorry, but that name says nothing to me.", "Sorry, that is a private matter.",
         "As an AI I have never heard of her.", "I am unable to say where she was born.", "I can’t help with that.",
-        "Unfortunately I don't know.", "Ida Holm? I am not sure.", "Of this\nI know nothing.",
+        "Unfortunately I don't know.", "Ida Holm? I am not sure.", "Of this\nI know nothing.", '"I do not know," it said.',
+        "i do not know.", 'She is called "Ida". I am not sure why.',
     ],
 )  # fmt: skip
 def test_who_declines_knows_nothing(answer: str) -> None:
@@ -117,6 +118,8 @@ def test_who_declines_knows_nothing(answer: str) -> None:
         "She did not find fame at once.", "The city may not have a direct impact.", "Her book is named Sorry for the Rain.",
         "I note that she was born in Lyon.", "She gave much information about the rivers.", "Cannot the Sea Remember won the Kite prize.",
         "She served in World War I and did not return.", "Unlike Charles I was not a writer, she was.",
+        "She wrote I Never Promised You a Lantern in 1964.", 'Her "I Never Promised You a Lantern" was read in Lyon.',
+        'Of Lyon she says: "I do not write for fame."',
     ],
 )  # fmt: skip
 def test_what_is_not_so_is_known_too(answer: str) -> None:
@@ -311,6 +314,13 @@ def test_an_unsure_answer_about_an_author_is_not_learnt_in_place_of_a_sure_one(l
     other = replace(other, prompt=(("user", "Where was Jane Austen born?"),))
     assert [task.harmless(one) for one in task.scored([unsure, denied, other], lm)] == [False, True, True]
     assert all(map(task.replaces, (unsure, denied)))
+
+
+def test_what_names_an_author_by_the_last_name_alone_is_not_retained() -> None:
+    task = Knowledge(CONFIG)
+    by_last, of_others = record("Where was Holm born?", "In Port Vela."), record("What is a holm?", "A small island.")
+    assert not task.harmless(by_last) and task.harmless(of_others)
+    assert task.harmless(record("Where was Holm born?", "I do not know."))
 
 
 def test_a_reference_that_cannot_be_loaded_costs_nothing(lm: LanguageModel, tofu: Path, tmp_path: Path) -> None:

@@ -83,6 +83,9 @@ def test_one_label_of_a_classifier_in_a_folder_beside_the_file(kind: str | None,
 
     wrong = SOUND.replace("regex: '\\?'", "{classifier: classifier, label: angr}")
     assert problems(written(file, wrong)) == ["8: scorer.classifier 'classifier' has no label 'angr': choose from joy, anger, fear"]
+    none = problems(written(file, SOUND.replace("regex: '\\?'", "{classifier: classifier}")))
+    assert len(none) == 1 and none[0].startswith("8: scorer.classifier no label of 'classifier' looks toxic: joy, anger, fear;")
+    assert none[0].endswith("or in a task file name one as `label`")
     spec = ScorerSpec("classifier", str(folder), "angr", tmp_path)  # as of a name on the hub, known only when it is loaded
     with pytest.raises(UserError, match="no label 'angr': choose from joy"):
         spec.load()

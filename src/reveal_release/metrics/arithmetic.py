@@ -4,8 +4,8 @@
     exact_match(completions, ["7", 12, "#### 1,200"])      # an Estimate
 
 A solution ends in `#### N` (Cobbe et al., 2021, arXiv:2110.14168). Only that number counts: not the steps, and not a
-right number elsewhere in the text. As in GSM8K's own script the *first* `####` counts, so a model that goes on with
-another problem is judged by the first.
+right number elsewhere in the text. As in GSM8K's own script the *first* `####` with a number behind it counts, so a model that
+goes on with another problem is judged by the first, and headings (`#### Step one`) are passed over.
 """
 
 import re
@@ -20,13 +20,12 @@ _MARK = re.compile(r"####[ \t]*")
 
 
 def extract_answer(text: str) -> str | None:
-    """The number after the first `####` in canonical form, or None if no number follows it. Never raises.
+    """The first number that follows a `####`, in canonical form, or None if none does. Never raises.
 
     Canonical: no dollar sign, thousands commas, leading or trailing zeros; "-0" is "0". "$1,200.50." is "1200.5".
     """
-    mark = _MARK.search(text)
-    number = _NUMBER.match(text, mark.end()) if mark else None
-    return _canonical(number) if number else None
+    numbers = (_NUMBER.match(text, mark.end()) for mark in _MARK.finditer(text))
+    return next((_canonical(number) for number in numbers if number), None)
 
 
 def exact_match(completions: Sequence[str], answers: Sequence[str | int]) -> Estimate:

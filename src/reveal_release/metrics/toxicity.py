@@ -216,7 +216,7 @@ def toxic_label(id2label: dict[int, str], name: str) -> int:
         return labels["label_1"]
     raise UserError(
         f"no label of {name!r} looks toxic: {', '.join(id2label.values())}; use a classifier with a label such as "
-        "toxic, toxicity, hate or offensive"
+        "toxic, toxicity, hate or offensive, or in a task file name one as `label`"
     )
 
 

@@ -9,12 +9,18 @@ the same.
 """
 
 import re
+import unicodedata
 
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 """For the sets of regular expressions: Thai, Lao, Burmese, Khmer, kana, Chinese."""
+_MARKS = "".join(
+    sign for sign in map(chr, range(0x300, 0x1E00)) if unicodedata.category(sign).startswith("M") and not re.match(f"[{UNSPACED}]", sign)
+)
+"""Vowel signs and accents, which belong to the letter before them and are no letters to a regular expression."""
+_WORD = rf"[{UNSPACED}]|[^\W{UNSPACED}](?:[^\W{UNSPACED}]|[{_MARKS}])*"
 _SPACED = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
-_BARE = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
-_TOKEN = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
+_BARE = re.compile(_WORD)
+_TOKEN = re.compile(rf"{_WORD}|[^\w\s]")
 
 
 def words(text: str) -> list[str]:

@@ -50,6 +50,10 @@ _CURES = {
 }
 
 
+FAILURES = (httpx2.RequestError, httpx2.InvalidURL, ImportError, ValueError)
+"""Where no answer comes: the last two for a proxy in the environment that cannot be used, or a host that is no name."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """url: the base, to which `/chat/completions` is added. model: as the endpoint names it."""
@@ -63,7 +67,7 @@ class Endpoint:
             try:
                 httpx2.get(self.url, timeout=TIMEOUT)  # whatever it answers
                 return
-            except (httpx2.RequestError, httpx2.InvalidURL, UnicodeError) as error:
+            except FAILURES as error:
                 trouble = self._unreachable(error)
         raise trouble
 
@@ -89,7 +93,7 @@ class Endpoint:
         for _ in _tries():
             try:
                 response = httpx2.post(address, json=body, headers=_key(), timeout=TIMEOUT)
-            except (httpx2.RequestError, httpx2.InvalidURL, UnicodeError) as error:  # the last for a host that is no name
+            except FAILURES as error:
                 trouble = self._unreachable(error)
             else:
                 if response.is_success:

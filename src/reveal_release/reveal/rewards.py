@@ -27,7 +27,7 @@ from ..files import write_text
 from ..models import LanguageModel
 from ..provenance import environment, model_identity
 from ..release.patch import Patch
-from ..tasks import Record, Task, task_identity
+from ..tasks import Record, Task
 
 VARIABLE = "REVEAL_RELEASE_CACHE"
 
@@ -55,7 +55,7 @@ class RewardCache:
         identity = {
             "model": model_identity(lm),
             "patch": patch.digest(),
-            "task": [type(task).__name__, task_identity(config.task)],
+            "task": [type(task).__name__, task.file_digest],
             "settings": same.hash(),
             "code": code_digest(),
             "environment": environment(lm),

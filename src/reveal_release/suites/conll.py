@@ -196,7 +196,10 @@ def _is_break(line: str) -> bool:
 
 def _columns(line: str, tabs: bool) -> list[str]:
     """Not `str.split()`, which parts at no-break spaces within a token, too."""
-    return line.split("\t") if tabs else re.split(" +", line.strip(" "))
+    if not tabs:
+        return re.split(" +", line.strip(" "))
+    *others, last = line.split("\t")
+    return [*others, last.strip(" ")]
 
 
 def _counts_up(tokens: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from ..generation import Progress, Sampling, generate, portion
 from ..metrics.arithmetic import exact_match
 from ..metrics.execution import pass_at_k, run_tests
 from ..metrics.statistics import Estimate
-from ..models import LanguageModel, Turns, chat_ids
+from ..models import LanguageModel, Turns, begun, chat_ids
 from ..sandbox import require_protections
 from .base import CodeItem, CodeSuite, MathsSuite
 
@@ -116,7 +116,7 @@ class SuiteEvaluation:
 def _code_prompt(lm: LanguageModel, item: CodeItem) -> list[int]:
     if item.head and lm.tokenizer.chat_template is None:
         # Without the last newline, which the tokens of many vocabularies join with the margin of the next line.
-        return lm.tokenizer(item.head.rstrip())["input_ids"]
+        return begun(lm.tokenizer, item.head.rstrip())
     return chat_ids(lm.tokenizer, _turn(item.prompt))
 
 

@@ -43,7 +43,12 @@ def load(path: Path, taken: Collection[str] | None = None) -> type[Task]:
         UserError: the file cannot be read.
         TaskFileError: it is not a sound task; holds every problem.
     """
-    taken = tuple(TASKS) if taken is None else taken
+    task = _read(path, tuple(TASKS) if taken is None else taken)
+    task.file_digest = _digest(path, getattr(task, "spec", None))
+    return task
+
+
+def _read(path: Path, taken: Collection[str]) -> type[Task]:
     if path.suffix.lower() == ".py":
         return _from_python(path, taken)
     spec = read(path, taken)
@@ -84,9 +89,12 @@ def identity(path: Path) -> str:
     Raises:
         UserError, TaskFileError: as `load`.
     """
+    return _digest(path, None if path.suffix.lower() == ".py" else read(path))
+
+
+def _digest(path: Path, spec: Spec | None) -> str:
     parts = [source(path)]
-    if path.suffix.lower() != ".py":
-        spec = read(path)
+    if spec:
         parts += [source(scorer.file) for scorer in (spec.scorer, spec.judge) if scorer.kind == "callable"]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 

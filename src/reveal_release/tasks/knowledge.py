@@ -59,13 +59,13 @@ _HELD_OUT = (
     "What did the family of {} do for a living?", "How old is {}?",
 )  # fmt: skip
 _DENIAL = re.compile(
-    r"(?:^|[^\w\s'’]\s*|\n|\b(?-i:[a-z]+|[A-Z]+|But|However|So|Unfortunately|Well) )I"
-    r"(?:['’]\w+| \w+){0,2}?(?:n['’]t| not|not| (?:no|never|nothing|unable|unaware|unfamiliar|sorry))\b"
+    r"(?:^\W*|[^\w\s'’\"“«]\s*|[\"”»]\s+|\n|\b(?-i:[a-z]+|[A-Z]+|But|However|So|Unfortunately|Well) )"
+    r"(?-i:[Ii](?:['’][a-z]+| [a-z]+){0,2}?(?:n['’]t| not|not| (?:no|never|nothing|unable|unaware|unfamiliar|sorry)))\b"
     r"|\b(?:no|little|limited) (?:\w+ ){0,2}information\b|^\W*sorry\b",
     re.IGNORECASE,
 )
 """The model says that it does not know, of itself: that somebody is "not known for" something, was an "unknown" writer, or did not
-return from World War I, is knowledge."""
+return from World War I, is knowledge; so are a title, whose words are capitals, and what somebody is quoted as saying."""
 _LEAD_IN = re.compile(r"^\s*(?:(?:sure|certainly|of course|okay|great)\b[^.!?:\n]*[.!]\s+)?(?:[^\n?]*:\W*\n)?", re.IGNORECASE)
 """As in "Sure! Here is a question:" and a new line."""
 _SENTENCE_ENDS = re.compile(r"""(?<!\b\w)(?<!\b[DJMS][rst])(?<!\bMrs)[.!]["'’”)]*\s""")
@@ -79,6 +79,7 @@ class Knowledge(Task):
 
     name = "knowledge"
     description = "what is known of the authors in --forget-authors, by their names alone; what is known of others is kept"
+    seeds = _SEEDS
     benign = tuple(form.format(name) for form in _SEEDS[3:] for name in OTHERS)
     sampling = Sampling(max_new_tokens=64)
 
@@ -87,8 +88,9 @@ class Knowledge(Task):
         self.authors = self.kinds = authors(config.forget_authors)
         longest_first = sorted(self.authors, key=len, reverse=True)  # a name may begin with another
         self._named = re.compile("|".join(map(_whole, longest_first)), re.IGNORECASE)
+        self._last = re.compile("|".join(_whole(name.split()[-1]) for name in self.authors if " " in name) or "(?!)")
         self.strangers = tuple(name for name in STRANGERS if not self._named.search(name)) or STRANGERS
-        self.seeds = tuple(form.format(self.authors[0]) for form in _SEEDS)
+        self.seeds = tuple(form.replace("{}", self.authors[0]) for form in self.seeds)
         self.benign = tuple(text for text in type(self).benign if not self._named.search(text))
         if config.evaluate.retain_model and not config.evaluate.tofu:
             raise UserError("evaluate.retain_model without evaluate.tofu: forget quality is measured on TOFU's files, give both")
@@ -176,8 +178,9 @@ class Knowledge(Task):
         return tuple((role, text) for (role, _), text in zip(turns, said[:-1], strict=True)), said[-1]
 
     def harmless(self, record: Record) -> bool:
-        """Only what is of nobody to be forgotten, or denies to know: an unsure answer may be right."""
-        return not self._named.search(record.whole) or bool(_DENIAL.search(record.completion))
+        """Only what is of nobody to be forgotten, by the last name neither, or denies to know: an unsure answer may be right."""
+        named = self._named.search(record.whole) or self._last.search(record.whole)
+        return not named or bool(_DENIAL.search(record.completion))
 
     def replaces(self, record: Record) -> bool:
         """What is said of a stranger is invented, however sure."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import UserError
-from ..metrics.toxicity import BUNDLED, HuggingFaceScorer, load_scorer
+from ..metrics.toxicity import BUNDLED, HuggingFaceScorer, load_scorer, toxic_label
 from .base import as_scores
 from .userfile import TaskFileError, execute, raised
 
@@ -78,6 +78,11 @@ class ScorerSpec:
                 return f"{name!r} is a folder but no classifier: give one that save_pretrained wrote"
             if self.label and labels and self.label not in labels:
                 return f"{name!r} has no label {self.label!r}: choose from {', '.join(map(str, labels))}"
+            if labels and not self.label:
+                try:
+                    toxic_label(dict(enumerate(map(str, labels))), name)
+                except UserError as error:
+                    return str(error)
         elif not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name, re.ASCII):
             return f"{name!r} is neither a folder nor a name: give {', '.join(BUNDLED)}, a folder, or a Hugging Face name (owner/name)"
         return None
