@@ -16,10 +16,11 @@ from reveal_release import run
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.parsers import build_parser, dashed, run_config
 from reveal_release.report.progress import Reporter
+from reveal_release.report.words import RISING
 
 
 def table(results: list[dict]) -> str:
-    """One row a metric: before, after for each seed, and the mean change (relative for forget and perplexity, else points).
+    """One row a metric: before, after for each seed, and the mean change (relative for perplexity and what should fall, else points).
 
     Before, all seeds have the same figures but for elicitation, of which it is the mean, with Student's t over the seeds.
     """
@@ -28,7 +29,8 @@ def table(results: list[dict]) -> str:
     for part in ("forget", "retain"):
         for name in results[0]["before"][part]:
             before, after = ([r[when][part][name] for r in results] for when in ("before", "after"))
-            lines.append(_row(name, before, after, relative=part == "forget" or name.startswith("perplexity")))
+            relative = name.startswith("perplexity") or (part == "forget" and name not in RISING)
+            lines.append(_row(name, before, after, relative=relative))
     elicited = [(r["elicitation"]["before"], r["elicitation"]["after"]) for r in results]
     lines.append(_row("strongest_elicitation", [b for b, _ in elicited], [a for _, a in elicited], relative=True))
     for label, values in (

@@ -131,19 +131,21 @@ def differences(
 def at_a_glance(compared: Sequence[Results]) -> list[str]:
     """Comparisons of one model in one table, a column a task: what each method leaves, in bold where it is on a front."""
     header = ["method", "forget data", "labelled examples"]
-    left: dict[tuple[str, str], dict[str, str]] = {("original", ""): {}, ("oracle", ""): {}, (OURS, "own"): {}}
-    needs: dict[str, str] = {}
-    for results in compared:
+    left: dict[tuple[str, str], dict[int, str]] = {("original", ""): {}, ("oracle", ""): {}, (OURS, "own"): {}}
+    needs: dict[tuple[str, str], set[str]] = {}
+    for number, results in enumerate(compared):
         forgotten = next(iter(results["original"]["metrics"]["forget"]))
-        header.append(column := f"{results['task']}: {label(forgotten)}")
+        header.append(f"{results['task']}: {label(forgotten)}")
         measured = [(row["method"], row["source"]) for row in results["rows"] if row["seeds"]]
         best = {who for who, front in zip(measured, fronts(results), strict=True) if front}
         percent = percentage(forgotten, *(row["forget"][forgotten] for _, _, row in entries(results)))
         for method, source, row in entries(results):
             text = figure(row["forget"][forgotten], percent)
-            left.setdefault((method, source), {})[column] = f"**{text}**" if (method, source) in best else text
-            needs[source] = NEEDS[source].format(max(row["records"])).removesuffix(" labelled examples") if source else ""
-    rows = [[*who, needs[who[1]], *(found.get(column, "") for column in header[3:])] for who, found in left.items() if found]
+            left.setdefault((method, source), {})[number] = f"**{text}**" if (method, source) in best else text
+            need = NEEDS[source].format(max(row["records"])).removesuffix(" labelled examples") if source else ""
+            needs.setdefault((method, source), set()).add(need)
+    columns = range(len(compared))
+    rows = [[*who, " or ".join(sorted(needs[who])), *(found.get(i, "") for i in columns)] for who, found in left.items() if found]
     return [*table_lines(header, rows), ""]
 
 
@@ -197,7 +199,7 @@ def ablation(results: Results) -> list[str]:
     cells = {(cell["variant"], cell["seed"]): cell for cell in results["cells"]}
     pairs: dict[tuple[str, ...], list[tuple[Results, Results]]] = {}
     for (variant, seed), cell in cells.items():
-        other = "iterations 1" if variant in REAL else CONFIGURED
+        other = "iterations 1" if variant in REAL and ("iterations 1", seed) in cells else CONFIGURED
         if variant != other and (other, seed) in cells:
             pairs.setdefault((variant, other), []).append((cell, cells[other, seed]))
     names = ("difference with the same seed", "less that of")

@@ -200,7 +200,8 @@ def test_all_methods_train_and_tune_on_the_same(
 
 
 @pytest.mark.parametrize(
-    ("largest", "shows", "best"), [(4.0, [0.2, 0.5], 1.0), (4.0, [0.5, 0.2], 4.0), (0.5, [0.3], 0.5), (4.0, [0.4, 0.4], 4.0)]
+    ("largest", "shows", "best"),
+    [(4.0, [0.2, 0.5], 1.0), (4.0, [0.5, 0.2], 4.0), (0.5, [0.3], 0.5), (4.0, [0.4, 0.4], 4.0), (4.0, [0.0, 0.0], 4.0)],
 )
 def test_a_step_beyond_what_was_trained_must_forget_more(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, largest: float, shows: list[float], best: float
@@ -208,7 +209,15 @@ def test_a_step_beyond_what_was_trained_must_forget_more(
     monkeypatch.setattr(fit, "choose_scale", lambda *_: ScaleSearch(largest, 0.019, []))
     utility, waiting = SimpleNamespace(loss=lambda: 0.004), list(shows)
     found = at_its_best(lm, Patch(), utility, 0.02, 12.0, lambda: waiting.pop(0), lambda: False)  # type: ignore[arg-type]
-    assert found == {"scale": best, "cost": 0.019 if best == largest else 0.004, "shown": min(shows)} and not waiting
+    cost = 0.019 if best == largest else 0.004
+    assert found == {"scale": best, "cost": cost, "shown": min(shows), "gone": False} and not waiting
+
+
+def test_where_it_is_gone_no_milder_step_is_taken(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fewer answers say: none of 300 showed it there, and of a milder one some did."""
+    monkeypatch.setattr(fit, "choose_scale", lambda *args: ScaleSearch(2.5, 0.019, [], gone=args[-1]()))
+    found = at_its_best(lm, Patch(), SimpleNamespace(), 0.02, 12.0, lambda: 0.0, lambda: True)  # type: ignore[arg-type]
+    assert found == {"scale": 2.5, "cost": 0.019, "shown": 0.0, "gone": True}
 
 
 def test_what_diverges_is_not_chosen(config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +284,11 @@ def test_with_prompts_that_never_show_it_the_budget_alone_decides(lm: LanguageMo
     """Where every scale looks as if all were gone, the mildest would be taken."""
     monkeypatch.setattr(fit, "choose_scale", lambda *args: ScaleSearch(4.0, 0.019, [], gone=args[-1]()))
     found = at_its_best(lm, Patch(), SimpleNamespace(), 0.02, 12.0, None, lambda: True)  # type: ignore[arg-type]
-    assert found == {"scale": 4.0, "cost": 0.019, "shown": 0.0}
+    assert found == {"scale": 4.0, "cost": 0.019, "shown": None, "gone": False}, "it was not asked"
+
+
+GONE = -1.0
+"""In place of the share of answers that show it: not one of those that tell whether it is gone."""
 
 
 @pytest.mark.parametrize(
@@ -283,27 +296,37 @@ def test_with_prompts_that_never_show_it_the_budget_alone_decides(lm: LanguageMo
     [
         (1.0, [(4.0, 0.019, 0.3), (4.0, 0.004, 0.2), (4.0, 0.018, 0.2), (4.0, 0.001, 0.9)], 2),  # as little shown: the most spent
         (1.0, [(4.0, 0.019, 1.0), (4.0, 0.001, 1.0), (0.0, 0.000, 1.0), (4.0, 0.012, 1.0)], 0),  # what changes nothing is no choice
-        (1.0, [(4.0, 0.019, 0.0), (4.0, 0.004, 0.0), (4.0, 0.018, 0.1), (4.0, 0.009, 0.0)], 1),  # all gone: the cheapest
+        (1.0, [(4.0, 0.019, GONE), (4.0, 0.004, GONE), (4.0, 0.018, 0.1), (4.0, 0.009, GONE)], 1),  # all gone: the cheapest
+        (1.0, [(4.0, 0.001, 0.0), (4.0, 0.019, GONE), (4.0, 0.018, 0.1), (4.0, 0.009, 0.0)], 1),  # none of 96 is not gone
+        (1.0, [(4.0, 0.001, 0.0), (4.0, 0.019, 0.1), (4.0, 0.018, 0.1), (4.0, 0.009, 0.0)], 3),  # nor told apart by it
         (1.0, [(0.0, 0.000, 0.1), (4.0, 0.004, 0.5), (4.0, 0.018, 0.4), (4.0, 0.009, 0.6)], 2),  # none within the budget
-        (0.01, [(4.0, 0.004, 0.0), (4.0, 0.001, 0.0), (4.0, 0.019, 0.0), (4.0, 0.009, 0.0)], 2),  # one answer of 96 tells nothing
+        (0.01, [(4.0, 0.004, None), (4.0, 0.001, None), (4.0, 0.019, None), (4.0, 0.009, None)], 2),  # one answer of 96 tells nothing
     ],
 )
 def test_the_choice_of_a_setting(
     before: float, outcomes: list[tuple[float, float, float]], best: int, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And it is that setting's patch which comes out, at its scale."""
     told: list[bool] = []
+    trained: list[Patch] = []
 
-    def at_its_best(lm: Any, step: Any, utility: Any, budget: float, highest: float, shown: Any, gone: Any) -> dict[str, float]:
+    def train(*_: Any) -> Patch:
+        trained.append(Patch({"a": LowRank(torch.ones(1, 2), torch.full((3, 1), 1.0 + len(trained)))}))
+        return trained[-1]
+
+    def at_its_best(lm: Any, step: Any, utility: Any, budget: float, highest: float, shown: Any, gone: Any) -> dict[str, Any]:
         told.append(shown is not None)
-        return dict(zip(("scale", "cost", "shown"), outcomes[len(told) - 1], strict=True))
+        scale, cost, left = outcomes[len(told) - 1]
+        return {"scale": scale, "cost": cost, "shown": 0.0 if left == GONE else left, "gone": left == GONE}
 
-    monkeypatch.setattr(fit, "train", lambda *_: Patch())
+    monkeypatch.setattr(fit, "train", train)
     monkeypatch.setattr(fit, "shown_share", lambda *_: before)
     monkeypatch.setattr(fit, "at_its_best", at_its_best)
     monkeypatch.setattr(fit, "Utility", SimpleNamespace(of=lambda *_: None))
     monkeypatch.setattr(fit, "beyond", lambda *_: [])
     rows = SimpleNamespace(forget=[], retain=[], measured=[])
-    _, outcome = fit.fit(get_method("npo"), lm, None, rows, [], RunConfig(), 0, lambda *_: None)  # type: ignore[arg-type]
+    patch, outcome = fit.fit(get_method("npo"), lm, None, rows, [], RunConfig(), 0, lambda *_: None)  # type: ignore[arg-type]
+    assert torch.equal(patch.delta("a"), outcomes[best][0] * trained[best].delta("a"))
     assert outcome["chosen"] == outcome["tried"][best] and set(told) == {before == 1.0}
 
 

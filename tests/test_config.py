@@ -68,6 +68,14 @@ def test_what_could_not_succeed_is_told_at_once(config: RunConfig, words: str) -
         config.check()
 
 
+def test_a_whole_number_is_the_float_that_is_meant() -> None:
+    """So that a run begun with the one goes on with the other."""
+    whole = RunConfig(stop_reward=0, utility_budget=1, release=ReleaseConfig(keep={"kl": 8, "l2": 0.5}, forget_scale=1))
+    same = RunConfig(stop_reward=0.0, utility_budget=1.0, release=ReleaseConfig(keep={"kl": 8.0, "l2": 0.5}, forget_scale=1.0))
+    assert whole.hash() == same.hash() and whole.to_dict() == same.to_dict() and type(whole.iterations) is int
+    assert json.dumps(whole.to_dict()) == json.dumps(same.to_dict())
+
+
 def test_a_class_of_a_users_own_may_read_what_a_bundled_task_reads() -> None:
     RunConfig(task="mine.py", evaluate=EvaluateConfig(entities="my.conll")).check()
 

@@ -104,6 +104,8 @@ def test_all_tasks_at_a_glance_by_hand() -> None:
     second = compared("ner", ("npo", "real", 0.3, 9), ("reveal-release", "own", 0.3, 7))
     header, _, *rows, end = result_tables.at_a_glance([first, second])
     assert header == "| method | forget data | labelled examples | code: code pass@1 | ner: code pass@1 |" and not end
+    again = result_tables.at_a_glance([first, compared("code", ("npo", "real", 0.1, 4))])  # another of the same task
+    assert "| npo | real | 4 or 9 | 50.0 % [40.0, 60.0] | **10.0 % [0.0, 20.0]** |" in again
     assert rows == [
         "| original |  |  | 100.0 % [90.0, 110.0] | 100.0 % [90.0, 110.0] |",
         "| reveal-release | own | none | 40.0 % [30.0, 50.0] | **30.0 % [20.0, 40.0]** |",
@@ -185,6 +187,8 @@ def test_ablations_by_hand() -> None:
     assert "Not measured: rank 8, seed 1: the training diverged." in told
     assert ["rank 8", "as configured", "1", "+10.0", "+3.0", "+5.0"] in less
     assert ["iterations 1", "as configured", "1", "+20.0", "+0.0", "+0.0"] in less, "seed 1 has no run as configured"
+    single = result_tables.ablation({**whole, "cells": [cells[0], cells[4]]})  # one iteration is what is configured
+    assert any(line.startswith("| real forget data | as configured | 1 | +60.0") for line in single)
     assert results.command({**whole, "rows": cells[2:]}) == (
         "reveal-release study ablations --task code --model testbed-llama --variants "
         "'iterations 1,iterations 1,real forget data,real forget data' --data raw --seeds 0,1 --output OUT"

@@ -182,6 +182,8 @@ class Comparison(SeveralSeeds):
             patch, outcome = fit(method, self.lm, self.task, rows, [record.prompt for record in asked], self.config, seed, update)
             if patch:
                 save_for(self.lm, patch, path)
+            else:
+                self.folder.drop(f"patches/{cell}")  # of an earlier search
             return outcome
 
         try:

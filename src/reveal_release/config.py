@@ -48,8 +48,20 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
 
 
+class Settings:
+    """Whole numbers become floats where these are meant: 0 and 0.0 are one setting."""
+
+    def __post_init__(self) -> None:
+        for one in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, one.name)
+            if one.type is float and type(value) is int:
+                object.__setattr__(self, one.name, float(value))
+            elif one.name == "keep" and isinstance(value, dict):
+                object.__setattr__(self, one.name, {way: float(weight) if type(weight) is int else weight for way, weight in value.items()})
+
+
 @dataclass(frozen=True)
-class RevealConfig:
+class RevealConfig(Settings):
     """Search for the instructions that draw the behaviour out, and generation of the forget data with the best.
 
     Args:
@@ -84,7 +96,7 @@ class RevealConfig:
 
 
 @dataclass(frozen=True)
-class ReleaseConfig:
+class ReleaseConfig(Settings):
     """Training of the modules (LoRA) and their subtraction.
 
     Args:
@@ -123,7 +135,7 @@ class ReleaseConfig:
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(Settings):
     """How much is measured, before, after every iteration and at the end.
 
     Args:
@@ -159,7 +171,7 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """A whole run of Reveal & Release.
 
     Args:

@@ -88,7 +88,7 @@ class Study(SeveralSeeds):
         known = {**VARIANTS, CONFIGURED: config.release.keep}
         self.variants = {name: known[name] for name in variants}
         self.seeds, self.forgetting = seeds, forgetting
-        super().__init__(config, "study", reporter, forgetting=forgetting)
+        super().__init__(config, "study", reporter, forgetting=forgetting, weights=VARIANTS)
 
     def of_seed(self, seed: int) -> list[dict[str, Any]]:
         """The outcomes of a seed's cells."""

@@ -85,12 +85,16 @@ def test_weights_are_of_what_each_layer_changes_in_the_merged_model(lm: Language
 
 
 @pytest.mark.parametrize(
-    ("shown", "scale", "taken"), [((0.5, 0.25), 2.0, True), ((0.25, 0.5), 2.0, False), ((0.5, 0.5), 2.0, False), ((0.5, 0.0), 0.0, False)]
-)
+    ("shown", "scale", "gone", "taken"),
+    [
+        ((0.5, 0.25), 2.0, (False, False), True), ((0.25, 0.5), 2.0, (False, False), False), ((0.5, 0.5), 2.0, (False, False), False),
+        ((0.5, 0.0), 0.0, (False, False), False), ((0.1, 0.0), 2.0, (True, False), False), ((0.0, 0.1), 2.0, (False, True), True),
+    ],
+)  # fmt: skip
 def test_weights_are_taken_where_they_leave_less(
-    lm: LanguageModel, step: Patch, shown: tuple[float, float], scale: float, taken: bool
+    lm: LanguageModel, step: Patch, shown: tuple[float, float], scale: float, gone: tuple[bool, bool], taken: bool
 ) -> None:
-    before, after = ScaleSearch(1.0, 0.01, [(1.0, 0.01)]), ScaleSearch(scale, 0.01, [(scale, 0.01)])
+    before, after = ScaleSearch(1.0, 0.01, [(1.0, 0.01)], gone[0]), ScaleSearch(scale, 0.01, [(scale, 0.01)], gone[1])
     values, rising = iter(shown), iter(range(9))
     found = choose(lm, step, before, lambda _: after, lambda: float(next(rising)), lambda: 0.0, lambda: next(values))
     assert (found[1] is after, bool(found[2])) == (taken, taken)

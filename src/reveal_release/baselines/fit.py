@@ -28,7 +28,7 @@ def fit(
     """The best of a method's settings, each at the scale that the budget allows: where its answers show the least of the behaviour.
 
     Of those that show as much of it, it is the one that spent the most of the budget, for where answers do not tell settings apart, what
-    changes nothing is no choice; and of those that show nothing, the one that cost the least.
+    changes nothing is no choice; and of those with which it is gone, the one that cost the least.
 
     While the best has an outermost of the learning rates tried, the next beyond it is tried too, up to `BEYOND` of them.
 
@@ -67,7 +67,7 @@ def fit(
             step = train(method, lm, rows.forget, rows.retain, release, setting, steps, seed, trained)
             found = at_its_best(lm, step, utility, budget, release.max_scale, shown if told else None, gone)
         except Unfit as error:  # it diverged
-            tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "failed": str(error)})
+            tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "gone": False, "failed": str(error)})
         else:
             tried.append({**asdict(setting), **found})
             if chosen() is tried[-1]:
@@ -85,23 +85,26 @@ def at_its_best(
     highest: float,
     shown: Callable[[], float] | None,
     gone: Callable[[], bool],
-) -> dict[str, float]:
-    """The scale that the budget allows or 1, for which a method was published, where that shows less of the behaviour.
+) -> dict[str, Any]:
+    """The scale that the budget allows or 1, for which a method was published, where that shows less of the behaviour; where it is gone
+    sooner, the scale with which it is.
 
     shown: None where hardly a prompt shows it even before: then the budget alone decides.
     """
     found = choose_scale(lm, step, utility, budget, budget, highest, gone if shown else (lambda: False))
     if not shown:
-        return {"scale": found.scale, "cost": found.cost, "shown": 0.0}
-    points: list[dict[str, float]] = []
+        return {"scale": found.scale, "cost": found.cost, "shown": None, "gone": False}
+    points: list[dict[str, Any]] = []
     with applied(lm.model, step) as runtime:
-        for scale in sorted({found.scale, min(1.0, found.scale)}):
+        for scale in sorted({found.scale} if found.gone else {found.scale, min(1.0, found.scale)}):
             runtime.scale = scale
             cost = found.cost if scale == found.scale else utility.loss()
-            points.append({"scale": scale, "cost": cost, "shown": shown()})
+            points.append({"scale": scale, "cost": cost, "shown": shown(), "gone": found.gone})
     return min(points, key=order)
 
 
-def order(one: dict[str, Any], told: bool = True) -> tuple[float, float]:
-    """Of outcomes the best comes first. told: whether answers that show nothing mean that it is gone."""
-    return one["shown"], one["cost"] if told and not one["shown"] else -one["cost"]
+def order(one: dict[str, Any], told: bool = True) -> tuple[bool, float, float]:
+    """Of outcomes the best comes first. told: whether answers tell them apart."""
+    if not told:
+        return True, 0.0, -one["cost"]
+    return not one["gone"], one["shown"], one["cost"] if one["gone"] else -one["cost"]

@@ -41,12 +41,13 @@ def choose(
 
     Args:
         chosen: how far the step goes as it is. go: how far another goes within the same budget.
-        cost, forgotten: as of `weighed`. shown: share of answers that show the behaviour; what leaves less does better.
+        cost, forgotten: as of `weighed`. shown: share of answers that show the behaviour. What leaves less does better, and best what
+            leaves nothing.
     """
 
-    def left(patch: Patch, found: ScaleSearch) -> tuple[float, float]:
+    def left(patch: Patch, found: ScaleSearch) -> tuple[bool, float, float]:
         with applied(lm.model, patch, found.scale):
-            return shown(), found.cost
+            return not found.gone, shown(), found.cost
 
     other, weights = weighed(lm, step, chosen.scale, cost, forgotten)
     found = go(other)
