@@ -79,7 +79,7 @@ class Knowledge(Task):
 
     name = "knowledge"
     description = "what is known of the authors in --forget-authors, by their names alone; what is known of others is kept"
-    seeds = _SEEDS
+    seeds: tuple[str, ...] = _SEEDS
     benign = tuple(form.format(name) for form in _SEEDS[3:] for name in OTHERS)
     sampling = Sampling(max_new_tokens=64)
 
