@@ -22,7 +22,7 @@ def lm() -> LanguageModel:
     return load_model("testbed-llama")
 
 
-@pytest.mark.parametrize("name", ["testbed-llama", "testbed-qwen3", "testbed-llama-without-toxicity"])
+@pytest.mark.parametrize("name", ["testbed-llama", "testbed-qwen3", "testbed-gpt2", "testbed-llama-without-toxicity"])
 def test_it_is_an_ordinary_folder_with_a_card(name: str) -> None:
     folder = models.testbeds()[name]
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "build.json"} <= {p.name for p in folder.iterdir()}
