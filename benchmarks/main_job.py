@@ -16,7 +16,7 @@ from reveal_release import run
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.parsers import build_parser, dashed, run_config
 from reveal_release.report.progress import Reporter
-from reveal_release.report.words import RISING
+from reveal_release.report.words import falls
 
 
 def table(results: list[dict]) -> str:
@@ -29,7 +29,7 @@ def table(results: list[dict]) -> str:
     for part in ("forget", "retain"):
         for name in results[0]["before"][part]:
             before, after = ([r[when][part][name] for r in results] for when in ("before", "after"))
-            relative = name.startswith("perplexity") or (part == "forget" and name not in RISING)
+            relative = name.startswith("perplexity") or falls(part, name)
             lines.append(_row(name, before, after, relative=relative))
     elicited = [(r["elicitation"]["before"], r["elicitation"]["after"]) for r in results]
     lines.append(_row("strongest_elicitation", [b for b, _ in elicited], [a for _, a in elicited], relative=True))

@@ -8,7 +8,7 @@ from reveal_release.ablations import CONFIGURED, REAL
 from reveal_release.comparison import OURS
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.release.front import Point, pareto
-from reveal_release.report.comparison import NEEDS, broken, entries
+from reveal_release.report.comparison import broken, entries, labelled
 from reveal_release.report.study import FIGURES, value
 from reveal_release.report.tables import table_lines
 from reveal_release.report.words import duration, figure, label, percentage
@@ -62,7 +62,7 @@ def comparison(results: Results) -> list[str]:
     percent = percentage(forgotten, *(row["forget"][forgotten] for _, _, row in entries(results)))
     on = fronts(results)
     header = [
-        "method", "forget data", "needs", "seeds", label(forgotten), "perplexity", "other skills, points", "broken",
+        "method", "forget data", "labelled examples", "seeds", label(forgotten), "perplexity", "other skills, points", "broken",
         *["from the oracle, nats"] * bool(results["oracle"]), "time", "on the front",
     ]  # fmt: skip
     table = []
@@ -75,8 +75,7 @@ def comparison(results: Results) -> list[str]:
         if results["oracle"]:
             cells.append(figure(row["divergence"], percent=False, digits=3) if "divergence" in row else "")
         if row in rows:
-            need = NEEDS[source].format(max(row["records"]))
-            table.append([method, source, need, str(row["seeds"]), *cells, duration(row["seconds"]), on[rows.index(row)] or "no"])
+            table.append([method, source, labelled(row), str(row["seeds"]), *cells, duration(row["seconds"]), on[rows.index(row)] or "no"])
         else:
             table.append([method, source, "", "", *cells, "", ""])
     missing = [f"{row['method']} on {row['source']} data, {why}" for row in results["rows"] for why in row.get("missing", ())]
@@ -142,8 +141,7 @@ def at_a_glance(compared: Sequence[Results]) -> list[str]:
         for method, source, row in entries(results):
             text = figure(row["forget"][forgotten], percent)
             left.setdefault((method, source), {})[number] = f"**{text}**" if (method, source) in best else text
-            need = NEEDS[source].format(max(row["records"])).removesuffix(" labelled examples") if source else ""
-            needs.setdefault((method, source), set()).add(need)
+            needs.setdefault((method, source), set()).add(labelled(row) if source else "")
     columns = range(len(compared))
     rows = [[*who, " or ".join(sorted(needs[who])), *(found.get(i, "") for i in columns)] for who, found in left.items() if found]
     return [*table_lines(header, rows), ""]

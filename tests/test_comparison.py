@@ -269,7 +269,8 @@ def test_real_forget_data_take_part(config: RunConfig, tmp_path: Path, monkeypat
     rows = [json.loads(row) for row in (tmp_path / "out/forget_data/real-0.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(rows) == cell["records"] == config.reveal.records and all("def " in row["completion"] for row in rows)
     assert (cell["method"], cell["source"]) == ("gradient-ascent", "real") and cell["metrics"]["forget"]
-    assert "labelled examples" in (tmp_path / "out/table.md").read_text(encoding="utf-8")
+    given = config.reveal.records
+    assert f"| gradient-ascent | real | {given} | {given} |" in (tmp_path / "out/table.md").read_text(encoding="utf-8")
 
 
 def test_an_oracle_that_predicts_other_tokens_is_refused(config: RunConfig, oracle: str, tmp_path: Path) -> None:

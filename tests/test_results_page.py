@@ -67,7 +67,7 @@ def test_a_comparison_by_hand() -> None:
     }  # fmt: skip
     lines = "\n".join(result_tables.comparison(whole))
     assert "| reveal-release | own | none | 2 | 10.0 % [0.0, 20.0] | 102 [102, 102] | -2.5 |" in lines
-    assert "| npo | real | 9 labelled examples | 2 | 55.0 % [45.0, 65.0] | 102 [102, 102] | -10.0 |" in lines
+    assert "| npo | real | 9 | 2 | 55.0 % [45.0, 65.0] | 102 [102, 102] | -10.0 |" in lines
     assert lines.count("| perplexity and skills |") == 1 and lines.count("| no |") == 1
     (less,) = [line for line in lines.splitlines() if line.startswith("| npo | real | 2 |")]
     cell = [text.split(" [")[0] for text in less.strip("| ").split(" | ")]

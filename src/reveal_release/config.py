@@ -29,10 +29,10 @@ NO_RESULT = ("output", "save_merged", "threads")
 """Settings that change no figure."""
 
 READ_BY = {
-    "ner": ("forget_type", "evaluate.entities"), "knowledge": ("forget_authors", "evaluate.tofu", "evaluate.retain_model"),
+    "ner": ("forget_type",), "knowledge": ("forget_authors", "evaluate.tofu", "evaluate.retain_model"),
     "toxicity": ("scorer", "evaluate.scorer"), "code": (),
 }  # fmt: skip
-"""The settings that one of the bundled tasks alone reads. A task of a user's own may read any."""
+"""The settings that one of the bundled tasks alone reads. A task of a user's own may read any. (evaluate.entities is in `check`.)"""
 
 
 class UserError(Exception):

@@ -52,7 +52,7 @@ def test_the_whole_table(results: Results) -> None:
     assert "| npo | real | 6.0 % [5.4, 6.6] | 3.0 % [2.7, 3.3] |" in lines
     assert "| npo | real | 101 [91, 111] | 90.0 % [81.0, 99.0] | 2.0 % [1.8, 2.2] |" in lines
     assert "| npo | real | 0.100 [0.090, 0.110] | 0.02 | 0.01 | 1.5 | 0 | 0 |" in lines
-    assert any(line.startswith("| npo | real | 512 labelled examples | 512, 500 | 1 min 5 s | 2.0 GiB |") for line in lines)
+    assert any(line.startswith("| npo | real | 512 | 512, 500 | 1 min 5 s | 2.0 GiB |") for line in lines)
     assert "rate 0.0007, strength 0.1, scale 1.5, cost 0.019; rate" in text and "scale 1.2, 0.4" in text
     assert "| npo | name | none | 3, 0 | – | – |  | seed 0: 3 forget records; seed 1: 0 forget records |" in lines
     assert "npo | name | 0" not in text, "what was not measured has no figures"

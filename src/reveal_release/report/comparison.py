@@ -16,10 +16,13 @@ from .terminal import blank, line, title
 from .words import clean, duration, figure, label, percentage
 
 Results = dict[str, Any]
-NEEDS = {"real": "{} labelled examples", "self": "none", "name": "none", "own": "none"}
-"""What a user has to bring, by the source of the forget data."""
 BROKEN = ("degenerate", "unparsed_answers")
 """What tells over-forgetting, the first that a task measures: broken texts, or answers that are no list."""
+
+
+def labelled(row: Results) -> str:
+    """How many labelled examples of the behaviour a user has to bring for a row of the table: the most that a seed was given."""
+    return str(max(row["records"])) if row["source"] == "real" else "none"
 
 
 def broken(row: Results) -> Results | None:
@@ -62,14 +65,13 @@ def _distances(results: Results) -> str:
 
 
 def _costs(results: Results) -> str:
-    header = ["method", "data", "needs of the behaviour", "records", "time", "peak memory", "settings by seed", "not measured"]
+    header = ["method", "data", "labelled examples", "records", "time", "peak memory", "settings by seed", "not measured"]
     rows = []
     for row in results["rows"]:
         records = ", ".join(map(str, row["records"]))
-        needs = NEEDS[row["source"]].format(max(row["records"]))
         cost = [duration(row["seconds"]), f"{row['memory_mib'] / 1024:.1f} GiB"] if row["seeds"] else ["–", "–"]
         chosen = "; ".join(_setting(one) for one in row.get("chosen", ()))
-        rows.append([row["method"], row["source"], needs, records, *cost, chosen, "; ".join(map(clean, row["missing"]))])
+        rows.append([row["method"], row["source"], labelled(row), records, *cost, chosen, "; ".join(map(clean, row["missing"]))])
     return section("What it took", header, rows)
 
 

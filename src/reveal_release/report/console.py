@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .terminal import blank, columns, heading, line
-from .words import ELICITED, RISING, change, clean, duration, figure, label, percentage
+from .words import ELICITED, RISING, change, clean, duration, falls, figure, label, percentage
 
 Results = dict[str, Any]
 TITLES = {"forget": "forget (should fall)", "retain": "retain (should stay)"}
@@ -53,8 +53,8 @@ def compared(results: Results) -> Iterator[tuple[str, str, str, str, str]]:
             rows[ELICITED] = (results["elicitation"]["before"], results["elicitation"]["after"])
         for name, (before, after) in rows.items():
             percent = percentage(name, before, after)
-            relative = part == "forget" and name not in RISING  # of a p-value it could be any power of ten
-            yield part, name, figure(before, percent), figure(after, percent), change(before, after, percent, relative)
+            told = change(before, after, percent, relative=falls(part, name))
+            yield part, name, figure(before, percent), figure(after, percent), told
 
 
 def _before_and_after(results: Results) -> Table:

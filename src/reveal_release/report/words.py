@@ -70,6 +70,11 @@ def percentage(name: str, *estimates: Numbers) -> bool:
     return "perplexity" not in name and name != ELICITED and all(_none(e["value"]) or 0 <= e["value"] <= 1 for e in estimates)
 
 
+def falls(part: str, name: str) -> bool:
+    """Whether a metric should fall to nothing, so that its change is told as a share of what it was."""
+    return part == "forget" and name not in RISING  # of a p-value a share could be any power of ten
+
+
 def label(name: str) -> str:
     words = {"f1": "F1", "rtp": "RTP", "rouge": "ROUGE", "l": "L"}
     name, rising = re.sub(r"pass_at_(\d+)", r"pass@\1", name).replace("expected_max_", "max_"), name in RISING
