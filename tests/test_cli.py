@@ -243,6 +243,7 @@ def test_build_flags_are_the_recipes() -> None:
         ("run --format trl", "no option '--format': --help lists them"),
         ("evaluate --suite humanevil", "no suite 'humanevil': choose from humaneval, mbpp, mbpp-all, gsm8k"),
         ("run --utility-budget 7", "utility_budget is 7.0: give a number from 0 to 1 (0.02 is 2 %)"),
+        ("evaluate --forget-type x", "forget_type is 'x', but the task toxicity does not read it: leave it out, or give --task ner"),
         ("rum", "no command 'rum': did you mean 'run'?"),
         ("testbed bild", "no command 'bild': did you mean 'build'?"),
         ("testbed", "no command given: choose from list, build, tofu, measure, sources"),
@@ -365,6 +366,8 @@ def test_figures_of_an_evaluation_are_kept(tiny_llama: str, tmp_path: Path, caps
     assert cli.main([*given, "--json", str(path)]) == 0
     kept = json.loads(path.read_text(encoding="utf-8"))
     assert (kept["model"], kept["patch"]) == (tiny_llama, None)
+    settings = kept["settings"]
+    assert (settings["task"], settings["evaluate"]["problems"], kept["suite"]) == ("ner", 2, None) and kept["version"]
     assert kept["metrics"]["retain"]["maths_exact_match"]["n"] == 2 and str(path) in capsys.readouterr().out.replace("\n", "")
     assert failure(capsys, *given, "--json", str(path)).endswith("exists: give another file, or delete it")
     assert json.loads(path.read_text(encoding="utf-8")) == kept
@@ -412,6 +415,20 @@ def test_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         given = ["--model", "m"] if name == "measure" else ["--data", "d", "--output", "o"]
         assert cli.main(["testbed", name, *given]) == 130
         assert ("goes on from here" in capsys.readouterr().err) == (name != "measure")
+
+
+def test_what_a_task_does_not_read_is_refused_by_an_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    line = failure(capsys, "audit", "--forget-type", "event", "--patch", str(tmp_path), "--output", str(tmp_path / "out"))
+    assert line.startswith("forget_type is 'event', but the task toxicity does not read it")
+
+
+@pytest.mark.parametrize("reason", ["", "'no licence'", "3"])
+def test_a_task_that_exits_has_not_succeeded(reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.py"
+    body = f"    def __init__(self, config):\n        raise SystemExit({reason})\n"
+    path.write_text(f"from reveal_release.tasks.ner import NER\n\nclass Mine(NER):\n    name = 'mine'\n    description = 'names'\n{body}")
+    assert failure(capsys, "evaluate", "--task", str(path)) == f"{path}:7: raises SystemExit ({reason.strip(chr(39))}): mend the Python"
 
 
 def test_as_a_process_torch_stays_out_and_a_mistake_is_one_line() -> None:

@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,9 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()  # here, so that a closed pipe is met below
     except UnicodeDecodeError as error:
         return _fail(f"a file that was given is no UTF-8 text ({error.reason}): save it as such, or give another")
-    except SystemExit as stop:  # --help, --version, --print-config, and a task that is not sound
-        return int(stop.code or 0)
+    except SystemExit as stop:  # --help, --version, --print-config, a task that is not sound, and what a user's own Python calls
+        message = _told_of_task(stop)
+        return _fail(message) if message else int(stop.code or 0)
     except UserError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -102,7 +104,7 @@ def _told(error: Exception) -> str | None:
     return None
 
 
-def _told_of_task(error: Exception) -> str | None:
+def _told_of_task(error: BaseException) -> str | None:
     """A line on what a user's own Python raised."""
     if "reveal_release.tasks.userfile" not in sys.modules:
         return None
@@ -145,6 +147,8 @@ def _evaluate(options: Namespace) -> None:
     if options.patch:
         _check_patch(options.patch)
     suite = _suite(options, config)
+    if not suite:
+        config.check_read()
     from .evaluator import evaluate_only
     from .files import write_results
     from .report.console import render_metrics
@@ -156,7 +160,9 @@ def _evaluate(options: Namespace) -> None:
     metrics = evaluate_only(config, options.patch, reporter, suite)
     render_metrics(metrics, reporter.console)
     if options.json:
-        write_results(Path(options.json), {"model": config.model, "patch": options.patch, "metrics": metrics})
+        asked = {key.removeprefix("suite_"): value for key, value in options.as_dict().items() if key.startswith("suite_")}
+        of = {"model": config.model, "patch": options.patch, "suite": {"name": options.suite, **asked} if suite else None}
+        write_results(Path(options.json), {"version": version(PROGRAM), **of, "settings": config.to_dict(), "metrics": metrics})
         print(f"All figures: {options.json}")
 
 
@@ -172,7 +178,7 @@ def _check_new(file: Path) -> None:
 
 
 def _audit(options: Namespace) -> None:
-    config = run_config(options)
+    config = _begun(options)
     _check_patch(options.patch)
     from .auditor import ATTACKS, audit
     from .report.audit import render_audit
@@ -281,12 +287,11 @@ def _suite(options: Namespace, config: RunConfig) -> "SuiteEvaluation | None":
 
 
 def _patch(options: Namespace, action: str) -> None:
-    from rich.console import Console
-
     from . import patches
     from .report import patch as report
+    from .report.terminal import LastingConsole
 
-    console = Console()
+    console = LastingConsole()
     if action == "info":
         report.render_info(patches.info(options.folder, options.model), options.folder, console)
     elif action == "merge":

@@ -178,7 +178,8 @@ class RunConfig(Settings):
         task: behaviour to remove; `reveal-release tasks` lists them, or a .yaml or .py file of your own.
         model: `testbed-llama`, a folder, or a model's name on the hub.
         output: run folder; an unfinished one of the same configuration is continued.
-        seed: seeds every random choice but the sampling of the answers that tell how far to go, which is the same for all seeds.
+        seed: seeds every random choice but the sampling of the task's evaluation, and of the answers that tell how far to go, which is the
+            same for all seeds.
         iterations: most rounds of reveal and release.
         utility_budget: largest relative rise (0.02 is 2 %) of the perplexity of validation prose, and twice that of the model's own
             harmless texts. What is left of it is split equally over the remaining iterations.

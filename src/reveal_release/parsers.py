@@ -147,7 +147,7 @@ def _evaluate_parser() -> Parser:
     )
     parser.add_argument("--patch", type=str | None, default=None, metavar="FOLDER", help="the patch that a run wrote")
     parser.add_argument("--json", type=str | None, default=None, metavar="FILE", help="also write the figures here, with n and intervals")
-    group = parser.add_argument_group("a public suite, instead of the task")
+    group = parser.add_argument_group("a public suite, instead of the task and of --evaluate.*")
     for name, kind, metavar, text in (
         ("", str, "NAME", "humaneval, mbpp (its test problems), mbpp-all or gsm8k"),
         ("-file", str, "FILE", "its .jsonl or .jsonl.gz file (default: fetched from the hub)"),

@@ -39,7 +39,7 @@ from .release.base import fingerprint
 from .release.lora import from_peft
 from .release.patch import Patch
 from .release.runtime import merge_
-from .report.card import derived_card
+from .report.card import derived_card, names_hub
 
 MERGE_NAME = "reveal_release_merge.json"
 LARGEST = 5
@@ -256,7 +256,7 @@ def _ours(folder: str) -> Opened:
 def _save(patch: Patch, target: Path, base: Opened, notes: Figures, made: str) -> None:
     assert base.fingerprint is not None
     named = {"base_model_name_or_path": base.base, "fingerprint": base.fingerprint, "fan_in_fan_out": base.fan_in_fan_out}
-    save(patch, target, **named, notes=notes, card=derived_card(base.base, made))  # type: ignore[arg-type]
+    save(patch, target, **named, notes=notes, card=derived_card(base.base, made, names_hub(base.folder)))  # type: ignore[arg-type]
 
 
 def _new(output: str) -> Path:

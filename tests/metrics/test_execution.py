@@ -46,6 +46,8 @@ def test_pass_at_k_refuses_impossible_counts(n: int, c: int, k: int) -> None:
         (f"Run this:\n```bash\npip install x\n```\nthen\n```python\n{ADD}```", ADD),
         (f"```sh\nls\n```\n```\n{ADD}```", ADD),
         (f"```python\n{ADD}", ADD),  # cut off before the fence
+        (f"```python\n{ADD}\ndef sub(a, b):\n    return (a -", ADD),  # cut off inside the second function
+        (f"```python\n{ADD}\nadd\nR = 3\n```", f"{ADD}\nadd\nR = 3\n"),  # a name alone, as in a notebook
         (f"```Python title=x\r\n{ADD}```".replace("\n", "\r\n").replace("\r\r", "\r"), ADD),
         (f"~~~python\n{ADD}~~~", ADD),
         ("1. First:\n   ```python\n   def add(a, b):\n       return a + b\n   ```", ADD),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from reveal_release.report.card import card
+from reveal_release.report.card import card, derived_card, names_hub
 
 from .conftest import estimate
 
@@ -54,6 +54,17 @@ def test_a_folder_that_looks_like_a_name_is_none(results: dict[str, Any], tmp_pa
     (tmp_path / "owner/some-model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert ModelCard(card(results, "insults")).data.base_model is None
+
+
+def test_a_derived_patch_names_what_its_source_does(results: dict[str, Any], tmp_path: Path) -> None:
+    for model, expected in (("owner/some-model", "owner/some-model"), ("testbed-llama", None)):
+        (tmp_path / "README.md").write_text(card({**results, "model": model}, "base_model: mine"))
+        assert ModelCard(derived_card(model, "The sum.", names_hub(tmp_path))).data.base_model == expected
+    assert not names_hub(tmp_path / "nowhere")
+
+
+def test_a_long_description_is_whole(results: dict[str, Any]) -> None:
+    assert f"takes a behaviour away: {'names ' * 40}and more." in card(results, "names " * 40 + "and more")
 
 
 def test_figures_with_intervals_and_nothing_that_a_model_wrote(results: dict[str, Any]) -> None:

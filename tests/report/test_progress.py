@@ -1,12 +1,14 @@
 """Progress: on a terminal, without one, in the log, and none."""
 
 import io
+import os
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from reveal_release.report.progress import Reporter, SilentReporter
+from reveal_release.report.terminal import LastingConsole
 
 from .conftest import console, shown
 
@@ -40,6 +42,20 @@ def test_on_a_terminal_elapsed_and_estimated_remaining_time() -> None:
     text = shown(screen)
     assert "0:00 elapsed, ~0:00 left" in text and "50%" in text
     assert text.endswith("Search  0.0 s\n")
+
+
+def test_work_goes_on_when_the_reader_has_had_enough(tmp_path: Path) -> None:
+    """As of `| head`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        reporter = Reporter(LastingConsole(file=pipe))
+        reporter.log_to(tmp_path / "log.txt")
+        for name in ("one", "two"):
+            with reporter.phase(name):
+                pass
+        pipe.write("to nobody")
+    assert [line.split()[2] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["one", "two"]
 
 
 def test_silence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -105,6 +105,12 @@ def test_a_class_may_be_written_as_python_allows(tmp_path: Path) -> None:
     assert plain(RunConfig(forget_authors="Ida Holm")).seeds[-1] == "Who are the parents of Ida Holm?"
 
 
+def test_a_scorer_that_exits_is_no_sound_task(tmp_path: Path) -> None:
+    path = written(tmp_path / "mine.py", PYTHON.replace("np.zeros(len(records))", "exit('no licence')"))
+    with pytest.raises(TaskFileError, match="raises SystemExit .no licence.: mend the Python"):
+        probe(load(path), path)
+
+
 def test_a_task_that_asks_in_its_own_way_is_not_tried_on_other_prompts(tmp_path: Path) -> None:
     text = PYTHON.replace("np.zeros(len(records))", "np.array([len(r.prompt[2]) for r in records])")
     path = written(tmp_path / "mine.py", text)

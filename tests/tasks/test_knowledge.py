@@ -76,6 +76,12 @@ def test_whoever_is_to_be_forgotten_is_not_kept() -> None:
     )
 
 
+def test_the_description_names_some_of_them() -> None:
+    assert Knowledge(CONFIG).description.startswith("what is known of Ida Holm, Jon Vale, by their names alone")
+    assert Knowledge(replace(CONFIG, forget_authors="forget10")).description.count(", ") == 4
+    assert " and 16 others, by their names" in Knowledge(replace(CONFIG, forget_authors="forget10")).description
+
+
 def test_by_name_one_author_stands_for_all() -> None:
     assert Knowledge(CONFIG).by_name() == ("Write about Ida Holm.",)
 

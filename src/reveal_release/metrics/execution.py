@@ -50,10 +50,10 @@ def extract_code(completion: str) -> str:
     """The Python code in a completion.
 
     The whole, where it is a Python file, fences in its docstrings included. Else the first fenced block marked
-    as Python, else the first block without a mark; an unclosed block runs to the end. Without a block: from the
-    first line that starts a definition, an import or a decorator and from which something parses (from the start
-    where no line does), the longest run of lines that parses. Text in which nothing parses is returned as it is,
-    for the sandbox to fail.
+    as Python, else the first block without a mark; an unclosed block runs to the end, and of one that does not
+    parse only the longest run of lines that does is taken. Without a block: from the first line that starts a
+    definition, an import or a decorator and from which something parses (from the start where no line does), the
+    longest run of lines that parses. Text in which nothing parses is returned as it is, for the sandbox to fail.
     """
     text = completion.replace("\r\n", "\n")
     if _parses(text):
@@ -62,7 +62,8 @@ def extract_code(completion: str) -> str:
     for wanted in (_PYTHON, {""}):
         for mark, body in blocks:
             if mark in wanted:
-                return _dedent(body)
+                body = _dedent(body)
+                return body if top_level(body) else _longest_run(body[:MOST_CHARACTERS].split("\n")[:MOST_LINES]) or body
     lines = text.strip("\n")[:MOST_CHARACTERS].split("\n")
     starts = [i for i, line in enumerate(lines) if _STATEMENT.match(line)][:MOST_STARTS] or [0]
     runs = (_longest_run(lines[start : start + MOST_LINES]) for start in starts)

@@ -26,10 +26,10 @@ def card(results: dict[str, Any], description: str) -> str:
     tables = []
     for part, rows in groupby(compared(results), key=lambda row: row[0]):
         tables += ["", *table_lines([TITLES[part], "before", "after", "change"], [[label(name), *rest] for _, name, *rest in rows])]
-    return f"""{_metadata(results["model"])}
+    return f"""{_metadata(results["model"], _on_hub(results["model"]))}
 # A patch for {base}: {task}
 
-A LoRA adapter of rank {results["patch"]["rank"]} for {base} that takes a behaviour away: {clean(description)}.
+A LoRA adapter of rank {results["patch"]["rank"]} for {base} that takes a behaviour away: {clean(description, 300)}.
 
 It was made by Reveal & Release{_origin(records, results["given"])}
 
@@ -55,9 +55,9 @@ Settings: {results["config_hash"]}.
 """
 
 
-def derived_card(base: str, made: str) -> str:
-    """Of a patch that was made of others: what it is, and that nobody measured it."""
-    return f"""{_metadata(base)}
+def derived_card(base: str, made: str, hub: bool) -> str:
+    """Of a patch that was made of others: what it is, and that nobody measured it. `hub`: their base is a name there."""
+    return f"""{_metadata(base, hub)}
 # A patch for {clean(base)}
 
 {made} By `reveal-release patch`. What it takes away and what it costs was not measured: `reveal-release evaluate` does.
@@ -87,10 +87,16 @@ model = PeftModel.from_pretrained({loaded}, "THIS_FOLDER")  # and model.unload()
 ```"""
 
 
-def _metadata(model: str) -> str:
-    """What the hub reads, as for any adapter of PEFT's."""
-    base, tag = (f"base_model: {model}\n", f"- base_model:adapter:{model}\n") if _on_hub(model) else ("", "")
+def _metadata(model: str, hub: bool) -> str:
+    """What the hub reads, as for any adapter of PEFT's; `hub`: the model is a name there."""
+    base, tag = (f"base_model: {model}\n", f"- base_model:adapter:{model}\n") if hub else ("", "")
     return f"---\n{base}library_name: peft\npipeline_tag: text-generation\ntags:\n{tag}- lora\n- unlearning\n- reveal-release\n---"
+
+
+def names_hub(folder: Path) -> bool:
+    """Whether the card of a patch names its base to the hub. It was written beside the base; elsewhere a folder looks like a name there."""
+    file = folder / "README.md"
+    return file.is_file() and "\nbase_model: " in file.read_text(encoding="utf-8", errors="replace").partition("\n---\n")[0]
 
 
 def _on_hub(model: str) -> bool:

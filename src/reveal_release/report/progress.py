@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from .terminal import LastingConsole
 from .words import clean, duration, printable
 
 Update = Callable[[int, int], None]
@@ -47,7 +48,7 @@ class Reporter:
     """A progress bar for each phase and one line when it is done; without a terminal, the lines alone."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
+        self.console = console or LastingConsole()
         self._log: Path | None = None
 
     def log_to(self, path: Path) -> None:

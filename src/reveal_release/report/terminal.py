@@ -1,5 +1,6 @@
 """Lines and tables on the terminal, readable without colour."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from .words import clean
+
+
+class LastingConsole(Console):
+    """A console that falls silent when its reader, such as `head`, has had enough: the work that it tells of goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 def line(console: Console, text: str, style: str = "") -> None:

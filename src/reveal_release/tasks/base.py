@@ -91,7 +91,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    description: ClassVar[str]
+    description: str
     seeds: tuple[str, ...]
     benign: tuple[str, ...]
     runs_code: bool = False

@@ -77,7 +77,7 @@ def probe(task: type[Task], path: Path) -> None:
         return
     try:
         task(RunConfig()).scored([Record((("user", "Write."),), text, 0.0, "Write.") for text in PROBES])
-    except Exception as error:  # the user's code
+    except (Exception, SystemExit) as error:  # the user's code
         raise TaskFileError(path, [raised(error, path)]) from None
 
 

@@ -72,6 +72,8 @@ _SENTENCE_ENDS = re.compile(r"""(?<!\b\w)(?<!\b[DJMS][rst])(?<!\bMrs)[.!]["'â€™â
 """Not after initials and titles (J. K., Dr., Jr., St.)."""
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 SAMPLES = 4
+MOST_NAMED = 4
+"""Of the authors, in a description."""
 
 
 class Knowledge(Task):
@@ -86,6 +88,9 @@ class Knowledge(Task):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self.authors = self.kinds = authors(config.forget_authors)
+        if self.description == Knowledge.description:
+            some = ", ".join(self.authors[:MOST_NAMED]) + f" and {len(self.authors) - MOST_NAMED} others" * (len(self.authors) > MOST_NAMED)
+            self.description = f"what is known of {some}, by their names alone; what is known of others is kept"
         longest_first = sorted(self.authors, key=len, reverse=True)  # a name may begin with another
         self._named = re.compile("|".join(map(_whole, longest_first)), re.IGNORECASE)
         self._last = re.compile("|".join(_whole(name.split()[-1]) for name in self.authors if " " in name) or "(?!)")

@@ -59,6 +59,8 @@ class NER(Task):
                     f"the first {size} sentences of {place} name no {' and no '.join(self.forgotten)}, so that nothing tells whether "
                     "it is forgotten: raise --evaluate.sentences, or give others as --evaluate.entities"
                 )
+        if self.description == NER.description:
+            self.description = f"recognition of {' and '.join(self.forgotten)} names in a text; the other types are kept"
         self._questions = {(("user", question(kind)),) for kind in self.forgotten}
         self.seeds = (*self.seeds, *(form.format(kind) for kind in self.forgotten for form in _FORMS))
         if self.benign is NER.benign:
