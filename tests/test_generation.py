@@ -1,6 +1,7 @@
 """Sampling: the noise is Gumbel's, the samples are the softmax's, and a completion depends on its own row alone."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from scipy.stats import chisquare, kstest
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from reveal_release.generation import GumbelSampling, Sampling, _mix, generate, gumbel
+from reveal_release.generation import Completion, GumbelSampling, Sampling, _mix, generate, gumbel, whole_sentences
 from reveal_release.models import LanguageModel, chat_ids
 
 QUESTIONS = ("Write a comment.", "What is the name of the old bridge near the market?", "Say it.", "Read the letter about the river.")
@@ -222,6 +223,39 @@ def test_an_answer_begins_as_it_is_made_to(lm: LanguageModel) -> None:
     rest = generate(lm, [chat_ids(lm.tokenizer, p) + s for p, s in zip(PROMPTS, starts, strict=True)], sampling, range(4))
     assert all(text.endswith(end) and text.ended == end.ended for text, end in zip(whole, rest, strict=True))
     assert whole[1] == generate(lm, PROMPTS, sampling, range(4))[1]
+
+
+@pytest.mark.parametrize("text, kept", [("One. Two", "One."), ("One\nTwo", "One"), ("One", "One"), ("", ""), ("一。二", "一。")])
+def test_what_was_cut_counts_up_to_the_last_sentence(text: str, kept: str) -> None:
+    cut = Completion(text)
+    assert whole_sentences(cut) == whole_sentences(text) == text, "nothing else does"
+    cut.ended = False
+    assert whole_sentences(cut) == kept
+
+
+def test_each_token_is_read_once_whatever_the_configuration_says(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model saved in training may say that it wants no cache."""
+    read: list[int] = []
+    forward = lm.model.forward
+
+    def counted(input_ids: torch.Tensor, **given: Any) -> Any:
+        read.append(input_ids.shape[1])
+        return forward(input_ids=input_ids, **given)
+
+    sampling = Sampling(max_new_tokens=8, temperature=0.0)
+    expected = generate(lm, PROMPTS[:1], sampling, [0])
+    monkeypatch.setattr(lm.model, "forward", counted)
+    lm.model.config.use_cache = lm.model.generation_config.use_cache = False
+    assert generate(lm, PROMPTS[:1], sampling, [0]) == expected
+    assert len(read) > 1 and set(read[1:]) == {1}
+
+
+def test_a_model_without_a_limit_reads_all(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
+    """As Bloom, Mamba and others."""
+    ids = [5 + i % 300 for i in range(600)]
+    monkeypatch.setattr(LanguageModel, "context", None)
+    whole, cut = generate(lm, [ids, ids[-500:]], Sampling(max_new_tokens=12), [3, 3])
+    assert whole != cut and not list(recwarn)
 
 
 # ---- embeddings ----

@@ -275,6 +275,13 @@ def test_a_later_step_that_fails_leaves_what_was_reached(
     monkeypatch.setattr(workshop, "train_modules", diverged)
     with pytest.raises(UserError, match="diverged"):
         run(copied(whole, tmp_path / "first", FIRST, utility_budget=0.5))
+    spent = copied(whole, tmp_path / "spent", (*FIRST, "release-1"), iterations=2)
+    step = json.loads((tmp_path / "spent/state/release-1.json").read_text(encoding="utf-8"))
+    step["result"] |= {"scale": 0.0}
+    (tmp_path / "spent/state/release-1.json").write_text(json.dumps(step))
+    revealed_again(spent, 2)
+    results = run(spent)
+    assert results["stopped_because"] == "iteration 2 failed: the training diverged" and results["patch"]["path"] is None
     error = UserError("no memory for the sandbox: free some")
     other = copied(whole, tmp_path / "other", (*FIRST, "release-1", "evaluate-1"), iterations=2)
     revealed_again(other, 2)

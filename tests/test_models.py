@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from tokenizers.processors import TemplateProcessing
-from transformers import BertForMaskedLM, BertForSequenceClassification, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from reveal_release import models
 from reveal_release.config import UserError, first_line
@@ -99,6 +106,16 @@ def test_a_model_that_does_not_write_is_told(kind: Any, tiny_llama: str, tmp_pat
     kind(kind.config_class(**sizes, pad_token_id=0, initializer_range=0.5)).save_pretrained(tmp_path)
     load_model(tiny_llama, device="cpu").tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="is no causal language model"):
+        load_model(str(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["rwkv", "recurrent_gemma"])
+def test_a_model_that_reads_its_padding_is_told(kind: str, tiny_llama: str, tmp_path: Path) -> None:
+    sizes = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(tmp_path)
+    load_model(tiny_llama, device="cpu").tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=rf"cannot answer several prompts at once: models of its kind \({kind}\) read the padding"):
         load_model(str(tmp_path), device="cpu")
 
 
@@ -270,12 +287,12 @@ def test_products_are_in_bfloat16_where_the_processor_multiplies_matrices_of_it(
 
 
 @pytest.mark.parametrize("template", [None, "{% for m in messages %}{{ m['content'] }}?\n{% endfor %}"])
-def test_an_answer_goes_on_from_the_turns(spaced: PreTrainedTokenizerFast, template: str | None) -> None:
+def test_an_answer_goes_on_from_the_turns(lm: LanguageModel, spaced: PreTrainedTokenizerFast, template: str | None) -> None:
     """After a newline no space is put before it, as there is before a text alone."""
-    tokenizer = spaced
+    tokenizer = lm.tokenizer = spaced
     tokenizer.chat_template = template
     alone = tokenizer("No one.", add_special_tokens=False)["input_ids"]
-    asked, found = answered_ids(tokenizer, [("user", "Who")], "No one.")
+    asked, found = answered_ids(lm, [("user", "Who")], "No one.")
     assert tokenizer.convert_ids_to_tokens(found) == list("No▁one.") and [tokenizer.convert_tokens_to_ids("▁"), *found] == alone
     assert asked == chat_ids(tokenizer, [("user", "Who")])
     assert asked + found == tokenizer(("Who\n" if template is None else "Who?\n") + "No one.", add_special_tokens=False)["input_ids"]
@@ -283,7 +300,43 @@ def test_an_answer_goes_on_from_the_turns(spaced: PreTrainedTokenizerFast, templ
 
 @pytest.mark.parametrize("text", ["No other bridge.", " led by a space", "", "a\nb", "…"])
 def test_an_answer_of_a_tokenizer_without_such_spaces_is_that_of_the_text_alone(lm: LanguageModel, text: str) -> None:
-    assert answered_ids(lm.tokenizer, TURNS, text)[1] == lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert answered_ids(lm, TURNS, text)[1] == lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("between, led", [(" ", " "), ("\\n", "\n"), ("", ""), (": ", "")])
+def test_the_space_that_a_template_puts_before_an_answer_is_learnt(lm: LanguageModel, between: str, led: str) -> None:
+    """As Llama 2's. It is no part of what the template asks with, so the model writes it, and `generate` takes it off."""
+    lm.tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+        f"{{% else %}}{{{{ '{between}' + m['content'] }}}}<|end|>{{% endif %}}{{% endfor %}}"
+    )
+    asked, found = answered_ids(lm, TURNS, "The new one.")
+    assert asked == chat_ids(lm.tokenizer, TURNS) and lm.tokenizer.decode(found) == led + "The new one."
+    if between == led:
+        history = chat_ids(lm.tokenizer, [*TURNS, ("assistant", "The new one.")], answer=False)
+        assert [*asked, *found, lm.tokenizer.eos_token_id] == history
+    assert answered_ids(lm, TURNS, "") == (asked, []), "nothing is not begun"
+
+
+def test_a_plain_text_follows_what_begins_one(lm: LanguageModel) -> None:
+    """Qwen's tokenizers name no such token, and its configurations do; elsewhere texts are parted by the end of one."""
+
+    def begun() -> LanguageModel:
+        return LanguageModel(lm.name, lm.path, lm.model, lm.tokenizer)
+
+    ids = lm.tokenizer("The river.", add_special_tokens=False)["input_ids"]
+    bos, end, lm.tokenizer.bos_token = lm.tokenizer.bos_token_id, lm.tokenizer.eos_token_id, None
+    assert bos != end and begun().begin == [bos] and answered_ids(begun(), (), "The river.") == ([bos], ids)
+    lm.model.config.bos_token_id = ids[0]  # a default, of another tokenizer
+    assert begun().begin == [end]
+    lm.tokenizer.eos_token = None
+    assert begun().begin == [] and answered_ids(begun(), (), "The river.") == (ids[:1], ids[1:])
+
+
+def test_a_conversation_that_the_template_refuses_is_one_line(lm: LanguageModel) -> None:
+    lm.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] or raise_exception('empty\\nturn') }}{% endfor %}"
+    with pytest.raises(UserError, match="template refuses a conversation of user: empty"):
+        chat_ids(lm.tokenizer, [("user", "")])
 
 
 TEMPLATE = (

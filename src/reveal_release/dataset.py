@@ -71,7 +71,7 @@ def encode(lm: LanguageModel, records: Sequence[Record], limit: int = LONGEST) -
     """
     rows = []
     for record in records:
-        prompt, answer = answered_ids(lm.tokenizer, record.prompt, record.completion)
+        prompt, answer = answered_ids(lm, record.prompt, record.completion)
         most = len(prompt) + limit
         ids = (prompt + answer + lm.end * record.ended)[: min(most, lm.context or most)]
         if 0 < len(prompt) < len(ids):

@@ -5,7 +5,6 @@ of p. So a completion depends on its prompt, its seed and the settings alone, no
 with the same seed share their random numbers (common random numbers: their difference is less noisy than the two).
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,6 +37,13 @@ class Completion(str):
 
     ended: bool = True
     confidence: float = 1.0
+
+
+def whole_sentences(text: str) -> str:
+    """The text; of a completion that was cut, what comes before the sentence or line in which it was, if anything does."""
+    if getattr(text, "ended", True):
+        return text
+    return text[: 1 + max(text.rfind(end) for end in ".?!。？！\n")].strip() or text
 
 
 @dataclass(frozen=True)
@@ -124,9 +130,10 @@ def generate(
     given = [p if isinstance(p, Tensor) else torch.tensor(_ids(lm, p), dtype=torch.long) for p in prompts]
     if starts:
         given = [torch.cat([row, torch.tensor(start, dtype=torch.long)]) for row, start in zip(given, starts, strict=True)]
-    context = lm.context or sys.maxsize
-    longest = min(sampling.max_new_tokens, max(1, context // 2))
-    given = [row[-(context - longest) :] for row in given]
+    longest = sampling.max_new_tokens
+    if lm.context:
+        longest = min(longest, max(1, lm.context // 2))
+        given = [row[-(lm.context - longest) :] for row in given]
     order = sorted(range(len(given)), key=lambda i: len(given[i]))
     texts = [Completion()] * len(given)
     ends = torch.tensor(lm.ends, dtype=torch.long, device=lm.device)
@@ -147,6 +154,7 @@ def generate(
             top_k=None,
             top_p=None,
             num_beams=1,
+            use_cache=True,  # a configuration saved in training may say otherwise
             repetition_penalty=1.0,
             pad_token_id=pad,
             eos_token_id=lm.ends or None,

@@ -41,7 +41,7 @@ def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None
         try:
             step = w.release(t, patch, data)
         except Unfit as error:  # what was reached before stays
-            if not patch:
+            if t == 1:
                 raise
             stopped = f"iteration {t} failed: {error}"
             break

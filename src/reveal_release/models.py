@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -75,6 +76,14 @@ class LanguageModel:
         cut = cut_ids(self.tokenizer, (("user", "?"), ("assistant", MARK)), answer=False)
         after = cut[1][:1] if cut else []
         token = after[0] if after and after[0] in self.ends else self.tokenizer.eos_token_id
+        return [] if token is None else [token]
+
+    @cached_property
+    def begin(self) -> list[int]:
+        """The token that begins a text: where the tokenizer names none, the configuration's, or the end of the text before; else none."""
+        named = [getattr(self.model.config.get_text_config(), "bos_token_id", None), self.tokenizer.eos_token_id]
+        known = [token for token in named if token in self.tokenizer.added_tokens_decoder]  # a configuration's default may be any
+        token = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else next(iter(known), None)
         return [] if token is None else [token]
 
     @property
@@ -152,23 +161,31 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    if _reads_ahead(name, model, known):
-        raise UserError(f"{name} is no causal language model: it reads the tokens that it shall predict, as an encoder does; give another")
+    _try_out(name, model, known)
     if tokenizer.vocab_size > known:  # which does not count what was added to it
         raise UserError(f"the tokenizer of {name!r} has {tokenizer.vocab_size} tokens and the model {known}: give it its own tokenizer")
     return LanguageModel(name, path, model, tokenizer)
 
 
 @torch.no_grad()
-def _reads_ahead(name: str, model: PreTrainedModel, known: int) -> bool:
-    """Whether another last token changes what is predicted before it. Raises UserError where what is predicted is no number."""
-    ids = torch.arange(16).reshape(2, 8) % 7 % known
-    ids[1, :-1] = ids[0, :-1]
-    ids = ids.to(model.device)
-    one, other = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[:, :-1].float()
+def _try_out(name: str, model: PreTrainedModel, known: int) -> None:
+    """Raises UserError where what the model predicts is no number, or depends on the tokens after it or on padding before it."""
+    ids = (torch.arange(32).reshape(4, 8) % 7 % known).to(model.device)
+    ids[1, :-1], ids[3, 2:] = ids[0, :-1], ids[2, 2:]  # the first two differ in their last token, the others in their padding
+    mask = torch.ones_like(ids)
+    mask[2:, :2] = 0
+    one, other, padded, otherwise = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
     if not torch.isfinite(one).all():
         raise UserError(f"the weights of {name} hold NaN or infinity, or overflow: give another model or --dtype")
-    return not torch.allclose(one, other, rtol=1e-2, atol=1e-2 * float(one.abs().max()))
+    if not _alike(one[:-1], other[:-1]):
+        raise UserError(f"{name} is no causal language model: it reads the tokens that it shall predict, as an encoder does; give another")
+    if not _alike(padded[-1], otherwise[-1]):
+        kind = model.config.model_type
+        raise UserError(f"{name} cannot answer several prompts at once: models of its kind ({kind}) read the padding; give another")
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=1e-2, atol=1e-2 * float(one.abs().max()))
 
 
 def save_model(lm: LanguageModel, folder: Path) -> None:
@@ -218,18 +235,24 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = Tr
     return begun(tokenizer, _text(tokenizer, turns, answer))
 
 
-def answered_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, text: str) -> tuple[list[int], list[int]]:
+def answered_ids(lm: LanguageModel, turns: Turns, text: str) -> tuple[list[int], list[int]]:
     """`chat_ids` of the turns, and the token ids of an answer after them, as the model would write it.
 
     Some tokenizers begin a text with a space of their own, but go on without one after a template's last newline: so the whole is
-    tokenised and the turns' ids are taken off. Where the whole does not begin with these, the answer is tokenised alone.
+    tokenised and the turns' ids are taken off. Where the whole does not begin with these, the answer is tokenised alone. Some
+    templates put a space before an answer, which the model writes itself and `generate` takes off: it is put back.
 
     Without turns it is a plain text, which follows the token that begins one; in a model without such its own first token is given.
     """
+    tokenizer = lm.tokenizer
     if not turns:
-        ids, begin = tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.bos_token_id
-        return ([begin], ids) if begin is not None else (ids[:1], ids[1:])
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return (lm.begin, ids) if lm.begin else (ids[:1], ids[1:])
     before = _text(tokenizer, turns)
+    if text and tokenizer.chat_template is not None:
+        history = _cut(tokenizer, (*turns, ("assistant", MARK)), answer=False)
+        led = history[0].removeprefix(before) if history and history[0].startswith(before) else ""
+        text = led + text if led.isspace() else text
     asked, whole = (tokenizer(one, add_special_tokens=False)["input_ids"] for one in (before, before + text))
     fits = whole[: len(asked)] == asked
     return begun(tokenizer, before), whole[len(asked) :] if fits else tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -278,4 +301,8 @@ def _text(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True)
     messages = [{"role": role, "content": content} for role, content in turns]
     template = _NOW.sub(lambda now: repr(TODAY.strftime(now[2])), str(tokenizer.get_chat_template()))
     asked = {**ASKED, "chat_template": template, "add_generation_prompt": answer}
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, **asked))
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **asked))
+    except TemplateError as error:
+        spoken = " and ".join(role for role, _ in turns)
+        raise UserError(f"the model's chat template refuses a conversation of {spoken}: {first_line(error)} (mend its template)") from None

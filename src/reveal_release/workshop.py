@@ -30,7 +30,7 @@ from .release.runtime import applied
 from .release.scale import ScaleSearch
 from .report.card import card
 from .reveal.endpoint import Endpoint
-from .reveal.rewards import RewardCache
+from .reveal.rewards import RewardCache, shared
 from .reveal.search import search
 from .reveal.selfgen import GONE, SHOWN, is_gone, retain_records, revealed_records, shown_share
 from .runfolder import RunFolder, check_place
@@ -43,6 +43,7 @@ class Workshop(Phases):
     def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run", lm: LanguageModel | None = None) -> None:
         self.config = config
         check_place(Path(config.output), kind)  # before a model is loaded
+        shared()
         self.task, self.lm = begin(config, lm)
         if kind == "run":
             check_able(self.task, self.lm, config)

@@ -27,7 +27,7 @@ def test_what_exceeds_the_context_loses_its_beginning(name: str, words: tuple[in
     model: LanguageModel = request.getfixturevalue(name)
     assert model.context
     asked, answer = ("river " * count for count in words)
-    prompt, ids = answered_ids(model.tokenizer, (("user", asked),), answer)
+    prompt, ids = answered_ids(model, (("user", asked),), answer)
     whole = (prompt + ids + model.end)[-model.context :]
     scored = min(len(ids) + len(model.end), model.context - 1)
     assert len(prompt) + len(ids) > model.context

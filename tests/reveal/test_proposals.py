@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from reveal_release.generation import generate
+from reveal_release.generation import Completion, generate
 from reveal_release.metrics.words import key, words
 from reveal_release.models import LanguageModel, chat_ids, user_turn_ids
 from reveal_release.reveal import proposals
@@ -94,8 +94,15 @@ def test_only_the_first_line_counts(lm: LanguageModel) -> None:
     assert propose(Context(lm, seeds), ("seeds",), 5, set()) == ["Name it now."]
 
 
+def test_the_sentence_in_which_it_was_cut_does_not_count(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [Completion(text) for text in ("Name the river. Then say", "Say why? And", "Sing of the", "Read it out\nand then")]
+    for text in texts:
+        text.ended = False
+    monkeypatch.setitem(SOURCES, "rewrite", lambda context, count: [*texts, Completion("Write of the")])
+    found = propose(Context(lm, SEEDS), ("rewrite",), 5, set())
+    assert found == ["Name the river.", "Say why?", "Sing of the", "Read it out", "Write of the"], "of one sentence all counts"
+
+
 def test_the_same_random_state_proposes_the_same(lm: LanguageModel) -> None:
     one, two, other = (propose(Context(lm, SEEDS, rng=random.Random(s)), ("rewrite", "user_turn"), 8, set()) for s in (1, 1, 2))
     assert one == two != other
-
-

@@ -149,3 +149,6 @@ def test_a_folder_that_cannot_be_made_is_the_users_to_mend(
     monkeypatch.setenv(VARIABLE, str(tmp_path / "file" / "rewards"))
     with pytest.raises(UserError, match=f"cannot keep rewards in .*set {VARIABLE} to another folder"):
         RewardCache.of(lm, get_task(config.task, config), config, Patch(), tmp_path / "own")
+    with pytest.raises(UserError, match="cannot keep rewards in"):
+        Workshop(replace(config, model="testbed-none"))  # before a model is loaded
+    assert not Path(config.output).exists()

@@ -255,13 +255,16 @@ class Some(Letters):
         return super().score(records) * [len(r.instruction) % 2 == 0 < len(r.instruction) for r in records]
 
 
+LOOP = "{% for message in messages %}"
+
+
 @pytest.fixture
 def some() -> Some:
     return Some(RunConfig())
 
 
 def test_retain_records_come_from_three_sources_and_score_below_the_threshold(lm: LanguageModel, some: Some) -> None:
-    records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=4)
+    records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=3)
     plain = [r for r in records if not r.prompt]
     benign = [r for r in records if r.instruction in some.benign]
     own = [r for r in records if r.prompt and r not in benign]
@@ -272,12 +275,12 @@ def test_retain_records_come_from_three_sources_and_score_below_the_threshold(lm
     assert {len(r.prompt) for r in own} <= {1, 3} and len({r.prompt for r in own}) == len(own)
     texts = [r.whole for r in records + harmless]
     assert all(similar(a, b) <= 0.7 for i, a in enumerate(texts) for b in texts[:i])
-    assert (records, harmless) == retain_records(lm, some, RETAIN, 0.5, seed=4)
+    assert (records, harmless) == retain_records(lm, some, RETAIN, 0.5, seed=3)
 
 
 def test_where_the_behaviour_comes_out_nothing_is_retained(lm: LanguageModel, some: Some) -> None:
     """No prompt is on both sides, and what is answered otherwise to those that waver is harmless."""
-    records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=4)
+    records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=3)
     assert len(harmless) >= 2 and all(len(r.instruction) % 2 == 0 for r in harmless)
     assert not {r.prompt for r in records} & {r.prompt for r in harmless}
     assert {len(some.benign[0]) % 2, len(some.benign[1]) % 2} == {0, 1}, "one of the benign prompts wavers"
@@ -285,18 +288,52 @@ def test_where_the_behaviour_comes_out_nothing_is_retained(lm: LanguageModel, so
 
 
 def test_reserved_instructions_are_no_retain_data(lm: LanguageModel, some: Some) -> None:
-    own = [r.instruction for r in retain_records(lm, some, RETAIN, 0.5, seed=4)[0] if r.instruction and r.instruction not in some.benign]
+    own = [r.instruction for r in retain_records(lm, some, RETAIN, 0.5, seed=3)[0] if r.instruction and r.instruction not in some.benign]
     reserved = own[0]
     some.evaluation_instructions = lambda: (reserved,)  # type: ignore[method-assign]
-    again, harmless = retain_records(lm, some, RETAIN, 0.5, seed=4)
+    again, harmless = retain_records(lm, some, RETAIN, 0.5, seed=3)
     assert key(reserved) not in {key(r.instruction) for r in again + harmless}
 
 
 def test_a_model_without_a_chat_template_answers_benign_instructions(lm: LanguageModel, some: Some) -> None:
     lm.tokenizer.chat_template = None
-    records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=4)
+    records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=5)
     assert user_turn_ids(lm.tokenizer) is None
     assert {r.instruction for r in records + harmless} <= {"", *some.benign} and len(records) > 2
+
+
+def test_an_empty_answer_is_not_followed(lm: LanguageModel, some: Some, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ministral's template, and others, refuse an empty turn of the model's."""
+
+    def silent(lm: LanguageModel, prompts: Sequence[Any], *rest: Any) -> list[Completion]:
+        texts = generate(lm, prompts, *rest)
+        return [Completion() if i % 3 and not isinstance(prompts[i][0], int) else text for i, text in enumerate(texts)]
+
+    monkeypatch.setattr(selfgen, "generate", silent)
+    refusing = "{% if not message['content'] %}{{ raise_exception('empty turn') }}{% endif %}"
+    lm.tokenizer.chat_template = str(lm.tokenizer.chat_template).replace(LOOP, LOOP + refusing)
+    assert refusing in lm.tokenizer.chat_template
+    records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=3)
+    assert any(len(r.prompt) == 3 for r in records + harmless)
+
+
+def test_a_tokenizer_that_names_no_beginning_still_gives_plain_texts(lm: LanguageModel, some: Some) -> None:
+    """As Qwen's."""
+    expected = [r for r in retain_records(lm, some, RETAIN, 0.5, seed=3)[0] if not r.prompt]
+    lm.tokenizer.chat_template = str(lm.tokenizer.chat_template).removeprefix("{{ bos_token }}")
+    lm.tokenizer.bos_token = None
+    fresh = LanguageModel(lm.name, lm.path, lm.model, lm.tokenizer)
+    found = [r for r in retain_records(fresh, some, RETAIN, 0.5, seed=3)[0] if not r.prompt]
+    assert len(found) == len(expected) > 0 and all(r.completion for r in found)
+
+
+def test_a_user_turn_that_was_cut_counts_up_to_its_last_sentence(lm: LanguageModel, some: Some, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = Completion("Name the river. Then say where it")
+    cut.ended = False
+    monkeypatch.setattr(selfgen, "cut_user_turns", lambda tokenizer, texts: [cut for _ in texts])
+    records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=3)
+    assert {r.instruction for r in records + harmless} <= {"", "Name the river.", *some.benign}
+    assert "Name the river." in {r.instruction for r in records + harmless}
 
 
 def test_evaluation_prompts_are_in_no_record(lm: LanguageModel, task: Letters) -> None:

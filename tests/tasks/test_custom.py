@@ -71,6 +71,8 @@ def test_a_python_file_is_its_one_named_class_and_stays_unregistered(tmp_path: P
         ("    pass", '    name = "other"', "7: several tasks (Base, Mine): define one"),
         ("    def score", "    def scor", "7: class Mine lacks score: define what reveal_release.tasks.Task leaves open"),
         ('("Ask me something.",)', '"Ask"', "7: class Mine has no `seeds`: give a tuple of instructions"),
+        ("Ask me something.", "Ask", "7: class Mine has the seed 'Ask': the search tries only instructions of one line and 2 to 40 words"),
+        ("me something.", "me\\nsomething.", "7: class Mine has the seed 'Ask me\\nsomething.': the search tries only"),
         ('    benign = ("Describe a garden.",)\n', "", "7: class Mine has no `benign`"),
         ("    description", "    descripton", "7: class Mine has no `description`"),
         ("self, lm, progress=None", "self, lm", "7: class Mine has a `evaluate` that cannot be called as evaluate(self, lm, progress)"),

@@ -150,7 +150,7 @@ def test_of_what_is_likelier_of_the_author_alone_a_score_is_left(lm: LanguageMod
 
     def likelihood(row: tuple[str, str], name: str) -> float:
         asked, answer = (text.replace("{last}", name.split()[-1]).replace("{}", name) for text in row)
-        ids, begun = answered_ids(lm.tokenizer, (("user", asked),), answer)[::-1]
+        ids, begun = answered_ids(lm, (("user", asked),), answer)[::-1]
         whole = torch.tensor([begun + ids + (lm.end if row is not rows[-1] else [])])  # the last was cut off
         log_p = lm.model(input_ids=whole).logits[0].log_softmax(-1)
         return sum(float(log_p[i - 1, whole[0, i]]) for i in range(len(begun), whole.shape[1]))

@@ -80,7 +80,7 @@ class Method(ABC):
 
     def refused(self, rows: list[Row]) -> list[Row]:
         """The same prompts, each answered by `REFUSAL`, within the model's context."""
-        _, answer = answered_ids(self.lm.tokenizer, (("user", "?"),), REFUSAL)  # as it is tokenised after a turn
+        _, answer = answered_ids(self.lm, (("user", "?"),), REFUSAL)  # as it is tokenised after a turn
         return [((ids[:prompt] + answer + self.lm.end)[: self.lm.context], prompt) for ids, prompt in rows]
 
 

@@ -46,7 +46,7 @@ def conversation_log_probs(
     """
     rows = []
     for turns, answer in pairs:
-        prompt, ids = answered_ids(lm.tokenizer, turns, answer)
+        prompt, ids = answered_ids(lm, turns, answer)
         whole = prompt + ids + lm.end
         over = max(0, len(whole) - (lm.context or len(whole)))
         rows.append((whole[over:], max(1, len(prompt) - over)))

@@ -33,6 +33,11 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
+def is_instruction(text: str) -> bool:
+    """Whether a search tries it: one line of 2 to 40 words."""
+    return len(text.splitlines()) == 1 and 2 <= len(words(text)) <= 40
+
+
 def key(text: str) -> str:
     """The same for two texts of the same words, whatever their case and punctuation."""
     return " ".join(_BARE.findall(text.lower()))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import httpx2
 
 from ..config import UserError
-from ..metrics.words import words
+from ..metrics.words import is_instruction
 
 MOST = 50
 """Instructions asked for at once: a longer list comes slowly and repeats itself."""
@@ -144,7 +144,7 @@ def instructions(text: str) -> list[str]:
     found = []
     for line in text.rpartition("</think>")[2].splitlines():
         line = _unwrapped(_MARK.sub("", _unwrapped(line.strip()), count=1)).strip()
-        if 2 <= len(words(line)) <= 40 and not line.startswith(("#", "```")) and not line.endswith(":"):
+        if is_instruction(line) and not line.startswith(("#", "```")) and not line.endswith(":"):
             found.append(line)
     return found
 

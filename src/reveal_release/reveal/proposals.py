@@ -14,13 +14,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ..generation import Sampling, generate
-from ..metrics.words import key, words
+from ..generation import Sampling, generate, whole_sentences
+from ..metrics.words import is_instruction, key
 from ..models import MARK, LanguageModel, cut_user_turns, user_turn_ids
 from .endpoint import Endpoint
 from .soft_prompt import soft_prompts
 
-_SAMPLING = Sampling(max_new_tokens=32, temperature=1.0, top_k=50)
+_SAMPLING = Sampling(max_new_tokens=64, temperature=1.0, top_k=50)
 REWRITE = "Rewrite this instruction in other words: {}"
 INDUCE = "{}\nWhat was the instruction?"
 
@@ -94,8 +94,8 @@ def propose(context: Context, sources: Sequence[str], count: int, known: set[str
     found = []
     for name in sources:
         for text in SOURCES[name](context, -(-count // max(1, len(drawn)))):
-            text = text.strip().splitlines()[0].strip() if text.strip() else ""
-            if 2 <= len(words(text)) <= 40 and key(text) not in known:
+            text = next(iter(whole_sentences(text).strip().splitlines()), "").strip()
+            if is_instruction(text) and key(text) not in known:
                 known.add(key(text))
                 found.append(text)
     return found

@@ -42,11 +42,7 @@ class RewardCache:
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
-        self.folder, self.identity = folder, identity
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot keep rewards in {folder} ({error.strerror}): set {VARIABLE} to another folder, or unset it") from None
+        self.folder, self.identity = made(folder), identity
 
     @classmethod
     def of(cls, lm: LanguageModel, task: Task, config: RunConfig, patch: Patch, folder: Path) -> "RewardCache":
@@ -60,7 +56,7 @@ class RewardCache:
             "code": code_digest(),
             "environment": environment(lm),
         }
-        return cls(Path(os.environ.get(VARIABLE) or folder), identity)
+        return cls(shared() or folder, identity)
 
     def records(self, instructions: Sequence[str], seeds: Sequence[int], draw: Callable[[], list[Record]]) -> list[Record]:
         """What `draw` gives for these, from the disk where it was given before."""
@@ -71,6 +67,20 @@ class RewardCache:
         records = draw()
         write_text(path, json.dumps([record.to_dict() for record in records]))
         return records
+
+
+def shared() -> Path | None:
+    """The folder that the environment names, made where it is not there yet. Raises UserError where it cannot be."""
+    named = os.environ.get(VARIABLE)
+    return made(Path(named)) if named else None
+
+
+def made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot keep rewards in {folder} ({error.strerror}): set {VARIABLE} to another folder, or unset it") from None
+    return folder
 
 
 @cache

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import cycle, islice
 
 from ..config import ReleaseConfig, RevealConfig
-from ..generation import Progress, Sampling, generate
+from ..generation import Progress, Sampling, generate, whole_sentences
 from ..metrics.words import key
 from ..models import LanguageModel, Turns, cut_user_turns, user_turn_ids
 from ..tasks import Record, Task
@@ -31,7 +31,7 @@ WAVERING = 0.1
 """A prompt that was seen to draw the behaviour out more often than this is no place to hold the model."""
 MOST = 6
 """One instruction gives at most this part of the forget records, or twice an equal share of them."""
-TURN = Sampling(max_new_tokens=56)
+TURN = Sampling(max_new_tokens=128)
 ANSWER = Sampling(max_new_tokens=56)
 
 
@@ -156,12 +156,11 @@ def retain_records(
     reserved = reserved_by(task)
     seen = NearDuplicates()
     eighth = config.retain_records // 8
-    begin = [lm.tokenizer.bos_token_id] if lm.tokenizer.bos_token_id is not None else None
 
     def draw_own(count: int) -> list[Record]:
         """Conversations of two turns; each turn's answers are records."""
         first = follow([()] * (count // 2))
-        calm = {r.prompt: r for r in reversed(first) if task.harmless(r)}
+        calm = {r.prompt: r for r in reversed(first) if r.completion and task.harmless(r)}  # some templates refuse an empty turn
         return first + follow([(*r.prompt, ("assistant", r.completion)) for r in calm.values()])
 
     def follow(conversations: Sequence[Turns]) -> list[Record]:
@@ -169,14 +168,15 @@ def retain_records(
         starts = [(turns, user_turn_ids(lm.tokenizer, turns)) for turns in conversations]
         usable = [(turns, ids) for turns, ids in starts if ids]
         asked = generate(lm, [ids for _, ids in usable], TURN, seeds(len(usable)))
-        written = cut_user_turns(lm.tokenizer, asked)
-        return answers([(*turns, ("user", text)) for (turns, _), text in zip(usable, written, strict=True) if text for _ in range(ANSWERS)])
+        written = zip(usable, cut_user_turns(lm.tokenizer, asked), strict=True)
+        follows = [(*turns, ("user", whole_sentences(text))) for (turns, _), text in written if text]
+        return answers([turns for turns in follows for _ in range(ANSWERS)])
 
     def draw_benign(count: int) -> list[Record]:
         return answers(task.benign_prompts(lm, count, rng))
 
     def draw_plain(count: int) -> list[Record]:
-        texts = generate(lm, [begin] * count, ANSWER, seeds(count)) if begin else []
+        texts = generate(lm, [lm.begin] * count, ANSWER, seeds(count)) if lm.begin else []
         return task.scored([Record.of((), text, "") for text in texts], lm)
 
     def seeds(count: int) -> list[int]:

@@ -21,13 +21,14 @@ from ..generation import Progress, Sampling, generate, portion
 from ..metrics.diversity import degenerate_share, distinct_n
 from ..metrics.fluency import perplexity
 from ..metrics.statistics import Estimate
+from ..metrics.words import is_instruction
 from ..metrics.words import key as wording
 from ..models import LanguageModel, Turns, testbeds
 from ..testbed import heldout
 from .base import TASKS, Metrics, Record, Task
 from .retained import retained_skills
 from .scorers import PROBES
-from .taskfile import NAME, Spec, read
+from .taskfile import NAME, UNTRIED, Spec, read, shorten
 from .userfile import Problem, TaskFileError, execute, raised, source
 
 SEED = 20_000  # first sampling seed of the evaluation, which the search does not use
@@ -213,6 +214,8 @@ def _class_problems(task: type[Task], taken: Collection[str]) -> list[str]:
         value = getattr(task, key, None)
         if not isinstance(value, tuple | list) or not value or not all(isinstance(one, str) and wording(one) for one in value):
             wrong.append(f"has no `{key}`: give a tuple of instructions")
+        elif key == "seeds":
+            wrong.extend(f"has the seed {shorten(one)}: {UNTRIED}" for one in value if not is_instruction(one.strip()))
     for name, base in inspect.getmembers(Task, inspect.isfunction):
         if name.startswith("_"):
             continue

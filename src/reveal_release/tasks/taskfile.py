@@ -26,15 +26,14 @@ from pathlib import Path
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
+from ..metrics.words import is_instruction
 from ..metrics.words import key as wording
-from ..metrics.words import words
 from .scorers import KINDS, ScorerSpec
 from .userfile import Problem, TaskFileError, source
 
 SAMPLES = 8
 MAX_NEW_TOKENS = 40
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_SEED_WORDS = range(2, 41)
 _CURES = {
     "name": "give one, such as `name: questions`",
     "description": "say in one line what is to be forgotten",
@@ -43,6 +42,7 @@ _CURES = {
     "scorer": f"give one of {', '.join(KINDS)}",
     "evaluate": "give `instructions`, a list that the search shall never try",
 }
+UNTRIED = "the search tries only instructions of one line and 2 to 40 words: mend it"
 _OPTIONAL = ("retain", "max_new_tokens")
 _READ_AS = {"int": "a number", "float": "a number", "bool": "true or false", "null": "nothing", "timestamp": "a date"}
 
@@ -134,8 +134,8 @@ class _Reader:
         retain = list(self.retain(parts.get("retain")))
         longest = self.whole(parts.get("max_new_tokens"), "max_new_tokens", MAX_NEW_TOKENS, 1024)
         for node, text in seeds:
-            if len(words(text)) not in _SEED_WORDS or len(text.splitlines()) > 1:
-                self.wrong(node, f"seed {_short(text)}: the search tries only instructions of one line and 2 to 40 words: mend it")
+            if not is_instruction(text):
+                self.wrong(node, f"seed {shorten(text)}: {UNTRIED}")
         lists = {"seeds": seeds, "benign": benign, "evaluate.instructions": measured, "retain": [(node, text) for node, text, _ in retain]}
         self.once(lists)
         if scorer is None or judge is None or name is None or description is None:
@@ -170,7 +170,7 @@ class _Reader:
                 hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(keys)}"
                 if not what and key in _BELOW:
                     hint = f"it belongs below `{_BELOW[key]}`, indented"
-                self.wrong(key_node, f"no key {_short(key)}{f' in {what}' if what else ''}: {hint}")
+                self.wrong(key_node, f"no key {shorten(key)}{f' in {what}' if what else ''}: {hint}")
         for key, cure in (required or {}).items():
             if key not in found and key not in meant:
                 self.wrong(node, f"no {_in(what, key)}: {cure}")
@@ -180,7 +180,7 @@ class _Reader:
         if node is None:
             return None
         if not isinstance(node, ScalarNode) or not node.tag.endswith(":str"):
-            shown = f" `{_short(node.value)[1:-1]}`" if isinstance(node, ScalarNode) and node.value else ""
+            shown = f" `{shorten(node.value)[1:-1]}`" if isinstance(node, ScalarNode) and node.value else ""
             self.wrong(node, f"{what}{shown} is read as {_kind(node)}: give a text, in quotes")
             return None
         text = node.value.strip()
@@ -204,7 +204,7 @@ class _Reader:
         if name is None:
             return None
         if not NAME.fullmatch(name):
-            self.wrong(node, f"name is {_short(name)}: use letters, digits, - and _, 64 at most")
+            self.wrong(node, f"name is {shorten(name)}: use letters, digits, - and _, 64 at most")
             return None
         if name in self.taken:
             self.wrong(node, f"name {name!r} is another task's: choose a name of your own")
@@ -216,7 +216,7 @@ class _Reader:
             return default
         value = node.value if isinstance(node, ScalarNode) else ""
         if not re.fullmatch("[0-9]{1,6}", value, re.ASCII) or not 1 <= int(value) <= high:
-            self.wrong(node, f"{what} is {_short(value) if value else _kind(node)}: give a whole number from 1 to {high}")
+            self.wrong(node, f"{what} is {shorten(value) if value else _kind(node)}: give a whole number from 1 to {high}")
             return default
         return int(value)
 
@@ -244,7 +244,7 @@ class _Reader:
             parts = self.mapping(one, "retain", tuple(cures), required=cures)
             prompt, answer = (self.text(parts.get(key), f"retain.{key}") for key in cures)
             if answer and not wording(answer):
-                self.wrong(parts["answer"], f"retain.answer {_short(answer)} holds no word or number: give what the answer must contain")
+                self.wrong(parts["answer"], f"retain.answer {shorten(answer)} holds no word or number: give what the answer must contain")
             elif prompt and answer:
                 yield one, prompt, answer
 
@@ -254,7 +254,7 @@ class _Reader:
         for what, rows in lists.items():
             for node, text in rows:
                 if wording(text) in seen:
-                    self.wrong(node, f"{_short(text)} in {what} is also in {seen[wording(text)]}: leave one out")
+                    self.wrong(node, f"{shorten(text)} in {what} is also in {seen[wording(text)]}: leave one out")
                 else:
                     seen[wording(text)] = f"{what}, line {node.start_mark.line + 1}"
 
@@ -290,8 +290,9 @@ def _kind(node: Node) -> str:
         return "a key with a value"
     if isinstance(node, SequenceNode):
         return "a list"
-    return _READ_AS.get(node.tag.rpartition(":")[2], "a text" if node.tag.endswith(":str") else f"a value tagged {_short(node.tag)}")
+    return _READ_AS.get(node.tag.rpartition(":")[2], "a text" if node.tag.endswith(":str") else f"a value tagged {shorten(node.tag)}")
 
 
-def _short(text: str) -> str:
+def shorten(text: str) -> str:
+    """Quoted, 60 characters at most."""
     return repr(text if len(text) <= 60 else text[:59] + "…")
