@@ -495,6 +495,10 @@ def test_a_model_is_measured_on_a_suite_with_a_patch_or_without(
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         assert lines[-2:] == [["gsm8k"], ["exact", "match", "50.0", "%", "[9.5,", "90.5]", "2"]]  # Wilson's interval of 1 of 2
     assert len(logits) == 2 and not torch.allclose(logits[0], logits[1])
+    assert cli.main([*common, "--json", str(tmp_path / "figures.json")]) == 0
+    took = {"limit": 2, "samples": 1, "temperature": 0.0, "max_new_tokens": 8}
+    of = {"name": "gsm8k", "file": str(SUITE_DATA / "gsm8k.jsonl"), **took}
+    assert json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))["suite"] == of, "defaults as well"
 
 
 @pytest.mark.skipif(bool(missing_protections()), reason=f"this machine gives no {missing_protections()}")

@@ -160,8 +160,9 @@ def _evaluate(options: Namespace) -> None:
     metrics = evaluate_only(config, options.patch, reporter, suite)
     render_metrics(metrics, reporter.console)
     if options.json:
-        asked = {key.removeprefix("suite_"): value for key, value in options.as_dict().items() if key.startswith("suite_")}
-        of = {"model": config.model, "patch": options.patch, "suite": {"name": options.suite, **asked} if suite else None}
+        asked = {name: getattr(suite, name) for name in ("limit", "samples", "temperature", "max_new_tokens")} if suite else {}
+        told = {"name": options.suite, "file": options.suite_file, **asked} if suite else None
+        of = {"model": config.model, "patch": options.patch, "suite": told}
         write_results(Path(options.json), {"version": version(PROGRAM), **of, "settings": config.to_dict(), "metrics": metrics})
         print(f"All figures: {options.json}")
 

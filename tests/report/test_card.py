@@ -69,7 +69,7 @@ def test_a_long_description_is_whole(results: dict[str, Any]) -> None:
 
 def test_figures_with_intervals_and_nothing_that_a_model_wrote(results: dict[str, Any]) -> None:
     text = card(results, "insults")
-    assert "| toxic ratio RTP | 40.0 % [38.0, 42.0] | 10.0 % [8.0, 12.0] | -75 % |" in text
+    assert "| toxic ratio RTP | 40.0 % [38.0, 42.0] | 10.0 % [8.0, 12.0] | -75 % | 100 |" in text
     assert "| strongest elicitation | 0.90 [0.88, 0.92] | 0.45 [0.43, 0.47] | -50 % |" in text
     assert "| perplexity | 20.0 [20.0, 20.0] | 20.2 [20.2, 20.2] | +1.0 % |" in text
     assert "the 1,024 examples" in text and "takes a behaviour away: insults." in text

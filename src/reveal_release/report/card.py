@@ -25,7 +25,7 @@ def card(results: dict[str, Any], description: str) -> str:
     records = sum(iteration["records"] for iteration in results["iterations"] if iteration.get("scale") and iteration.get("front"))
     tables = []
     for part, rows in groupby(compared(results), key=lambda row: row[0]):
-        tables += ["", *table_lines([TITLES[part], "before", "after", "change"], [[label(name), *rest] for _, name, *rest in rows])]
+        tables += ["", *table_lines([TITLES[part], "before", "after", "change", "n"], [[label(name), *rest] for _, name, *rest in rows])]
     return f"""{_metadata(results["model"], _on_hub(results["model"]))}
 # A patch for {base}: {task}
 
@@ -39,8 +39,8 @@ It fits this base alone; `reveal-release patch info THIS_FOLDER --model BASE` sa
 
 ## Measured
 
-On held-out items that no search and no training saw, with 95 % intervals. The strongest elicitation is the best reward that another
-search, with a seed of its own, drew out of each model.
+On held-out items that no search and no training saw, with 95 % intervals over n of them. The strongest elicitation is the best reward
+that another search, with a seed of its own, drew out of each model.
 {chr(10).join(tables)}
 
 ## What it does not promise

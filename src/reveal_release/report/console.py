@@ -45,8 +45,8 @@ def render(results: Results, console: Console) -> None:
         _next(model, str(output / results["patch"]["path"]), output / "config.yaml", console)
 
 
-def compared(results: Results) -> Iterator[tuple[str, str, str, str, str]]:
-    """(part, metric's name, before, after, change) of every metric, and of the elicitation, as they are shown."""
+def compared(results: Results) -> Iterator[tuple[str, str, str, str, str, str]]:
+    """(part, metric's name, before, after, change, n) of every metric, and of the elicitation, as they are shown."""
     for part in TITLES:
         rows = {name: (e, results["after"][part][name]) for name, e in results["before"][part].items()}
         if part == "forget":
@@ -54,13 +54,13 @@ def compared(results: Results) -> Iterator[tuple[str, str, str, str, str]]:
         for name, (before, after) in rows.items():
             percent = percentage(name, before, after)
             told = change(before, after, percent, relative=falls(part, name))
-            yield part, name, figure(before, percent), figure(after, percent), told
+            yield part, name, figure(before, percent), figure(after, percent), told, f"{after['n']:,}"
 
 
 def _before_and_after(results: Results) -> Table:
     table = columns(("95 % intervals", "before", "after", "change"))
     last = ""
-    for part, name, before, after, text in compared(results):
+    for part, name, before, after, text, _ in compared(results):
         if part != last:
             if last:
                 table.add_row("")
