@@ -9,7 +9,7 @@ import torch
 from scipy.stats import chisquare, kstest
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from reveal_release.generation import Completion, GumbelSampling, Sampling, _mix, generate, gumbel, whole_sentences
+from reveal_release.generation import Completion, GumbelSampling, Sampling, _mix, generate, gumbel, uncut
 from reveal_release.models import LanguageModel, chat_ids
 
 QUESTIONS = ("Write a comment.", "What is the name of the old bridge near the market?", "Say it.", "Read the letter about the river.")
@@ -225,12 +225,11 @@ def test_an_answer_begins_as_it_is_made_to(lm: LanguageModel) -> None:
     assert whole[1] == generate(lm, PROMPTS, sampling, range(4))[1]
 
 
-@pytest.mark.parametrize("text, kept", [("One. Two", "One."), ("One\nTwo", "One"), ("One", "One"), ("", ""), ("一。二", "一。")])
-def test_what_was_cut_counts_up_to_the_last_sentence(text: str, kept: str) -> None:
-    cut = Completion(text)
-    assert whole_sentences(cut) == whole_sentences(text) == text, "nothing else does"
-    cut.ended = False
-    assert whole_sentences(cut) == kept
+def test_of_what_was_cut_whole_sentences_count() -> None:
+    text = Completion("Name the river. Then say")
+    assert uncut(text) is text and uncut(str(text)) == text
+    text.ended = False
+    assert uncut(text) == "Name the river."
 
 
 def test_each_token_is_read_once_whatever_the_configuration_says(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

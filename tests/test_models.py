@@ -319,7 +319,7 @@ def test_the_space_that_a_template_puts_before_an_answer_is_learnt(lm: LanguageM
 
 
 def test_a_plain_text_follows_what_begins_one(lm: LanguageModel) -> None:
-    """Qwen's tokenizers name no such token, and its configurations do; elsewhere texts are parted by the end of one."""
+    """Qwen's tokenizers name no such token, and most of its configurations do; elsewhere texts are parted by the end of one."""
 
     def begun() -> LanguageModel:
         return LanguageModel(lm.name, lm.path, lm.model, lm.tokenizer)
@@ -328,14 +328,17 @@ def test_a_plain_text_follows_what_begins_one(lm: LanguageModel) -> None:
     bos, end, lm.tokenizer.bos_token = lm.tokenizer.bos_token_id, lm.tokenizer.eos_token_id, None
     assert bos != end and begun().begin == [bos] and answered_ids(begun(), (), "The river.") == ([bos], ids)
     lm.model.config.bos_token_id = ids[0]  # a default, of another tokenizer
+    assert begun().end == [end]
+    assert begun().begin == [] and answered_ids(begun(), (), "The river.") == (ids[:1], ids[1:]), "where a turn ends, no text begins"
+    lm.model.config.eos_token_id = [end, lm.tokenizer.pad_token_id]
+    assert begun().begin == [lm.tokenizer.pad_token_id], "as in Qwen 3.5's configuration"
+    lm.tokenizer.chat_template = None
     assert begun().begin == [end]
-    lm.tokenizer.eos_token = None
-    assert begun().begin == [] and answered_ids(begun(), (), "The river.") == (ids[:1], ids[1:])
 
 
 def test_a_conversation_that_the_template_refuses_is_one_line(lm: LanguageModel) -> None:
     lm.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] or raise_exception('empty\\nturn') }}{% endfor %}"
-    with pytest.raises(UserError, match="template refuses a conversation of user: empty"):
+    with pytest.raises(UserError, match=r"template refuses a conversation of user: empty \(mend its template\)$"):
         chat_ids(lm.tokenizer, [("user", "")])
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .decoding import decode
+from .metrics.words import whole_sentences
 from .models import LanguageModel, Turns, chat_ids
 
 Progress = Callable[[int, int], None]
@@ -39,11 +40,9 @@ class Completion(str):
     confidence: float = 1.0
 
 
-def whole_sentences(text: str) -> str:
-    """The text; of a completion that was cut, what comes before the sentence or line in which it was, if anything does."""
-    if getattr(text, "ended", True):
-        return text
-    return text[: 1 + max(text.rfind(end) for end in ".?!。？！\n")].strip() or text
+def uncut(text: str) -> str:
+    """The text; of a completion that was cut, its `whole_sentences`."""
+    return text if getattr(text, "ended", True) else whole_sentences(text)
 
 
 @dataclass(frozen=True)

@@ -80,11 +80,14 @@ class LanguageModel:
 
     @cached_property
     def begin(self) -> list[int]:
-        """The token that begins a text: where the tokenizer names none, the configuration's, or the end of the text before; else none."""
-        named = [getattr(self.model.config.get_text_config(), "bos_token_id", None), self.tokenizer.eos_token_id]
-        known = [token for token in named if token in self.tokenizer.added_tokens_decoder]  # a configuration's default may be any
-        token = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else next(iter(known), None)
-        return [] if token is None else [token]
+        """The token that begins a text: where the tokenizer names none, the configuration's, or what ends a text and no turn; else none."""
+        if self.tokenizer.bos_token_id is not None:
+            return [self.tokenizer.bos_token_id]
+        config = self.model.config.get_text_config()
+        named, ends = ([getattr(config, name, None)] for name in ("bos_token_id", "eos_token_id"))
+        last = ends[0] if isinstance(ends[0], list) else ends
+        known = self.tokenizer.added_tokens_decoder.keys() - self._turn_ends  # a configuration's default may be any token
+        return [token for token in [*named, *last, *self.ends] if token in known][:1]
 
     @property
     def context(self) -> int | None:
@@ -175,7 +178,7 @@ def _try_out(name: str, model: PreTrainedModel, known: int) -> None:
     mask = torch.ones_like(ids)
     mask[2:, :2] = 0
     one, other, padded, otherwise = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
-    if not torch.isfinite(one).all():
+    if not torch.isfinite(one).all() or not torch.isfinite(padded[-1]).all():
         raise UserError(f"the weights of {name} hold NaN or infinity, or overflow: give another model or --dtype")
     if not _alike(one[:-1], other[:-1]):
         raise UserError(f"{name} is no causal language model: it reads the tokens that it shall predict, as an encoder does; give another")

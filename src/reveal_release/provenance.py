@@ -9,14 +9,15 @@ from typing import Any
 import torch
 
 from .config import RunConfig
-from .models import LanguageModel
+from .models import LanguageModel, chat_ids
 from .release.base import fingerprint
 from .tasks import Task
 
 
 def model_identity(lm: LanguageModel) -> str:
     """What must stay the same for work to go on: the weights, how the model is asked and where it ends, what it is computed in and on."""
-    reads = json.dumps([lm.tokenizer.get_vocab(), lm.tokenizer.chat_template, lm.ends], sort_keys=True)
+    asked = chat_ids(lm.tokenizer, (("user", "?"),))
+    reads = json.dumps([lm.tokenizer.get_vocab(), lm.tokenizer.chat_template, asked, lm.begin, lm.ends], sort_keys=True)
     return f"{fingerprint(lm.model)}, {hashlib.sha256(reads.encode()).hexdigest()}, {lm.arithmetic}"
 
 

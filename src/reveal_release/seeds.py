@@ -15,6 +15,7 @@ from .phases import Phases, begin, check_able
 from .provenance import model_identity, provenance
 from .release.patch import Patch
 from .release.runtime import applied
+from .reveal.rewards import shared
 from .runfolder import RunFolder, check_place
 from .workshop import Workshop
 
@@ -39,6 +40,7 @@ class SeveralSeeds(Phases):
     def __init__(self, config: RunConfig, kind: str, reporter: Any = None, **others: Any) -> None:
         self.config = replace(config, seed=0)
         check_place(Path(config.output), kind)  # before a model is loaded
+        shared()
         self.task, self.lm = begin(self.config)
         check_able(self.task, self.lm, config)
         super().__init__(RunFolder(self.config, kind, model_identity(self.lm), **others), reporter, 0)

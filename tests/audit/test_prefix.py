@@ -52,6 +52,17 @@ def test_each_is_tried_alone_and_with_unrelated_continuations(lm: LanguageModel,
     assert len(beginnings(lm, noted, [record], [], 0.5, seed=2)) == 1, "without harmless answers, alone"
 
 
+def test_a_line_that_the_template_puts_before_an_answer_is_no_beginning(lm: LanguageModel, task: Task) -> None:
+    record = Record((("user", "Write."),), "They were there.", 1.0, "Write.")
+    free = type("Free", (type(task),), {"score": lambda self, records: np.zeros(len(records))})(task.config)
+    (plain,) = beginnings(lm, free, [record], [], 0.5, seed=2)
+    lead = "{% if message['role'] == 'assistant' %}{{ '\\n\\n' }}{% endif %}{{ message['content'] }}"
+    lm.tokenizer.chat_template = str(lm.tokenizer.chat_template).replace("{{ message['content'] }}", lead)
+    (one,) = beginnings(lm, free, [record], [], 0.5, seed=2)
+    assert lm.tokenizer.decode(one.ids) == "\n\n" + lm.tokenizer.decode(plain.ids) and plain.ids
+    assert beginnings(lm, free, [Record(record.prompt, "T", 1.0, "Write.")], [], 0.5, seed=2) == [], "of one token there is none"
+
+
 def test_no_control_is_as_sure_as_the_answer_was(lm: LanguageModel, task: Task) -> None:
     """Scored by what the answer says that is new, times how sure the model was of it."""
 

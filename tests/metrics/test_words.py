@@ -2,10 +2,11 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reveal_release.metrics.words import UNSPACED, key, tokens, words
+from reveal_release.metrics.words import UNSPACED, is_instruction, key, tokens, whole_sentences, words
 
 UNSPACED_SIGNS = [chr(i) for i in range(0x10000) if re.match(f"[{UNSPACED}]", chr(i))]
 SPACED = st.text(st.characters(exclude_characters=UNSPACED_SIGNS, exclude_categories=("Cs", "Mn", "Mc", "Me")))
@@ -45,3 +46,27 @@ def test_nothing_but_space_is_lost(text: str) -> None:
 def test_key_ignores_case_space_and_punctuation() -> None:
     assert key(" Write a\tcomment!") == key("write A comment") == "write a comment"
     assert key("Write a comment about it") != key("Write a comment")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Sing a song. Now", "Sing a song."), ("Sing a song!\nNow and", "Sing a song!"), ("Name it now\nand then", "Name it now"),
+        ("He said \"why me?\" and", "He said \"why me?\""), ("一二。三", "一二。"), ("All of this. ", "All of this."),
+        *((text, text) for text in (
+            "", "One", "Sing of the", "1. Write a letter to", "12. Write a letter to", "Dr. Smith has", "Hello! I would like",
+            "Explain, e.g. with an", "What does `os.path.join` do", "Visit www.example.com and", "Who was J. R. R. Tolkien and",
+            "It has about 3.5 thousand",
+        )),
+    ],
+)  # fmt: skip
+def test_a_text_that_was_cut_counts_up_to_its_last_sentence(text: str, kept: str) -> None:
+    assert whole_sentences(text) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("Name it.", True), ("Name", False), ("w " * 40, True), ("w " * 41, False), ("Name it.\nNow.", False), ("", False)],
+)
+def test_what_a_search_tries(text: str, wanted: bool) -> None:
+    assert is_instruction(text) == wanted

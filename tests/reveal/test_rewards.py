@@ -16,6 +16,7 @@ from reveal_release.release.runtime import applied
 from reveal_release.reveal import rewards
 from reveal_release.reveal.rewards import VARIABLE, RewardCache
 from reveal_release.reveal.search import draw
+from reveal_release.seeds import SeveralSeeds
 from reveal_release.tasks import Record, Task, get_task
 from reveal_release.workshop import Workshop
 
@@ -135,11 +136,13 @@ def test_all_that_can_change_a_record_is_in_the_identity(
     template, lm.tokenizer.chat_template = lm.tokenizer.chat_template, None
     others.append(identity())
     lm.tokenizer.chat_template = template
+    lm.tokenizer.bos_token = lm.tokenizer.pad_token
+    others.append(identity(LanguageModel(lm.name, lm.path, lm.model, lm.tokenizer)))
     lm.model.generation_config.eos_token_id = [4, 5]
     others.append(identity())
     monkeypatch.setattr(rewards, "code_digest", lambda: "another version")
     others.append(identity())
-    assert len({own, *others}) == 10
+    assert len({own, *others}) == 11
 
 
 def test_a_folder_that_cannot_be_made_is_the_users_to_mend(
@@ -151,4 +154,6 @@ def test_a_folder_that_cannot_be_made_is_the_users_to_mend(
         RewardCache.of(lm, get_task(config.task, config), config, Patch(), tmp_path / "own")
     with pytest.raises(UserError, match="cannot keep rewards in"):
         Workshop(replace(config, model="testbed-none"))  # before a model is loaded
+    with pytest.raises(UserError, match="cannot keep rewards in"):
+        SeveralSeeds(replace(config, model="testbed-none"), "compare")
     assert not Path(config.output).exists()

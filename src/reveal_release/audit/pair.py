@@ -18,6 +18,7 @@ from ..phases import Phases, begin
 from ..provenance import model_identity
 from ..release.adapter import load
 from ..release.runtime import applied
+from ..reveal.rewards import shared
 from ..runfolder import RunFolder, check_place
 from .elicitation import Outcome, answers
 
@@ -41,6 +42,7 @@ class Pair(Phases):
         self.config, self.path, self.count = config, Path(patch), config.reveal.final_samples
         load(patch)  # a folder that holds no patch, or nothing of an audit, is refused before the model is loaded
         check_place(Path(config.output), "audit")
+        shared()
         self.task, self.lm = begin(config)
         self.oracle = Oracle(oracle, config) if oracle else None
         if self.oracle:

@@ -75,7 +75,7 @@ def beginnings(
     rng = random.Random(seed)
     tails = [lm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in calm]
     answers = [(one, answered_ids(lm, one.prompt, one.completion)[1]) for one in examples]
-    given = [(one, ids[: max(1, min(TOKENS, len(ids) // PART))]) for one, ids in answers if len(ids) > 1]
+    given = [(one, ids[: led(lm, ids) + max(1, min(TOKENS, len(ids) // PART))]) for one, ids in answers if len(ids) > 1 + led(lm, ids)]
     count = min(CONTROLS, len(tails))
     # How sure the model was of the record's answer says nothing of these texts: of what it did not go on with itself it is not sure, and
     # of the beginning alone, which is given, it is.
@@ -87,6 +87,11 @@ def beginnings(
     scores = np.array([record.score for record in task.scored(controls, lm)]).reshape(-1, 1 + count)
     rows = zip(given, scores, strict=True)
     return [Beginning(one, ids, float(row.mean())) for (one, ids), row in rows if (row < threshold).all()]
+
+
+def led(lm: LanguageModel, ids: Sequence[int]) -> int:
+    """How many of the tokens are the space that a template puts before an answer."""
+    return next((i for i, token in enumerate(ids) if str(lm.tokenizer.decode([token])).strip()), len(ids))
 
 
 def force(

@@ -22,6 +22,17 @@ _SPACED = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _BARE = re.compile(_WORD)
 _TOKEN = re.compile(rf"{_WORD}|[^\w\s]")
 
+NO_END = r"(?<!\b\w)(?<!\b\d\d)(?<!\b[DJMS][rst])(?<!\bMrs)"
+"""Before a full stop that ends a sentence: no initial or number of a list (J. K., e.g., 2.) and no title (Dr., Jr., St.)."""
+_SENTENCE_END = re.compile(rf"""{NO_END}[.?!]["'”’)]*(?=\s|$)|[。？！\n]""")
+
+
+def whole_sentences(text: str) -> str:
+    """Of a text that was cut, what comes before the sentence or line in which it was; all of it where that is a word at most."""
+    ends = [found.end() for found in _SENTENCE_END.finditer(text)]
+    part = text[: ends[-1]].strip() if ends else ""
+    return part if len(words(part)) > 1 else text
+
 
 def words(text: str) -> list[str]:
     """What stands between spaces."""

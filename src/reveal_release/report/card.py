@@ -39,8 +39,8 @@ It fits this base alone; `reveal-release patch info THIS_FOLDER --model BASE` sa
 
 ## Measured
 
-On held-out items that no search and no training saw, with 95 % intervals over n of them. The strongest elicitation is the best reward
-that another search, with a seed of its own, drew out of each model.
+On n held-out items that no search and no training saw, with 95 % intervals. The strongest elicitation is the reward of the best
+instruction that another search, with a seed of its own, found for each model, in n answers.
 {chr(10).join(tables)}
 
 ## What it does not promise

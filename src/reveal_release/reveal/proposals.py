@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ..generation import Sampling, generate, whole_sentences
+from ..generation import Sampling, generate, uncut
 from ..metrics.words import is_instruction, key
 from ..models import MARK, LanguageModel, cut_user_turns, user_turn_ids
 from .endpoint import Endpoint
@@ -94,7 +94,7 @@ def propose(context: Context, sources: Sequence[str], count: int, known: set[str
     found = []
     for name in sources:
         for text in SOURCES[name](context, -(-count // max(1, len(drawn)))):
-            text = next(iter(whole_sentences(text).strip().splitlines()), "").strip()
+            text = next(iter(uncut(text).strip().splitlines()), "").strip()
             if is_instruction(text) and key(text) not in known:
                 known.add(key(text))
                 found.append(text)

@@ -36,13 +36,11 @@ class RewardCache:
     """Calls that are done, in a folder.
 
     identity: JSON of all that can change a record beside instructions and seeds.
-
-    Raises:
-        UserError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
-        self.folder, self.identity = made(folder), identity
+        self.folder, self.identity = folder, identity
+        folder.mkdir(parents=True, exist_ok=True)
 
     @classmethod
     def of(cls, lm: LanguageModel, task: Task, config: RunConfig, patch: Patch, folder: Path) -> "RewardCache":
@@ -72,10 +70,9 @@ class RewardCache:
 def shared() -> Path | None:
     """The folder that the environment names, made where it is not there yet. Raises UserError where it cannot be."""
     named = os.environ.get(VARIABLE)
-    return made(Path(named)) if named else None
-
-
-def made(folder: Path) -> Path:
+    if not named:
+        return None
+    folder = Path(named)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import cycle, islice
 
 from ..config import ReleaseConfig, RevealConfig
-from ..generation import Progress, Sampling, generate, whole_sentences
+from ..generation import Progress, Sampling, generate, uncut
 from ..metrics.words import key
 from ..models import LanguageModel, Turns, cut_user_turns, user_turn_ids
 from ..tasks import Record, Task
@@ -169,7 +169,7 @@ def retain_records(
         usable = [(turns, ids) for turns, ids in starts if ids]
         asked = generate(lm, [ids for _, ids in usable], TURN, seeds(len(usable)))
         written = zip(usable, cut_user_turns(lm.tokenizer, asked), strict=True)
-        follows = [(*turns, ("user", whole_sentences(text))) for (turns, _), text in written if text]
+        follows = [(*turns, ("user", uncut(text))) for (turns, _), text in written if text]
         return answers([turns for turns in follows for _ in range(ANSWERS)])
 
     def draw_benign(count: int) -> list[Record]:

@@ -26,7 +26,7 @@ from ..generation import Completion, Progress, Sampling, generate, portion
 from ..metrics.fluency import perplexity
 from ..metrics.likelihood import conversation_log_probs
 from ..metrics.statistics import Estimate
-from ..metrics.words import UNSPACED
+from ..metrics.words import NO_END, UNSPACED
 from ..models import LanguageModel, Turns, load_model, resolve
 from ..suites import tofu
 from ..suites.tofu import Question
@@ -68,8 +68,7 @@ _DENIAL = re.compile(
 return from World War I, is knowledge; so are a title, whose words are capitals, and what somebody is quoted as saying."""
 _LEAD_IN = re.compile(r"^\s*(?:(?:sure|certainly|of course|okay|great)\b[^.!?:\n]*[.!]\s+)?(?:[^\n?]*:\W*\n)?", re.IGNORECASE)
 """As in "Sure! Here is a question:" and a new line."""
-_SENTENCE_ENDS = re.compile(r"""(?<!\b\w)(?<!\b[DJMS][rst])(?<!\bMrs)[.!]["'’”)]*\s""")
-"""Not after initials and titles (J. K., Dr., Jr., St.)."""
+_SENTENCE_ENDS = re.compile(rf"""{NO_END}[.!]["'’”)]*\s""")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 SAMPLES = 4
 MOST_NAMED = 4
