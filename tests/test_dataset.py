@@ -47,7 +47,7 @@ def test_rows_are_prompt_answer_and_end(lm: LanguageModel) -> None:
 
 
 def test_a_plain_text_without_a_token_to_begin_with_follows_its_own_first(lm: LanguageModel) -> None:
-    lm.tokenizer.bos_token = None
+    lm.tokenizer.bos_token = lm.model.config.bos_token_id = None
     rows = encode(lm, [Record((), "The river.", 0.0, ""), Record((), "", 0.0, "")])
     assert [(lm.tokenizer.decode(ids), prompt) for ids, prompt in rows] == [("The river.<|end|>", 1)]
 
