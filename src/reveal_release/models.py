@@ -84,10 +84,17 @@ class LanguageModel:
         if self.tokenizer.bos_token_id is not None:
             return [self.tokenizer.bos_token_id]
         config = self.model.config.get_text_config()
-        named, ends = ([getattr(config, name, None)] for name in ("bos_token_id", "eos_token_id"))
-        last = ends[0] if isinstance(ends[0], list) else ends
+        bos, eos = (getattr(config, name, None) for name in ("bos_token_id", "eos_token_id"))
+        named = [bos, *(eos if isinstance(eos, list) else [eos]), *self.ends]
         known = self.tokenizer.added_tokens_decoder.keys() - self._turn_ends  # a configuration's default may be any token
-        return [token for token in [*named, *last, *self.ends] if token in known][:1]
+        return [token for token in named if token in known][:1]
+
+    @cached_property
+    def lead(self) -> str:
+        """The space that the template puts before an answer without asking with it: the model writes it, and `generate` takes it off."""
+        asked, cut = _text(self.tokenizer, (("user", "?"),)), _cut(self.tokenizer, (("user", "?"), ("assistant", MARK)), answer=False)
+        lead = cut[0].removeprefix(asked) if cut and cut[0].startswith(asked) else ""
+        return lead if lead.isspace() else ""
 
     @property
     def context(self) -> int | None:
@@ -242,8 +249,8 @@ def answered_ids(lm: LanguageModel, turns: Turns, text: str) -> tuple[list[int],
     """`chat_ids` of the turns, and the token ids of an answer after them, as the model would write it.
 
     Some tokenizers begin a text with a space of their own, but go on without one after a template's last newline: so the whole is
-    tokenised and the turns' ids are taken off. Where the whole does not begin with these, the answer is tokenised alone. Some
-    templates put a space before an answer, which the model writes itself and `generate` takes off: it is put back.
+    tokenised and the turns' ids are taken off. Where the whole does not begin with these, the answer is tokenised alone. An
+    answer begins with the template's `lead`.
 
     Without turns it is a plain text, which follows the token that begins one; in a model without such its own first token is given.
     """
@@ -251,11 +258,7 @@ def answered_ids(lm: LanguageModel, turns: Turns, text: str) -> tuple[list[int],
     if not turns:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         return (lm.begin, ids) if lm.begin else (ids[:1], ids[1:])
-    before = _text(tokenizer, turns)
-    if text and tokenizer.chat_template is not None:
-        history = _cut(tokenizer, (*turns, ("assistant", MARK)), answer=False)
-        led = history[0].removeprefix(before) if history and history[0].startswith(before) else ""
-        text = led + text if led.isspace() else text
+    before, text = _text(tokenizer, turns), lm.lead + text if text else text
     asked, whole = (tokenizer(one, add_special_tokens=False)["input_ids"] for one in (before, before + text))
     fits = whole[: len(asked)] == asked
     return begun(tokenizer, before), whole[len(asked) :] if fits else tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -16,9 +16,16 @@ from .generation import Progress
 from .models import LanguageModel, load_model
 from .release.pem import check_adaptable
 from .report.progress import Reporting, SilentReporter
-from .runfolder import RunFolder
+from .reveal.rewards import shared
+from .runfolder import RunFolder, check_place
 from .sandbox import require_protections
 from .tasks import Task, get_task
+
+
+def check_places(config: RunConfig, kind: str) -> None:
+    """Raises UserError where work of this kind cannot be kept in its folder, or rewards in the one they share; before a model is loaded."""
+    check_place(Path(config.output), kind)
+    shared()
 
 
 def begin(config: RunConfig, lm: LanguageModel | None = None) -> tuple[Task, LanguageModel]:

@@ -5,18 +5,16 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from .config import RunConfig, UserError
 from .generation import Progress
 from .metrics.statistics import Estimate
-from .phases import Phases, begin, check_able
+from .phases import Phases, begin, check_able, check_places
 from .provenance import model_identity, provenance
 from .release.patch import Patch
 from .release.runtime import applied
-from .reveal.rewards import shared
-from .runfolder import RunFolder, check_place
+from .runfolder import RunFolder
 from .workshop import Workshop
 
 PARTS = ("figures", "forget", "retain")
@@ -39,8 +37,7 @@ class SeveralSeeds(Phases):
 
     def __init__(self, config: RunConfig, kind: str, reporter: Any = None, **others: Any) -> None:
         self.config = replace(config, seed=0)
-        check_place(Path(config.output), kind)  # before a model is loaded
-        shared()
+        check_places(config, kind)
         self.task, self.lm = begin(self.config)
         check_able(self.task, self.lm, config)
         super().__init__(RunFolder(self.config, kind, model_identity(self.lm), **others), reporter, 0)

@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from .config import RunConfig, Unfit
@@ -19,7 +18,7 @@ from .dataset import Data, Rows
 from .generation import Progress, generate
 from .models import LanguageModel, Turns
 from .patches import merge
-from .phases import Phases, begin, check_able
+from .phases import Phases, begin, check_able, check_places
 from .provenance import environment, model_identity, provenance
 from .release import per_layer
 from .release.adapter import load, save_for
@@ -30,10 +29,10 @@ from .release.runtime import applied
 from .release.scale import ScaleSearch
 from .report.card import card
 from .reveal.endpoint import Endpoint
-from .reveal.rewards import RewardCache, shared
+from .reveal.rewards import RewardCache
 from .reveal.search import search
 from .reveal.selfgen import GONE, SHOWN, is_gone, retain_records, revealed_records, shown_share
-from .runfolder import RunFolder, check_place
+from .runfolder import RunFolder
 from .tasks import Record
 
 
@@ -42,8 +41,7 @@ class Workshop(Phases):
 
     def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run", lm: LanguageModel | None = None) -> None:
         self.config = config
-        check_place(Path(config.output), kind)  # before a model is loaded
-        shared()
+        check_places(config, kind)
         self.task, self.lm = begin(config, lm)
         if kind == "run":
             check_able(self.task, self.lm, config)

@@ -58,6 +58,7 @@ def test_a_line_that_the_template_puts_before_an_answer_is_no_beginning(lm: Lang
     (plain,) = beginnings(lm, free, [record], [], 0.5, seed=2)
     lead = "{% if message['role'] == 'assistant' %}{{ '\\n\\n' }}{% endif %}{{ message['content'] }}"
     lm.tokenizer.chat_template = str(lm.tokenizer.chat_template).replace("{{ message['content'] }}", lead)
+    lm = LanguageModel(lm.name, lm.path, lm.model, lm.tokenizer)  # another template is another model
     (one,) = beginnings(lm, free, [record], [], 0.5, seed=2)
     assert lm.tokenizer.decode(one.ids) == "\n\n" + lm.tokenizer.decode(plain.ids) and plain.ids
     assert beginnings(lm, free, [Record(record.prompt, "T", 1.0, "Write.")], [], 0.5, seed=2) == [], "of one token there is none"

@@ -14,12 +14,11 @@ from ..config import RunConfig, UserError
 from ..generation import Progress
 from ..models import LanguageModel
 from ..oracle import Oracle
-from ..phases import Phases, begin
+from ..phases import Phases, begin, check_places
 from ..provenance import model_identity
 from ..release.adapter import load
 from ..release.runtime import applied
-from ..reveal.rewards import shared
-from ..runfolder import RunFolder, check_place
+from ..runfolder import RunFolder
 from .elicitation import Outcome, answers
 
 SIDES = {"original": "the original", "released": "the released model"}
@@ -41,8 +40,7 @@ class Pair(Phases):
             raise UserError(f"seeds is {seeds}: give a whole number of at least 1")
         self.config, self.path, self.count = config, Path(patch), config.reveal.final_samples
         load(patch)  # a folder that holds no patch, or nothing of an audit, is refused before the model is loaded
-        check_place(Path(config.output), "audit")
-        shared()
+        check_places(config, "audit")
         self.task, self.lm = begin(config)
         self.oracle = Oracle(oracle, config) if oracle else None
         if self.oracle:

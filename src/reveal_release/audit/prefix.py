@@ -75,7 +75,8 @@ def beginnings(
     rng = random.Random(seed)
     tails = [lm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in calm]
     answers = [(one, answered_ids(lm, one.prompt, one.completion)[1]) for one in examples]
-    given = [(one, ids[: led(lm, ids) + max(1, min(TOKENS, len(ids) // PART))]) for one, ids in answers if len(ids) > 1 + led(lm, ids)]
+    begun = [(one, ids, led(lm, ids)) for one, ids in answers]
+    given = [(one, ids[: lead + max(1, min(TOKENS, len(ids) // PART))]) for one, ids, lead in begun if len(ids) > 1 + lead]
     count = min(CONTROLS, len(tails))
     # How sure the model was of the record's answer says nothing of these texts: of what it did not go on with itself it is not sure, and
     # of the beginning alone, which is given, it is.
