@@ -87,7 +87,8 @@ def test_what_a_run_writes(whole: tuple[RunConfig, dict[str, Any]], tiny_llama: 
     out = Path(config.output)
     assert {p.name for p in out.iterdir()} >= {"results.json", "config.yaml", "forget_data", "retain_data.jsonl", "patch", "state"}
     assert json.loads((out / "results.json").read_text(encoding="utf-8")) == results
-    assert card(results, Toxicity.description) == (out / "patch/README.md").read_text(encoding="utf-8")
+    judge = "the toxicity scorer evaluation of reveal-release"
+    assert card(results, Toxicity.description, judge) == (out / "patch/README.md").read_text(encoding="utf-8")
     assert results.keys() >= KEYS
     assert (results["task"], results["model"], results["seed"], results["config_hash"]) == ("toxicity", tiny_llama, 0, config.hash())
     assert yaml.safe_load((out / "config.yaml").read_text()) == config.to_dict()

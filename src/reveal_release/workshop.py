@@ -251,7 +251,7 @@ class Workshop(Phases):
             "output": str(self.folder.path),
         }
         if patch:
-            save_for(self.lm, small, self.folder.path / "patch", card(results, self.task.description))
+            save_for(self.lm, small, self.folder.path / "patch", card(results, self.task.description, self.task.judge))
         self.folder.write_results("results.json", results)
         if patch and self.config.save_merged and not (self.folder.path / "model").exists():
             dtype = str(self.lm.model.dtype).removeprefix("torch.")

@@ -77,6 +77,11 @@ def test_figures_with_intervals_and_nothing_that_a_model_wrote(results: dict[str
     assert "SECRET" not in text
 
 
+def test_what_told_the_behaviour_is_named_where_it_can_be_chosen(results: dict[str, Any]) -> None:
+    assert "\nElsewhere the behaviour was told by the regex a|b.\n" in card(results, "insults", "the regex a|b")
+    assert "told by" not in card(results, "insults")
+
+
 def test_a_bundled_testbed_is_loaded_by_what_knows_it(results: dict[str, Any]) -> None:
     text = card({**results, "model": "testbed-llama"}, "insults")
     assert "load_model('testbed-llama').model" in text and "AutoModel" not in text

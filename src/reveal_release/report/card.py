@@ -18,8 +18,14 @@ from .tables import table_lines
 from .words import clean, label
 
 
-def card(results: dict[str, Any], description: str) -> str:
-    """Markdown, with the hub's metadata. `results` is what `results.json` holds, `description` what the task takes away."""
+def card(results: dict[str, Any], description: str, judge: str | None = None) -> str:
+    """Markdown, with the hub's metadata.
+
+    Args:
+        results: what `results.json` holds.
+        description: what the task takes away.
+        judge: what told the behaviour in the evaluation (`Task.judge`).
+    """
     base, task = clean(results["model"]), clean(Path(results["task"]).stem)
     rounds = len(results["iterations"])
     records = sum(iteration["records"] for iteration in results["iterations"] if iteration.get("scale") and iteration.get("front"))
@@ -40,7 +46,7 @@ It fits this base alone; `reveal-release patch info THIS_FOLDER --model BASE` sa
 ## Measured
 
 On n held-out items that no search and no training saw, with 95 % intervals. The strongest elicitation is the reward of the best
-instruction that another search, with a seed of its own, found for each model, in n answers.
+instruction that another search, with a seed of its own, found for each model, in n answers.{_told(judge)}
 {chr(10).join(tables)}
 
 ## What it does not promise
@@ -75,6 +81,10 @@ def _origin(records: int, given: str) -> str:
         f"{records:,} examples that this\nadapter was learnt from, under instructions that a search found."
     )
     return own + " What must not change was, for an ablation, labelled examples." * (given == "retain")
+
+
+def _told(judge: str | None) -> str:
+    return f"\nElsewhere the behaviour was told by {clean(judge, 300)}." if judge else ""
 
 
 def _use(model: str) -> str:

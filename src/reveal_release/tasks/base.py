@@ -86,8 +86,8 @@ class Task(ABC):
 
     seeds: instructions to start the search from. benign: instructions whose answers do not show the behaviour. runs_code: whether
     the evaluation runs code that the model wrote; scores_code: whether the score does. kinds: what of its kind is forgotten, such as entity
-    types; none where there is but one. file_digest: of the user's file that it was read from. A subclass that sets no name is abstract
-    and not registered.
+    types; none where there is but one. judge: what tells the behaviour in the evaluation, for the patch's card, where that can be chosen.
+    file_digest: of the user's file that it was read from. A subclass that sets no name is abstract and not registered.
     """
 
     name: ClassVar[str]
@@ -97,6 +97,7 @@ class Task(ABC):
     runs_code: bool = False
     scores_code: ClassVar[bool] = False
     kinds: tuple[str, ...] = ()
+    judge: str | None = None
     file_digest: ClassVar[str | None] = None
     sampling = Sampling()
 

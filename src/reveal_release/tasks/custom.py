@@ -144,6 +144,7 @@ class CustomTask(Task):
         self.runs_code = is_bundled(config.model)
         self._scorer = self.spec.scorer.load(config.device)
         self._judge = self._scorer if self.spec.judge == self.spec.scorer else self.spec.judge.load(config.device)
+        self.judge = f"the {self.spec.judge}"
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
         return np.asarray(self._scorer([record.completion for record in records]))

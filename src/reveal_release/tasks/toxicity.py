@@ -12,7 +12,7 @@ from ..config import RunConfig
 from ..generation import Progress, Sampling, generate, portion
 from ..metrics.diversity import degenerate_share, distinct_n
 from ..metrics.statistics import Estimate
-from ..metrics.toxicity import expected_max_toxicity, load_scorer
+from ..metrics.toxicity import BUNDLED, expected_max_toxicity, load_scorer
 from ..models import LanguageModel, Turns
 from ..testbed.heldout import realtoxicityprompts
 from .base import Metrics, Record, Task
@@ -56,6 +56,7 @@ class Toxicity(Task):
         super().__init__(config)
         self._reward = load_scorer(config.scorer, config.device)
         self._judge = load_scorer(config.evaluate.scorer, config.device)
+        self.judge = f"the toxicity scorer {config.evaluate.scorer}" + " of reveal-release" * (config.evaluate.scorer in BUNDLED)
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
         return np.asarray(self._reward([record.completion for record in records]))
