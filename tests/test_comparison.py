@@ -148,7 +148,7 @@ def searching(
     config: RunConfig, output: Path, monkeypatch: pytest.MonkeyPatch, diverges: Callable[[Setting], bool]
 ) -> tuple[Comparison, dict[str, Any], dict[str, Any]]:
     """The search of a cell on kept data, with a step that changes nothing in place of training; what was trained on, and the outcome."""
-    shutil.copytree(config.output, output)
+    shutil.copytree(config.output, output, dirs_exist_ok=True)
     s = Comparison(replace(config, output=str(output)), ["npo"], [0], ["self"], None, None)
     name = next(iter(load(output / "patches/npo-self-0")))
     rows, columns = s.lm.model.get_submodule(name).weight.shape
@@ -174,6 +174,30 @@ def searching(
     w = s.workshop(0)
     records, _ = s.forget_data("self", w)
     return s, seen, s.baseline(Cell("npo", "self", 7), get_method("npo"), records, w.retain_data()[0], [(1.0, 1.0)])
+
+
+def test_a_search_of_settings_that_was_stopped_goes_on(
+    config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Setting] = []
+
+    def diverges(setting: Setting) -> bool:
+        calls.append(setting)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return setting == calls[0]
+
+    with pytest.raises(KeyboardInterrupt):
+        searching(config, tmp_path / "stopped", monkeypatch, diverges)
+    monkeypatch.undo()
+    first = calls[0]
+    s, _, found = searching(config, tmp_path / "stopped", monkeypatch, diverges)
+    monkeypatch.undo()
+    *_, straight = searching(config, tmp_path / "straight", monkeypatch, lambda setting: setting == first)
+    assert found["tried"] == straight["tried"] and found["chosen"] == straight["chosen"] and "failed" in found["tried"][0]
+    assert len(calls) - 1 == len(found["tried"]) > 3, "two were done before the stop, and the third again after it"
+    kept = [json.loads((tmp_path / f"stopped/state/fit-npo-self-7.{n}.json").read_text(encoding="utf-8")) for n in range(2)]
+    assert s.seconds["fit-npo-self-7"] >= sum(part["seconds"] for part in kept) > 0
 
 
 def test_what_is_measured_is_not_trained_on(
@@ -326,8 +350,10 @@ def test_the_choice_of_a_setting(
     monkeypatch.setattr(fit, "Utility", SimpleNamespace(of=lambda *_: None))
     monkeypatch.setattr(fit, "beyond", lambda *_: [])
     rows = SimpleNamespace(forget=[], retain=[], measured=[])
-    patch, outcome = fit.fit(get_method("npo"), lm, None, rows, [], RunConfig(), 0, lambda *_: None)  # type: ignore[arg-type]
-    assert torch.equal(patch.delta("a"), outcomes[best][0] * trained[best].delta("a"))
+    saved: list[Patch] = []
+    common: Any = get_method("npo"), lm, None, rows, [], RunConfig(), 0, lambda *_: None
+    outcome = fit.fit(*common, lambda _, attempt: attempt(), saved.append)
+    assert torch.equal(saved[-1].delta("a"), outcomes[best][0] * trained[best].delta("a"))
     assert outcome["chosen"] == outcome["tried"][best] and set(told) == {before == 1.0}
 
 

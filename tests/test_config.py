@@ -120,7 +120,7 @@ def changed(path: tuple[str, ...]) -> RunConfig:
 
 @pytest.mark.parametrize("path", leaves(RunConfig().to_dict()), ids=".".join)
 def test_hash_changes_with_all_that_changes_results_and_nothing_else(path: tuple[str, ...]) -> None:
-    same = path in {("output",), ("save_merged",), ("threads",)}
+    same = path in {("output",), ("save_merged",), ("threads",), ("reveal", "endpoint"), ("reveal", "endpoint_model")}
     assert (changed(path).hash() == RunConfig().hash()) == same
 
 

@@ -497,6 +497,16 @@ def test_too_few_forget_records_are_counted(whole: tuple[RunConfig, dict[str, An
         run(config)
 
 
+def test_too_few_retain_records_are_no_lack_of_the_behaviour(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path) -> None:
+    config = copied(whole, tmp_path / "out", FIRST, utility_budget=0.5)
+    path = tmp_path / "out/state/retain.json"
+    few = json.loads(path.read_text(encoding="utf-8"))
+    few["result"]["retain"] = few["result"]["retain"][:5]
+    path.write_text(json.dumps(few))
+    with pytest.raises(UserError, match="retain records, too few to train on: raise --release.retain-records, or give .* benign"):
+        run(config)
+
+
 def test_too_few_records_is_the_users_to_mend(tiny_llama: str, tmp_path: Path) -> None:
     config = tiny(tiny_llama, tmp_path / "out")
     with pytest.raises(UserError, match="too few to train on.*threshold"):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from reveal_release import runfolder
-from reveal_release.config import EvaluateConfig, RunConfig, UserError
+from reveal_release.config import EvaluateConfig, RevealConfig, RunConfig, UserError
 from reveal_release.lock import Lock
 from reveal_release.runfolder import LEAST_FREE, RunFolder
 
@@ -39,6 +39,14 @@ def test_the_same_run_goes_on_and_another_is_refused(config: RunConfig) -> None:
         with pytest.raises(UserError, match=f"was made {told}: give the same, or choose another --output"):
             RunFolder(other)
     assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["seed"] == 0
+
+
+def test_an_endpoint_that_failed_is_mended_and_the_run_goes_on(config: RunConfig) -> None:
+    there = RevealConfig(sources=("seeds", "endpoint"), endpoint="http://localhost:8000/v1", endpoint_model="one")
+    RunFolder(replace(config, reveal=there))
+    RunFolder(replace(config, reveal=replace(there, endpoint="http://localhost:9000/v1", endpoint_model="two")))
+    with pytest.raises(UserError, match=r"made with reveal.sources \['seeds', 'endpoint'\], and this has"):
+        RunFolder(config)
 
 
 def test_one_process_at_a_time(config: RunConfig) -> None:

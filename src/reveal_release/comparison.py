@@ -7,7 +7,7 @@ budget for all, on its own forget prompts; what is measured at the end is seen b
 in the output folder, and more methods, sources or seeds may be added to it later. docs/compare.md says how fair it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from .report.plots import forgetting_against_utility
 from .reveal.selfgen import revealed_records
 from .seeds import SeveralSeeds, check_seeds, of_unlearning, over_seeds
 from .tasks import Record
+from .tasks.knowledge import authors
 from .testbed import forget
 from .workshop import Workshop
 
@@ -105,7 +106,8 @@ class Comparison(SeveralSeeds):
             raise forget.no_real_data(config.task)
         if config.task != "code" and not (self.data and Path(self.data).is_dir()):  # functions are generated
             raise UserError("--data-from has `real`: give the folder of the raw data sets as --data (`testbed sources` lists them)")
-        return forget.check(config.task, Path(self.data or ""))
+        kinds = authors(config.forget_authors) if config.task == "knowledge" else ()
+        return forget.check(config.task, Path(self.data or ""), kinds)
 
     # ---- data ----
 
@@ -178,13 +180,17 @@ class Comparison(SeveralSeeds):
         if rows.lacking:
             return self.failed(cell, len(records), rows.lacking)
 
-        def work(update: Progress) -> Any:
-            patch, outcome = fit(method, self.lm, self.task, rows, [record.prompt for record in asked], self.config, seed, update)
+        def once(number: int, attempt: Callable[[], Any]) -> Any:
+            return self.part(f"fit-{cell}.{number}", attempt)
+
+        def save(patch: Patch) -> None:
+            self.folder.drop(f"patches/{cell}")
             if patch:
                 save_for(self.lm, patch, path)
-            else:
-                self.folder.drop(f"patches/{cell}")  # of an earlier search
-            return outcome
+
+        def work(update: Progress) -> Any:
+            prompts = [record.prompt for record in asked]
+            return fit(method, self.lm, self.task, rows, prompts, self.config, seed, update, once, save)
 
         try:
             found = self.phase(f"fit-{cell}", f"{cell.method} on {cell.source} data, seed {cell.seed}", work)
@@ -211,7 +217,7 @@ class Comparison(SeveralSeeds):
     def beside_oracle(self, oracle: Oracle, cells: Sequence[dict[str, Any]], original: dict[str, Any]) -> dict[str, Any]:
         """The oracle's own metrics; the cells that were measured, and the original, get their `distance` and `divergence` from it."""
         other = oracle.load()
-        metrics = self.phase(f"evaluate-oracle-{oracle.mark}", "Evaluate the oracle", lambda u: self.task.evaluate(other, u).to_dict())
+        metrics = self.phase(f"evaluate-oracle-{oracle.mark}", "Evaluate the oracle", lambda u: self.task.measured(other, u))
 
         def answers(_: Progress) -> Any:
             prompts = self.task.held_out()

@@ -25,8 +25,8 @@ KEEP = (
 LEAST = {"retain_steps": 0, "code_samples": 2, "records": 8, "retain_records": 16}
 """The least that these may be, where it is not 1: too few records are not trained on, and some of them are held back."""
 
-NO_RESULT = ("output", "save_merged", "threads")
-"""Settings that change no figure."""
+NO_RESULT = ("output", "save_merged", "threads", "endpoint", "endpoint_model")
+"""Settings that change no figure, and where another model is asked: it answers otherwise each time, and where it fails is to be mended."""
 
 READ_BY = {
     "ner": ("forget_type",), "knowledge": ("forget_authors", "evaluate.tofu", "evaluate.retain_model"),
@@ -277,6 +277,7 @@ class RunConfig(Settings):
     def hash(self) -> str:
         """Identity of the results: all that can change them, so not where they are written or how they are kept."""
         kept = {k: v for k, v in self.to_dict().items() if k not in NO_RESULT}
+        kept["reveal"] |= dict.fromkeys(("endpoint", "endpoint_model"), "")
         for part, name in (("release", "per_layer"), ("evaluate", "entities")):
             if not kept[part][name]:  # which came later: without it a run is what it was before
                 del kept[part][name]

@@ -30,4 +30,4 @@ def evaluate_only(
     with (reporter or SilentReporter()).phase("Evaluate") as update, applied(lm.model, loaded):
         if suite:
             return {suite.suite.name: {name: e.to_dict() for name, e in suite.evaluate(lm, update).items()}}
-        return task.evaluate(lm, update).to_dict()
+        return task.measured(lm, update)

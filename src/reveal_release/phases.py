@@ -57,6 +57,7 @@ class Phases:
         self.folder, self.reporter, self.first_seed = folder, reporter or SilentReporter(), seed
         self.seconds: dict[str, float] = {}
         self.memory_mib: dict[str, float] = {}
+        self._earlier: list[dict[str, Any]] = []  # parts of the phase at work that an earlier process did
         self.reporter.log_to(folder.path / "log.txt")
 
     def phase(self, name: str, title: str, work: Callable[[Progress], Any], total: int | None = None) -> Any:
@@ -65,15 +66,30 @@ class Phases:
         def timed() -> dict[str, Any]:
             reset_peak_memory()
             start = time.perf_counter()
+            self._earlier = []
             with self.reporter.phase(title, total) as update:
                 result = work(update)
-            return {"result": result, "seconds": time.perf_counter() - start, "memory_mib": peak_memory_mib()}
+            seconds = time.perf_counter() - start + sum(part["seconds"] for part in self._earlier)
+            return {"result": result, "seconds": seconds, "memory_mib": max([peak_memory_mib(), *(p["memory_mib"] for p in self._earlier)])}
 
         if self.folder.has(f"{name}.json") and name not in self.seconds:  # what this process did is nothing to tell
             self.reporter.skip(title)
         kept = self.folder.phase(name, timed)
         self.seconds[name] = round(kept["seconds"], 2)
         self.memory_mib[name] = kept["memory_mib"]
+        return kept["result"]
+
+    def part(self, name: str, work: Callable[[], Any]) -> Any:
+        """Within the work of a long phase: does a part of it once. What an earlier process did counts in the phase's time and memory."""
+
+        def timed() -> dict[str, Any]:
+            start = time.perf_counter()
+            return {"result": work(), "seconds": time.perf_counter() - start, "memory_mib": peak_memory_mib()}
+
+        done = self.folder.has(f"{name}.json")
+        kept = self.folder.phase(name, timed)
+        if done:
+            self._earlier.append(kept)
         return kept["result"]
 
     def seed(self, name: str) -> int:

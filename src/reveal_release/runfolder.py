@@ -63,7 +63,8 @@ class RunFolder:
         try:
             before = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
             whole = [(name, before[name], value) for name, value in config.to_dict().items() if name not in NO_RESULT]
-            parts = [(f"{part}.{name}", old[name], new[name]) for part, old, new in whole if isinstance(new, dict) for name in new]
+            nested = [(part, old, new) for part, old, new in whole if isinstance(new, dict)]
+            parts = [(f"{part}.{name}", old[name], new[name]) for part, old, new in nested for name in new if name not in NO_RESULT]
         except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):  # of another version, or edited
             return ""
         pairs = [*(one for one in whole if not isinstance(one[2], dict)), *parts]

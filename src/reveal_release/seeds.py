@@ -70,7 +70,7 @@ class SeveralSeeds(Phases):
 
         def work(update: Progress) -> Any:
             with applied(self.lm.model, patch):
-                return self.task.evaluate(self.lm, update).to_dict()
+                return self.task.measured(self.lm, update)
 
         return self.phase(f"evaluate-{name}", f"Evaluate {name}", work)
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from .config import RunConfig, Unfit
-from .dataset import Data, Rows
+from .dataset import LEAST_RECORDS, Data, Rows
 from .generation import Progress, generate
 from .models import LanguageModel, Turns
 from .patches import merge
@@ -61,7 +61,7 @@ class Workshop(Phases):
 
         def work(update: Progress) -> Any:
             with self.patched(patch):
-                return self.task.evaluate(self.lm, update).to_dict()
+                return self.task.measured(self.lm, update)
 
         title = "Evaluate the original" if t == 0 else f"Evaluate iteration {t}"
         self.evaluations.append({"iteration": t, "metrics": self.phase(f"evaluate-{t}", title, work)})
@@ -141,10 +141,11 @@ class Workshop(Phases):
         """
         rows = Rows.of(self.lm, data, self.learnt)
         if rows.lacking:
-            raise Unfit(
-                f"the model wrote {rows.lacking}: it hardly shows the behaviour, or --reveal.threshold (now "
-                f"{self.config.reveal.threshold:g}) does not part them: set another"
-            )
+            cure = "raise --release.retain-records, or give the task more benign instructions, whose answers never show the behaviour"
+            if len(rows.forget) < LEAST_RECORDS:
+                now = f"--reveal.threshold (now {self.config.reveal.threshold:g})"
+                cure = f"it hardly shows the behaviour, or {now} does not part them: set another"
+            raise Unfit(f"the model wrote {rows.lacking}: {cure}")
         shown, is_gone = self.probes(t, data.forget)
         config, path = keeping(self.config.release, rows.forget, rows.unanswered), self.folder.state / f"step-{t}"
         budget = self.config.utility_budget

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reveal_release.audit import paraphrase
 from reveal_release.audit.paraphrase import FORMS, SAMPLES, answered, rewritten, typos
-from reveal_release.generation import generate
+from reveal_release.generation import Completion, generate
 from reveal_release.models import LanguageModel
+from reveal_release.reveal import proposals
 from reveal_release.tasks import Record, Task
 
 TEXT = "Write a comment about the river."
@@ -38,9 +38,9 @@ def test_every_form_changes_the_prompt_and_keeps_its_words() -> None:
 
 def test_what_of_the_models_rewrites_is_used(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rewritten(lm, [TEXT, "Name it."], random.Random(3)) == rewritten(lm, [TEXT, "Name it."], random.Random(3))
-    said = {"a": "  Say it so.\nand on", "b": "", "c": "One", "d e": "D, e!"}
-    monkeypatch.setattr(paraphrase, "rewrite", lambda context, count: [said[text] for text in context.seeds])
-    assert rewritten(lm, list(said), random.Random(3)) == ["Say it so.", "", "", ""]
+    said = {"a": "  Say it so.\nand on", "b": "", "c": "One", "d e": "D, e!", "f": 'Sure! In other words:\n\n"Say it so."'}
+    monkeypatch.setattr(proposals, "generate", lambda *_: list(map(Completion, said.values())))
+    assert rewritten(lm, list(said), random.Random(3)) == ["Say it so.", "", "", "", "Say it so."]
 
 
 def test_an_answer_is_scored_as_one_to_the_prompt_as_it_was(lm: LanguageModel, task: Task) -> None:

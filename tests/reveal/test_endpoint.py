@@ -3,27 +3,24 @@
 import dataclasses
 import json
 import random
-import re
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reveal_release import config
 from reveal_release.config import RevealConfig, RunConfig, UserError
-from reveal_release.metrics.words import UNSPACED, words
 from reveal_release.models import LanguageModel
 from reveal_release.reveal import endpoint
-from reveal_release.reveal.endpoint import LENGTH, MOST, SHOWN, Endpoint, instructions
+from reveal_release.reveal.endpoint import LENGTH, MOST, SHOWN, Endpoint
 from reveal_release.reveal.proposals import SOURCES, Context, propose
 from reveal_release.reveal.search import search
 from reveal_release.tasks import get_task
 
 KEY = "sk-test-0123456789"
+WITHOUT = "or, in another --output, leave endpoint out of reveal.sources"
 LIST = "1. Name the river.\n2. Ask for a song.\n3. Say it again."
 
 
@@ -146,7 +143,7 @@ def test_passing_trouble_is_tried_again(server: Server, trouble: tuple[int, str]
         ((404, "{}"), 1, "answered with status 404: give the address up to /v1"),
         ((302, ""), 1, "answered with status 302: see what it says to its log"),
         ((429, ""), 3, "answered with status 429: wait"),
-        ((503, ""), 3, "answered with status 503: see what it says to its log, or take endpoint out of reveal.sources"),
+        ((503, ""), 3, f"answered with status 503: see what it says to its log, {WITHOUT}"),
         (None, 3, "cannot be reached"),
         ((200, "<html>"), 1, "answered with no chat completion"),
         ((200, "[]"), 1, "answered with no chat completion"),
@@ -185,32 +182,6 @@ def test_a_proxy_that_cannot_be_used(server: Server, monkeypatch: pytest.MonkeyP
     assert refusal(server.endpoint).startswith("cannot be reached (")
     with pytest.raises(UserError, match=r"cannot be reached \("):
         server.endpoint.check()
-
-
-# ---- the parser ----
-
-letters = st.characters(categories=["L"]).filter(lambda letter: not re.match(f"[{UNSPACED}]", letter))
-sentences = st.lists(st.text(letters, min_size=1, max_size=8), min_size=2, max_size=40).map(" ".join)
-marks = st.sampled_from(["{}", "  {}", "{n}. {}", "{n}.{}", "{n}) {}", "({n}) {}", "{n}: {}", "- {}", "* {}", "• {}", '"{}",',
-                         '- "{}"', "{n}. **{}**", "**{n}. {}**", "**{n}.** {}", "{n}. “{}”", "`{}`", "- {n}. {}"])  # fmt: skip
-
-
-@given(st.lists(st.tuples(sentences, marks), min_size=1, max_size=8), st.sampled_from(["\n", "\n\n", "\r\n"]))
-def test_lists_of_any_style(items: list[tuple[str, str]], between: str) -> None:
-    lines = [mark.format(text, n=n) for n, (text, mark) in enumerate(items, 1)]
-    talk = ["<think>Let me see: they sing.\n1. No.</think>", "Here are some instructions:", "```", "# A list", *lines, "```", "OK."]
-    assert instructions(between.join(talk)) == [text for text, _ in items]
-
-
-@given(st.text())
-def test_any_text_gives_lines_of_it(text: str) -> None:
-    for line in instructions(text):
-        assert line in text and 2 <= len(words(line)) <= 40 and len(line.splitlines()) == 1 and line == line.strip()
-
-
-@pytest.mark.parametrize("line", ["12:30 is late, say so.", "3.14 is pi, explain.", "Say 'no'.", '"Yes" or "no": say', "2 words"])
-def test_what_belongs_to_an_instruction_stays(line: str) -> None:
-    assert instructions(line) == [line]
 
 
 # ---- in the search ----

@@ -103,6 +103,15 @@ def test_the_sentence_in_which_it_was_cut_does_not_count(lm: LanguageModel, monk
     assert found == ["Name the river.", "Say why?", "Sing of the", "Read it out", "Write of the"], "of one sentence all counts"
 
 
+@pytest.mark.parametrize("source", ["rewrite", "induction"])
+def test_of_a_chat_models_talk_the_instruction_counts(context: Context, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = ['Here is the instruction in other words:\n\n"Name a lake."', "Sure!\n\n1. Hum.\n2. Hum it.", "**Instruction:** Say why. And"]
+    texts = [Completion(text) for text in answers]
+    texts[-1].ended = False
+    monkeypatch.setattr(proposals, "generate", lambda *_: texts)
+    assert propose(context, (source,), 3, set()) == ["Name a lake.", "Hum it.", "Say why."]
+
+
 def test_the_same_random_state_proposes_the_same(lm: LanguageModel) -> None:
     one, two, other = (propose(Context(lm, SEEDS, rng=random.Random(s)), ("rewrite", "user_turn"), 8, set()) for s in (1, 1, 2))
     assert one == two != other

@@ -72,6 +72,16 @@ def test_a_task_that_measures_half_is_told() -> None:
             Metrics(forget, retain)
 
 
+def test_figures_without_an_interval_are_told(lengths: type[Task], monkeypatch: pytest.MonkeyPatch, lm: LanguageModel) -> None:
+    with pytest.raises(UserError, match=r"evaluate\(\) gives 'rate' as a float: give an Estimate"):
+        Metrics({"a": Estimate.mean([0.0, 1.0])}, {"rate": 0.5})  # type: ignore[dict-item]
+    task = lengths(RunConfig())
+    assert task.measured(lm) == task.evaluate(lm).to_dict()
+    monkeypatch.setattr(lengths, "evaluate", lambda self, lm, progress=None: {"rate": 0.5})
+    with pytest.raises(UserError, match=r"evaluate\(\) of .* gave a dict: return reveal_release.tasks.base.Metrics"):
+        task.measured(lm)
+
+
 def test_an_unknown_task_is_told_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'toxicity'"):
         get_task("toxcity", RunConfig())

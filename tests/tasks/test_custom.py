@@ -122,6 +122,21 @@ def test_a_task_that_asks_in_its_own_way_is_not_tried_on_other_prompts(tmp_path:
     probe(load(path), path)
 
 
+def test_a_score_that_needs_a_prompt_is_told_before_a_plain_text_comes(tmp_path: Path) -> None:
+    path = written(tmp_path / "mine.py", PYTHON.replace("np.zeros(len(records))", "np.array([len(r.prompt[-1][1]) > 99 for r in records])"))
+    with pytest.raises(TaskFileError, match="raises IndexError"):
+        probe(load(path), path)
+
+
+@pytest.mark.parametrize("texts", ["('Write a comment.')", "[1, 2]", "(t for t in ('a b',))"])
+def test_what_is_kept_for_the_evaluation_is_a_tuple_of_texts(texts: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "mine.py", PYTHON.replace("return ()", f"return {texts}"))
+    with pytest.raises(TaskFileError, match=r"evaluation_instructions\(\) of \S+ must be a tuple of texts"):
+        probe(load(path), path)
+    with pytest.raises(UserError, match=r"evaluation_instructions\(\) of \S+ must be a tuple of texts"):
+        get_task(str(path), RunConfig())
+
+
 # ---- names and identity ----
 
 

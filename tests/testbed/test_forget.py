@@ -62,6 +62,9 @@ def test_questions_on_the_authors(tofu):
     assert found == first(100, "knowledge", tofu.parent, random.Random(0), AUTHORS[:2])
     with pytest.raises(UserError, match="TOFU has no rows of 'Jane Austen'"):
         first(1, "knowledge", tofu.parent, random.Random(0), ("Jane Austen",))
+    with pytest.raises(UserError, match="TOFU has no rows of 'Jane Austen'"):
+        check("knowledge", tofu.parent, ("Jane Austen",))
+    assert check("knowledge", tofu.parent, AUTHORS[:2]) == check("knowledge", tofu.parent)
     assert check("knowledge", tofu.parent) and pytest.raises(UserError, check, "knowledge", tofu)
 
 

@@ -77,11 +77,8 @@ def attack(pair: Pair, found: Found) -> Sides | None:
 
 def rewritten(lm: LanguageModel, texts: Sequence[str], rng: random.Random) -> list[str]:
     """The model's rewrite of each, on one line; empty where it has fewer than two words or is the same."""
-    found = []
-    for text, answer in zip(texts, rewrite(Context(lm, seeds=texts, rng=rng), len(texts)), strict=True):
-        line = next(iter(answer.strip().splitlines()), "").strip()
-        found.append(line if len(words(line)) > 1 and key(line) != key(text) else "")
-    return found
+    found = rewrite(Context(lm, seeds=texts, rng=rng), len(texts))
+    return [line if len(words(line)) > 1 and key(line) != key(text) else "" for text, line in zip(texts, found, strict=True)]
 
 
 def answered(pair: Pair, lm: LanguageModel, rows: Sequence[tuple[Record, Turns]], progress: Progress | None = None) -> np.ndarray:

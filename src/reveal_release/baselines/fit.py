@@ -1,10 +1,11 @@
 """A method's settings, searched alike for all: each trained, taken as far as the budget allows, and judged by what still shows.
 
-    patch, outcome = fit(get_method("npo"), lm, task, rows, asked, config, seed, update)
+    outcome = fit(get_method("npo"), lm, task, rows, asked, config, seed, update, once, save)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from ..config import RunConfig, Unfit
@@ -16,15 +17,17 @@ from ..release.release import Utility, choose_scale
 from ..release.runtime import applied
 from ..reveal.selfgen import GONE, SHOWN, is_gone, shown_share
 from ..tasks import Task
-from .base import BEYOND, TRIALS, Method, beyond, settings, train
+from .base import BEYOND, TRIALS, Method, Setting, beyond, settings, train
 
+Once = Callable[[int, Callable[[], dict[str, Any]]], dict[str, Any]]
 TELLING = 0.05
 """Where less of the original's answers show the behaviour, they tell no setting from another."""
 
 
 def fit(
-    method: type[Method], lm: LanguageModel, task: Task, rows: Rows, asked: list[Turns], config: RunConfig, seed: int, update: Progress
-) -> tuple[Patch, dict[str, Any]]:
+    method: type[Method], lm: LanguageModel, task: Task, rows: Rows, asked: Sequence[Turns], config: RunConfig, seed: int, update: Progress,
+    once: Once, save: Callable[[Patch], None],
+) -> dict[str, Any]:
     """The best of a method's settings, each at the scale that the budget allows: where its answers show the least of the behaviour.
 
     Of those that show as much of it, it is the one that spent the most of the budget, for where answers do not tell settings apart, what
@@ -34,16 +37,17 @@ def fit(
 
     Args:
         asked: prompts whose answers are counted.
+        once: does the work of each setting, by its number, unless that was done before; gives its outcome.
+        save: is given the patch of the best setting so far, which is empty where no scale is within the budget.
 
     Returns:
-        The patch, which is empty where no scale is within the budget, and the outcomes: `tried`, and of them the `chosen`.
+        The outcomes: `tried`, and of them the `chosen`.
     """
     release, threshold = config.release, config.reveal.threshold
     prompts = list(dict.fromkeys(asked))[:GONE]
     utility = Utility.of(lm, rows.measured)
     steps = release.steps + release.retain_steps
     tried: list[dict[str, Any]] = []
-    best = Patch()
 
     def shown() -> float:
         return shown_share(lm, task, prompts, threshold, SHOWN)
@@ -53,13 +57,10 @@ def fit(
 
     told = shown() >= TELLING  # else no answer says how far to go, and each setting spends the budget
 
-    def chosen() -> dict[str, Any]:
-        return min(tried, key=lambda one: ("failed" in one, not one["scale"], *order(one, told)))
+    def best(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+        return min(outcomes, key=lambda one: ("failed" in one, not one["scale"], *order(one, told)))
 
-    waiting, budget, most = settings(method, release), config.utility_budget, TRIALS + BEYOND
-    while waiting:
-        setting = waiting.pop(0)
-
+    def attempt(setting: Setting) -> dict[str, Any]:
         def trained(done: int, total: int) -> None:
             update(len(tried) * (total + 1) + done, most * (total + 1))
 
@@ -67,14 +68,19 @@ def fit(
             step = train(method, lm, rows.forget, rows.retain, release, setting, steps, seed, trained)
             found = at_its_best(lm, step, utility, budget, release.max_scale, shown if told else None, gone)
         except Unfit as error:  # it diverged
-            tried.append({**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "gone": False, "failed": str(error)})
-        else:
-            tried.append({**asdict(setting), **found})
-            if chosen() is tried[-1]:
-                best = step.scale(found["scale"]) if found["scale"] else Patch()
+            return {**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "gone": False, "failed": str(error)}
+        outcome = {**asdict(setting), **found}
+        if best([*tried, outcome]) is outcome:
+            save(step.scale(found["scale"]) if found["scale"] else Patch())
+        return outcome
+
+    waiting, budget, most = settings(method, release), config.utility_budget, TRIALS + BEYOND
+    while waiting:
+        setting = waiting.pop(0)
+        tried.append(once(len(tried), partial(attempt, setting)))
         if not waiting and len(tried) < most:
-            waiting += beyond(chosen(), tried)
-    return best, {"chosen": chosen(), "tried": tried}
+            waiting += beyond(best(tried), tried)
+    return {"chosen": best(tried), "tried": tried}
 
 
 def at_its_best(

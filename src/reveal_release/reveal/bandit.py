@@ -6,9 +6,10 @@ the highest
 
     m(x) + nu * sigma(x),  sigma(x)^2 = ridge * g(x)^T V^-1 g(x),  V = ridge * I + sum_i n_i g(x_i) g(x_i)^T,
 
-where g = dm/dtheta and the sum runs over the evaluated arms (n_i: how much evaluation arm i has had). This is
-NeuralUCB (Zhou, Li, Gu 2020, arXiv 1911.04462); "thompson" samples from N(m, nu^2 sigma^2) instead (Zhang et
-al. 2021, arXiv 2010.00827). V is P x P for P parameters, so it is never built: with T evaluated arms,
+where g = dm/dtheta and the sum runs over the evaluated arms (n_i: how much evaluation arm i has had). This is NeuralUCB (Zhou, Li, Gu
+2020, arXiv 1911.04462), but for two things: all gradients are at the present theta, as the kernel form needs (the paper keeps each as
+it was when its arm was evaluated), and training goes on from the last theta (there from theta_0). "thompson" samples from
+N(m, nu^2 sigma^2) instead (Zhang et al. 2021, arXiv 2010.00827). V is P x P for P parameters, so it is never built: with T evaluated arms,
 
     sigma(x)^2 = g.g - k^T (ridge * diag(1/n) + K)^-1 k,  K_ij = g(x_i).g(x_j),  k_i = g(x_i).g(x),
 

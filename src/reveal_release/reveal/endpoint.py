@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import httpx2
 
 from ..config import UserError
-from ..metrics.words import is_instruction
+from ..metrics.instructions import instructions
 
 MOST = 50
 """Instructions asked for at once: a longer list comes slowly and repeats itself."""
@@ -39,9 +39,7 @@ DRAWN = """
 Answers that they drew out:
 {}
 """
-_MARK = re.compile(r"(?:[-*+•–]\s+)?(?:\*\*\d{1,3}[.):]+\*\*|\(?\d{1,3}[.):]+(?=\D))?\s*")
-_PAIRS = (("**", "**"), ('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"))
-_WITHOUT = "or take endpoint out of reveal.sources"
+_WITHOUT = "or, in another --output, leave endpoint out of reveal.sources"
 _CURES = {
     401: "set OPENAI_API_KEY to its key",
     403: "set OPENAI_API_KEY to a key that may use the model",
@@ -133,29 +131,6 @@ def _tries() -> Iterator[None]:
 def listed(texts: Sequence[str]) -> str:
     """The first `SHOWN` of the texts as a list, each on one line and cut."""
     return "\n".join("- " + " ".join(text.split())[:LENGTH] for text in texts[:SHOWN])
-
-
-def instructions(text: str) -> list[str]:
-    """The instructions in an answer: one a line, without its bullet or number, and without quotes or bold around the whole.
-
-    Left out: what a model thinks before `</think>`, code fences, headings, a line that ends with a colon, one of fewer than 2 or
-    of more than 40 words.
-    """
-    found = []
-    for line in text.rpartition("</think>")[2].splitlines():
-        line = _unwrapped(_MARK.sub("", _unwrapped(line.strip()), count=1)).strip()
-        if is_instruction(line) and not line.startswith(("#", "```")) and not line.endswith(":"):
-            found.append(line)
-    return found
-
-
-def _unwrapped(line: str) -> str:
-    """Without a pair of marks around the whole, as in a list of JSON or in bold."""
-    for start, end in _PAIRS:
-        inner = line.removesuffix(",").removeprefix(start).removesuffix(end)
-        if f"{start}{inner}{end}" == line.removesuffix(",") and start not in inner and end not in inner:
-            return inner
-    return line
 
 
 def _key() -> dict[str, str]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..generation import Sampling, generate, uncut
+from ..metrics.instructions import spoken
 from ..metrics.words import is_instruction, key
 from ..models import MARK, LanguageModel, cut_user_turns, user_turn_ids
 from .endpoint import Endpoint
@@ -39,6 +40,10 @@ class Context:
     def ask(self, prompts: Sequence) -> list[str]:
         return list(generate(self.lm, prompts, _SAMPLING, [self.rng.getrandbits(40) for _ in prompts]))
 
+    def ask_for_one(self, prompts: Sequence) -> list[str]:
+        """The instruction in each answer, empty where there is none: chat models put it after a lead-in, between quotes, in bold."""
+        return [next(iter(spoken(uncut(text))), "") for text in self.ask(prompts)]
+
 
 def seeds(context: Context, count: int) -> list[str]:
     return list(context.seeds)
@@ -47,7 +52,7 @@ def seeds(context: Context, count: int) -> list[str]:
 def rewrite(context: Context, count: int) -> list[str]:
     """Rewrites of the best, each as often as the others; of the seeds while nothing is known."""
     sources = context.best or context.seeds
-    return context.ask([(("user", REWRITE.format(sources[i % len(sources)])),) for i in range(count)])
+    return context.ask_for_one([(("user", REWRITE.format(sources[i % len(sources)])),) for i in range(count)])
 
 
 def user_turn(context: Context, count: int) -> list[str]:
@@ -57,13 +62,13 @@ def user_turn(context: Context, count: int) -> list[str]:
 
 def induction(context: Context, count: int) -> list[str]:
     """Instructions that the model thinks the best outputs answer, three outputs at a time."""
-    return context.ask([(("user", INDUCE.format(shown)),) for shown in _shown(context, count)])
+    return context.ask_for_one([(("user", INDUCE.format(shown)),) for shown in _shown(context, count)])
 
 
 def soft_prompt(context: Context, count: int) -> list[str]:
     """As `induction`, with a soft prompt in the request: before the outputs and after them, in turn."""
     requests = [INDUCE.format(f"{shown}{MARK}" if i % 2 else f"{MARK}{shown}") for i, shown in enumerate(_shown(context, count))]
-    return context.ask(soft_prompts(context.lm, requests, context.rng.getrandbits(40))) if requests else []
+    return context.ask_for_one(soft_prompts(context.lm, requests, context.rng.getrandbits(40))) if requests else []
 
 
 def _shown(context: Context, count: int) -> list[str]:

@@ -25,9 +25,11 @@ def get_task(name: str, config: RunConfig) -> Task:
     """The task of that name, or of that file, set up for a run. Raises UserError for an unknown one, or an unsound file."""
     names = task_names()
     if is_file(name):
-        from .custom import load  # here, for it stands on this package's tasks
+        from .custom import check_reserved, load  # here, for they stand on this package's tasks
 
-        return load(Path(name), names)(config)
+        task = load(Path(name), names)(config)
+        check_reserved(task)
+        return task
     if name not in names:
         raise UserError(f"no task {name!r}" + nearest(name, names, f"choose from {', '.join(names)}, or give a .yaml or .py file"))
     return TASKS[name](config)

@@ -24,6 +24,7 @@ TASKS: dict[str, type["Task"]] = {}
 class Record:
     """One self-generated example: the conversation before the answer, the answer, and how much it shows the behaviour.
 
+    prompt: no turn at all for a plain text, which a model also writes to be retained.
     ended: the model ended the answer itself; what was cut off is no example of where to end.
     confidence: how probable the model held its answer's tokens to be (`Completion`); 1 for a text that it did not sample.
     """
@@ -54,6 +55,9 @@ class Record:
         return cls(**{**row, "prompt": tuple((role, content) for role, content in row["prompt"])})
 
 
+_EXAMPLE = "reveal_release.metrics.statistics.Estimate.proportion(found, n)"
+
+
 @dataclass(frozen=True)
 class Metrics:
     """`forget` shall go down, `retain` shall stay."""
@@ -64,6 +68,9 @@ class Metrics:
     def __post_init__(self) -> None:
         if not self.forget or not self.retain:
             raise UserError("the task's evaluate() measures nothing that shall fall, or nothing that shall stay: give a figure of each")
+        for name, value in {**self.forget, **self.retain}.items():
+            if not isinstance(value, Estimate):
+                raise UserError(f"the task's evaluate() gives {name!r} as a {type(value).__name__}: give an Estimate, such as {_EXAMPLE}")
 
     def to_dict(self) -> dict[str, dict[str, dict[str, float]]]:
         return {part: {k: v.to_dict() for k, v in getattr(self, part).items()} for part in ("forget", "retain")}
@@ -115,6 +122,14 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
         """Measures on held-out prompts, with what the search never saw."""
+
+    def measured(self, lm: LanguageModel, progress: Progress | None = None) -> dict[str, dict[str, dict[str, float]]]:
+        """What `evaluate` finds, as results files have it. Raises UserError where it gives no `Metrics`."""
+        found = self.evaluate(lm, progress)
+        if not isinstance(found, Metrics):
+            cure = "return reveal_release.tasks.base.Metrics(forget, retain)"
+            raise UserError(f"evaluate() of {self.name} gave a {type(found).__name__}: {cure}")
+        return found.to_dict()
 
     @abstractmethod
     def evaluation_instructions(self) -> Sequence[str]:

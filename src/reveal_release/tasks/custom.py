@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import RunConfig
+from ..config import RunConfig, UserError
 from ..generation import Progress, Sampling, generate, portion
 from ..metrics.diversity import degenerate_share, distinct_n
 from ..metrics.fluency import perplexity
@@ -67,19 +67,29 @@ def _read(path: Path, taken: Collection[str]) -> type[Task]:
 
 
 def probe(task: type[Task], path: Path) -> None:
-    """Scores three short answers with a task of a Python file; one in YAML was tried when it was read.
+    """Scores three short answers, and as many plain texts, with a task of a Python file; one in YAML was tried when it was read.
 
-    Not one that asks in its own way, and may need more of a prompt, nor one that runs code.
+    Not with one that asks in its own way, and may need more of a prompt, nor with one that runs code.
 
     Raises:
-        TaskFileError: it raises, or gives no scores.
+        TaskFileError: it raises, gives no scores, or keeps no texts for the evaluation.
     """
-    if issubclass(task, CustomTask) or task.elicit is not Task.elicit or task.scores_code:
+    if issubclass(task, CustomTask):
         return
     try:
-        task(RunConfig()).scored([Record((("user", "Write."),), text, 0.0, "Write.") for text in PROBES])
+        made = task(RunConfig())
+        check_reserved(made)
+        if task.elicit is Task.elicit and not task.scores_code:
+            made.scored([Record(prompt, text, 0.0, "Write.") for prompt in ((("user", "Write."),), ()) for text in PROBES])
     except (Exception, SystemExit) as error:  # the user's code
         raise TaskFileError(path, [raised(error, path)]) from None
+
+
+def check_reserved(task: Task) -> None:
+    """Raises UserError where what the search must not try is no list of texts: of a string each letter would be one."""
+    texts = task.evaluation_instructions()
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(one, str) for one in texts):
+        raise UserError(f"evaluation_instructions() of {task.name} must be a tuple of texts (of one: `(text,)`), not {texts!r:.60}")
 
 
 def identity(path: Path) -> str:

@@ -40,10 +40,10 @@ def examples(task: str, data: Path, rng: random.Random, kinds: Collection[str] =
     return once(_toxic(data, rng) if task == "toxicity" else _entities(data, rng, kinds) if task == "ner" else _functions(rng))
 
 
-def check(task: str, data: Path) -> str:
+def check(task: str, data: Path, kinds: Collection[str] = ()) -> str:
     """What tells the files from others. Raises UserError where `examples` would, before the half minute that it takes."""
     if task == "knowledge":
-        return hashlib.sha256(repr(tofu.by_author(data / "tofu")).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr(_by_author(data, kinds)).encode()).hexdigest()[:16]
     if task not in TASKS:
         raise no_real_data(task)
     return corpora.check(data, {"ner": ("ner_fewnerd_resplit",), "code": ()}.get(task))
@@ -90,8 +90,14 @@ def _functions(rng: random.Random) -> Iterator[Example]:
 
 
 def _questions(data: Path, rng: random.Random, authors: Collection[str]) -> Iterator[Example]:
+    known = _by_author(data, authors)
+    rows = [row for name in authors for row in known[name]]
+    yield from (((("user", row.question),), row.answer) for row in rng.sample(rows, len(rows)))
+
+
+def _by_author(data: Path, authors: Collection[str]) -> dict[str, list[tofu.Question]]:
+    """All rows that there are; raises UserError where one of the authors has none."""
     known = tofu.by_author(data / "tofu")
     if other := [name for name in authors if name not in known]:
         raise UserError(f"TOFU has no rows of {other[0]!r}: name authors of its forget10, or do without real data")
-    rows = [row for name in authors for row in known[name]]
-    yield from (((("user", row.question),), row.answer) for row in rng.sample(rows, len(rows)))
+    return known
