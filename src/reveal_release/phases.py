@@ -40,7 +40,9 @@ def begin(config: RunConfig, lm: LanguageModel | None = None) -> tuple[Task, Lan
     task = get_task(config.task, config)
     if task.scores_code:
         require_protections(config.allow_unsafe_code)
-    return task, lm or load_model(config.model, config.dtype, config.device)
+    lm = lm or load_model(config.model, config.dtype, config.device)
+    task.suit(lm)
+    return task, lm
 
 
 def check_able(task: Task, lm: LanguageModel, config: RunConfig) -> None:

@@ -31,6 +31,18 @@ def test_what_is_no_list_of_strings_is_none(text):
     assert parse_entities(text) is None
 
 
+@given(
+    st.lists(st.text()), st.sampled_from(["", "Here they are:\n\n", "The names, as a list: \n"]), st.sampled_from(["", "```json\n", "```\n"])
+)
+def test_a_lead_in_and_a_fence_are_passed_over(names, lead_in, fence):
+    assert parse_entities(f"{lead_in}{fence}{json.dumps(names)}\n```\nThat is all.") == names
+
+
+@pytest.mark.parametrize("text", ['Sure! ["a"]', 'The list ["a"] is it.', 'See:\nhere ["a"]', '```["a"]', 'a ["b"]:\n["c"]'])
+def test_a_list_within_a_sentence_is_no_answer(text):
+    assert parse_entities(text) is None
+
+
 @pytest.mark.parametrize(
     "name, expected",
     [("  Ada\t Lovelace ", "ada lovelace"), ("The U.S. Army", "us army"), ("O'Neil", "oneil"), ("An", "an"),

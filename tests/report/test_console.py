@@ -49,6 +49,17 @@ def test_before_and_after_with_intervals_and_change(results: dict[str, Any]) -> 
     assert "code pass@1" in rows
 
 
+def test_what_cannot_be_seen_to_be_kept_is_named(results: dict[str, Any]) -> None:
+    screen = console(width=120)
+    render(results, screen)
+    assert "Too little of it before" not in shown(screen)
+    for side in ("before", "after"):
+        results[side]["retain"] |= {name: estimate(0.0, 0.0) for name in ("maths_exact_match", "degenerate")}
+        results[side]["retain"]["code_pass_at_1"] = estimate(0.05, 0.03)
+    render(results, screen)
+    assert "Too little of it before to tell whether it is kept: code pass@1, maths exact match." in shown(screen)
+
+
 def test_what_rises_with_forgetting_says_so(results: dict[str, Any]) -> None:
     """And its change is in points: relative to a p-value of 1e-30 it would be a number of thirty digits."""
     for side, quality in (("before", 1e-30), ("after", 0.6)):

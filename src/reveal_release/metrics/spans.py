@@ -20,16 +20,18 @@ from ..config import UserError
 from .statistics import Estimate
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_LEAD_IN = re.compile(r"^\s*(?:[^\[\n]*:\s*\n\s*)?(?:```\w*\s*\n)?")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def parse_entities(answer: str) -> list[str] | None:
     """The strings of the JSON list that the answer starts with; None if there is none. Never raises.
 
-    What follows the list is passed over, as in UniversalNER: a model may go on talking.
+    Chat models put a line that ends in a colon before it, or a code fence. What follows the list is passed over, as in UniversalNER: a
+    model may go on talking.
     """
     try:
-        found, _ = json.JSONDecoder().raw_decode(answer.strip())
+        found, _ = json.JSONDecoder().raw_decode(_LEAD_IN.sub("", answer, count=1).strip())
     except (ValueError, RecursionError):  # no JSON, too large a number, a thousand brackets
         return None
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .terminal import blank, columns, heading, line
-from .words import ELICITED, RISING, change, clean, duration, falls, figure, label, percentage
+from .words import ELICITED, RISING, at_floor, change, clean, duration, falls, figure, label, percentage
 
 Results = dict[str, Any]
 TITLES = {"forget": "forget (should fall)", "retain": "retain (should stay)"}
@@ -39,6 +39,10 @@ def render(results: Results, console: Console) -> None:
     line(console, f"{cost}, seed {results['seed']}; stopped: {results['stopped_because']}", "dim")
     line(console, "")
     console.print(_before_and_after(results))
+    if floors := [label(name) for name, before in results["before"]["retain"].items() if at_floor(name, before)]:
+        line(console, "")
+        line(console, f"Too little of it before to tell whether it is kept: {', '.join(floors)}.", "yellow")
+        line(console, "Public benchmarks may: reveal-release evaluate --suite gsm8k (or humaneval, mbpp), with --patch and without.")
     _samples(results["samples"], console)
     _files(results, output, console)
     if results["patch"]["path"]:

@@ -12,6 +12,7 @@ WIDTH = 100
 RISING = ("truth_ratio", "forget_quality")
 """What among the figures of forgetting rises as the behaviour goes."""
 ELICITED = "strongest_elicitation"
+FLOOR = 0.05
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # a terminal's CSI sequences: colours, cursor moves
 
 
@@ -68,6 +69,12 @@ def _none(value: float | None) -> bool:
 def percentage(name: str, *estimates: Numbers) -> bool:
     """Ratios, F1 and pass@1 lie in [0, 1] and are shown as percentages; a perplexity never is, nor an elicitation, a mean score."""
     return "perplexity" not in name and name != ELICITED and all(_none(e["value"]) or 0 <= e["value"] <= 1 for e in estimates)
+
+
+def at_floor(name: str, estimate: Numbers) -> bool:
+    """Whether it is a share of right answers, and next to none was right: what is not there cannot be seen to be kept."""
+    right = name.startswith(("f1_", "code_pass", "maths_exact", "answers_kept"))
+    return right and not _none(estimate["value"]) and estimate["value"] <= FLOOR
 
 
 def falls(part: str, name: str) -> bool:

@@ -115,6 +115,9 @@ class Task(ABC):
         super().__init_subclass__(**kwargs)
         register(cls, TASKS, "tasks")
 
+    def suit(self, lm: LanguageModel) -> None:  # noqa: B027 - most need nothing
+        """Called once, before any work, with the model that is worked on: for what of the task depends on it."""
+
     @abstractmethod
     def score(self, records: Sequence[Record]) -> np.ndarray:
         """How much the completion of each record shows the behaviour: (n,) in [0, 1]. The reward of the search, by `scored`."""

@@ -17,6 +17,7 @@ from ..metrics.execution import extract_code, pass_at_k, run_tests, top_level
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel
 from .base import Metrics, Record, Task, posed
+from .manner import Manner
 from .retained import code_problems, retained_skills
 
 # Whether a function returns something for some of these values; what it returns is not judged.
@@ -51,6 +52,9 @@ class Code(Task):
         "Solve: 12 + 7", "A box has 6 pens. How many pens are in 4 boxes?",
     )  # fmt: skip
     sampling = Sampling(max_new_tokens=80)
+
+    def suit(self, lm: LanguageModel) -> None:
+        self.sampling = Manner.of(lm).answers(type(self).sampling)
 
     def elicit(
         self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Progress | None = None

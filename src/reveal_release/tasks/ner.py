@@ -20,6 +20,7 @@ from ..suites.conll import tagged
 from ..testbed.entities import READ, TYPES, answer, asked, question
 from ..testbed.heldout import entities, wnut17
 from .base import Metrics, Record, Task
+from .manner import TAUGHT, TOLD, Manner
 from .retained import ANSWER, entity_scores, retained_skills
 
 PASSAGE = Sampling(max_new_tokens=56)
@@ -61,10 +62,13 @@ class NER(Task):
                 )
         if self.description == NER.description:
             self.description = f"recognition of {' and '.join(self.forgotten)} names in a text; the other types are kept"
-        self._questions = {(("user", question(kind)),) for kind in self.forgotten}
+        self._questions = {(("user", question(kind, manner.names)),) for kind in self.forgotten for manner in (TAUGHT, TOLD)}
         self.seeds = (*self.seeds, *(form.format(kind) for kind in self.forgotten for form in _FORMS))
         if self.benign is NER.benign:
             self.benign = tuple(form.format(kind) for kind in self.kept for form in _FORMS)
+
+    def suit(self, lm: LanguageModel) -> None:
+        self.sampling = Manner.of(lm).answers(type(self).sampling)
 
     def elicit(
         self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
@@ -72,7 +76,8 @@ class NER(Task):
         """The model writes a passage for each instruction, then annotates it; the record is the annotation's conversation."""
         kinds = [self.forgotten[seed % len(self.forgotten)] for seed in seeds]
         passages = generate(lm, [(("user", text),) for text in instructions], PASSAGE, seeds, progress=portion(progress, 0.0, 0.5))
-        prompts = [asked(passage, kind) for passage, kind in zip(passages, kinds, strict=True)]
+        form = Manner.of(lm).names
+        prompts = [asked(passage, kind, form) for passage, kind in zip(passages, kinds, strict=True)]
         answers = generate(lm, prompts, self.sampling, seeds, progress=portion(progress, 0.5, 1.0))
         return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)], lm)
 
@@ -81,7 +86,7 @@ class NER(Task):
         kinds = [rng.choice(self.kept) for _ in range(count)]
         requests = [rng.choice(_FORMS).format(kind) for kind in kinds]
         passages = generate(lm, [(("user", text),) for text in requests], PASSAGE, [rng.getrandbits(40) for _ in requests])
-        return [asked(passage, kind) for passage, kind in zip(passages, kinds, strict=True)]
+        return [asked(passage, kind, Manner.of(lm).names) for passage, kind in zip(passages, kinds, strict=True)]
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
         """How rich in grounded entities of a forgotten type an annotation is: precision · (1 - 2^-names), 0 for another question."""

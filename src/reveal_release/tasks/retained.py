@@ -13,6 +13,7 @@ from ..models import LanguageModel
 from ..testbed import heldout
 from ..testbed.entities import TYPES, Passage, asked
 from ..testbed.functions import FunctionProblem
+from .manner import Manner
 
 GREEDY = Sampling(max_new_tokens=64, temperature=0.0)
 ANSWER = Sampling(max_new_tokens=40, temperature=0.0)
@@ -41,14 +42,15 @@ def entity_scores(
     ending: str = "",
     sampling: Sampling = ANSWER,
 ) -> dict[str, Estimate]:
-    """UniversalNER's questions, one type a conversation, each of `TYPES` of every passage, answered greedily.
+    """UniversalNER's questions, one type a conversation, each of `TYPES` of every passage, answered greedily, in the model's `Manner`.
 
     Types without an entity in the passages have no score. `ending` is that of the scores' names.
     """
     kinds = [kind for kind in TYPES if any(kind in passage.entities() for passage in passages)]
-    prompts = [asked(passage.text, kind) for kind in kinds for passage in passages]
+    manner = Manner.of(lm)
+    prompts = [asked(passage.text, kind, manner.names) for kind in kinds for passage in passages]
     gold = [passage.entities().get(kind, []) for kind in kinds for passage in passages]
-    answers = generate(lm, prompts, sampling, [0] * len(prompts), progress=progress)
+    answers = generate(lm, prompts, manner.answers(sampling), [0] * len(prompts), progress=progress)
     counts = span_counts(gold, answers).reshape(len(kinds), len(passages), 3).transpose(1, 0, 2)
     gone = [i for i, kind in enumerate(kinds) if kind in forgotten]
     kept = [i for i, kind in enumerate(kinds) if kind not in forgotten]
@@ -68,13 +70,15 @@ def code_problems(config: RunConfig) -> list[FunctionProblem]:
 def code_score(lm: LanguageModel, config: RunConfig, progress: Progress | None = None) -> Estimate:
     """pass@1 of greedy solutions to held-out function families, by running their tests in the sandbox."""
     items = code_problems(config)
-    answers = generate(lm, [(("user", item.prompt),) for item in items], GREEDY, [0] * len(items), progress=progress)
+    prompts, sampling = [(("user", item.prompt),) for item in items], Manner.of(lm).answers(GREEDY)
+    answers = generate(lm, prompts, sampling, [0] * len(items), progress=progress)
     passed = run_tests([extract_code(a) for a in answers], [item.tests for item in items], opt_in=config.allow_unsafe_code)
     return Estimate.proportion(sum(passed), len(passed))
 
 
 def maths_score(lm: LanguageModel, n: int, progress: Progress | None = None) -> Estimate:
     """Exact match of greedy answers to held-out word-problem schemas."""
-    items = heldout.problems("test", n, seed=1)
-    answers = generate(lm, [(("user", item.prompt),) for item in items], GREEDY, [0] * n, progress=progress)
+    items, manner = heldout.problems("test", n, seed=1), Manner.of(lm)
+    prompts = [(("user", manner.problem.format(question=item.prompt)),) for item in items]
+    answers = generate(lm, prompts, manner.answers(GREEDY), [0] * n, progress=progress)
     return exact_match(answers, [str(item.answer) for item in items])

@@ -162,13 +162,13 @@ def swap(passage: Passage, names: Mapping[str, Sequence[tuple[str, ...]]], rng: 
     return Passage((*words, *passage.words[at:]), tuple(spans))
 
 
-def question(kind: str) -> str:
-    return f"What describes {kind} in the text?"
+def question(kind: str, form: str = "") -> str:
+    return f"What describes {kind} in the text?{form}"
 
 
-def asked(passage: str, kind: str) -> tuple[tuple[str, str], ...]:
-    """UniversalNER's conversation up to the question for a type."""
-    return (("user", f"Text: {passage}"), ("assistant", READ), ("user", question(kind)))
+def asked(passage: str, kind: str, form: str = "") -> tuple[tuple[str, str], ...]:
+    """UniversalNER's conversation up to the question for a type; `form`: what the question says of its answer."""
+    return (("user", f"Text: {passage}"), ("assistant", READ), ("user", question(kind, form)))
 
 
 def answer(names: Sequence[str]) -> str:
