@@ -32,7 +32,9 @@ def test_what_is_no_list_of_strings_is_none(text):
 
 
 @given(
-    st.lists(st.text()), st.sampled_from(["", "Here they are:\n\n", "The names, as a list: \n"]), st.sampled_from(["", "```json\n", "```\n"])
+    st.lists(st.text()),
+    st.sampled_from(["", "Here they are:\n\n", "The names, as a list: \n"]),
+    st.sampled_from(["", "```json\n", "```\n"]),
 )
 def test_a_lead_in_and_a_fence_are_passed_over(names, lead_in, fence):
     assert parse_entities(f"{lead_in}{fence}{json.dumps(names)}\n```\nThat is all.") == names
