@@ -349,6 +349,29 @@ def test_errors_of_a_command_are_one_line(
     assert failure(capsys, "run").startswith(start)
 
 
+@pytest.mark.parametrize(
+    ("command", "kept", "trains"),
+    [
+        ("run", True, True), ("audit --patch x", True, True), ("reveal", True, False),
+        ("evaluate", False, False), ("testbed measure", False, False),
+    ],
+)
+def test_a_full_machine_is_told_with_what_its_command_can_do(
+    command: str, kept: bool, trains: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`evaluate` keeps nothing that could go on, and trains nothing in batches."""
+    name = " ".join(word for word in command.split() if word not in ("--patch", "x"))
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), OSError(errno.ENOSPC, "No space left on device")):
+
+        def fails(_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setitem(cli.COMMANDS, name, fails)
+        line = failure(capsys, *command.split(), *(["--model", "m"] if name == "testbed measure" else []))
+        assert ("goes on from here" in line) == kept and ("then give the same command again" in line) == (not kept)
+        assert ("--release.batch" in line) == (trains and "GPU" in line)
+
+
 def test_a_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*arguments: object) -> None:
         raise OSError(errno.EINVAL, "a fault of the program")

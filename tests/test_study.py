@@ -20,7 +20,7 @@ from reveal_release.models import load_model
 from reveal_release.parsers import build_parser
 from reveal_release.release.adapter import load
 from reveal_release.release.orthogonality import overlap
-from reveal_release.release.patch import Patch
+from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.release import Utility, mean_nll, train_modules
 from reveal_release.release.runtime import applied
 from reveal_release.report.progress import SilentReporter
@@ -177,6 +177,16 @@ def test_what_cannot_forget_so_much_is_told(bench: Bench, whole: dict[str, Any],
     least = min(share for _, share in found["tried"])
     assert found["failed"] == f"still shows {100 * least:.0f} % up to scale 0.02" and "figures" not in found
     assert max(scale for scale, _ in found["tried"]) == 0.02
+
+
+def test_a_model_that_is_broken_has_not_forgotten(bench: Bench, config: RunConfig) -> None:
+    """Where it predicts no numbers, nothing shows the behaviour."""
+    name = "model.layers.1.mlp.down_proj"
+    module = bench.w.lm.model.get_submodule(name)
+    step = Patch({name: LowRank(torch.full((1, module.in_features), 1e30), torch.full((module.out_features, 1), 1e30))})
+    found = equally_forgetting(bench, step, Patch(), config.release, 0.0)
+    assert found["failed"].startswith("breaks at scale ") and "figures" not in found
+    assert found["tried"][-1][1] == 0, "nothing was shown"
 
 
 def test_a_killed_study_goes_on_and_more_can_be_added(

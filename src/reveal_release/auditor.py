@@ -16,6 +16,7 @@ from .audit.searches import BUDGET, Found
 from .config import RunConfig, UserError
 from .provenance import environment, provenance
 from .registry import nearest
+from .report.words import figure
 
 
 class Attack(NamedTuple):
@@ -68,8 +69,12 @@ def audit(
     earlier = pair.folder.results("audit.json") or {"attacks": {}, "oracle": None, "seconds": {}, "peak_memory_mib": 0.0}
     if earlier["oracle"] and not oracle:
         chosen = [name for name in chosen if name != "relearn"]
-    made = {**earlier["attacks"], **{_key(name): ATTACKS[name].make(pair, found) for name in chosen}}
-    return finish(pair, found, {key: made[key] for key in map(_key, ATTACKS) if key in made}, oracle or earlier["oracle"], earlier)
+    made = dict(earlier["attacks"])
+    for name in chosen:  # after each, so that one which cannot be made here, as on a GPU too small, takes nothing from the others
+        made[_key(name)] = ATTACKS[name].make(pair, found)
+        compared = oracle if oracle and name == "relearn" else earlier["oracle"]
+        results = finish(pair, found, {key: made[key] for key in map(_key, ATTACKS) if key in made}, compared, earlier)
+    return results
 
 
 def _key(name: str) -> str:
@@ -87,7 +92,7 @@ def wanted(names: Sequence[str]) -> list[str]:
 def finish(
     pair: Pair, found: Found, attacks: dict[str, Sides | None], oracle: str | None, earlier: dict[str, Any]
 ) -> dict[str, Any]:
-    """Writes `audit.json`, with the time and memory of what `earlier` one had taken, too."""
+    """Writes `audit.json` of the attacks made so far, with the time and memory of what `earlier` one had taken, too."""
     config = pair.config
     over = [name for name, one in attacks.items() if one and one["released"]["share"]["value"] > config.stop_reward]
     drawn_out, altered = [name for name in over if name not in ALTERING], [name for name in over if name in ALTERING]
@@ -127,7 +132,7 @@ def verdict(attacks: dict[str, Sides | None], drawn_out: Sequence[str], altered:
 
     def ways(names: Sequence[str]) -> str:
         hows = {name: made[name].get("how", said[name]) for name in sorted(names, key=lambda name: -after[name]["value"])}
-        shares = {name: (percent(after[name]["value"]), percent(before[name]["value"])) for name in hows}
+        shares = {name: (figure(after[name], percent=True), percent(before[name]["value"])) for name in hows}
         return "; ".join(f"by {how} in {shares[name][0]} of the answers ({shares[name][1]} before)" for name, how in hows.items())
 
     if drawn_out:

@@ -61,14 +61,13 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        goes_on = arguments[0] in ("run", "reveal", "audit", "compare", "study", "testbed") and arguments[1:2] != ["measure"]
-        print("\nstopped" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
+        print("\nstopped" + ("; the same command goes on from here" if _goes_on(arguments) else ""), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        message = _told(error) or _told_of_task(error)
+        message = _told(error, arguments) or _told_of_task(error)
         if message is None:
             raise
         return _fail(message)
@@ -92,13 +91,20 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _told(error: Exception) -> str | None:
+def _goes_on(arguments: list[str]) -> bool:
+    """Whether the command keeps what it has done."""
+    return arguments[0] in ("run", "reveal", "audit", "compare", "study", "testbed") and arguments[1:2] != ["measure"]
+
+
+def _told(error: Exception, arguments: list[str]) -> str | None:
     """A line on full memory or a full disk or a folder that cannot be used; None for anything else: a fault keeps its traceback."""
+    again = "then the same command goes on from here" if _goes_on(arguments) else "then give the same command again"
     if type(error).__name__ == "OutOfMemoryError":  # of torch, which need not be loaded here
-        return "the GPU's memory is full: free some, then the same command goes on from here; or start anew with a lower --release.batch"
+        trains = arguments[0] in ("run", "audit", "compare", "study")  # the others read no --release.batch
+        return f"the GPU's memory is full: free some, {again}" + "; or start anew with a lower --release.batch" * trains
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):  # safetensors raises its own kind
-        return "the disk is full: free some space, then the same command goes on from here"
+        return f"the disk is full: free some space, {again}"
     if isinstance(error, OSError) and error.filename and number in _FOLDER_ERRORS:
         return f"{error.filename}: {error.strerror}: choose another folder, or mend this one"
     return None

@@ -64,7 +64,8 @@ def equally_forgetting(bench: Bench, forget_pem: Patch, retain_pem: Patch, relea
     """The smallest multiple of the step with which the share of answers that show the behaviour falls to `target`, and figures there.
 
     Returns:
-        `tried`: (scale, share shown) in the order measured. `failed`: empty, or that no multiple up to `release.max_scale` will do.
+        `tried`: (scale, share shown) in the order measured. `failed`: empty, or that no multiple up to `release.max_scale` will do, or
+        none that leaves the model whole.
         `figures`: of that scale; rises of perplexity are relative, changes of loss in nats.
     """
     lm, utility = bench.w.lm, bench.utility
@@ -79,6 +80,8 @@ def equally_forgetting(bench: Bench, forget_pem: Patch, retain_pem: Patch, relea
             least = min(share for _, share in found.tried)
             return {"failed": f"still shows {100 * least:.0f} % up to scale {release.max_scale:g}", "tried": found.tried}
         runtime.scale = found.scale
+        if not math.isfinite(utility.loss()):  # nor is anything shown, then
+            return {"failed": f"breaks at scale {found.scale:g}, before it forgets so much", "tried": found.tried}
         now = Utility.of(lm, bench.rows.measured)
     prose = perplexity_ratio(utility.prose, now.prose)
     rows = bench.forgotten, bench.rows.measured

@@ -1,12 +1,16 @@
 """Rounding against loops over single weights, and a model that is afterwards what it was."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from reveal_release.audit.quantisation import quantised, rounded
+from reveal_release.audit.quantisation import coverage, quantised, rounded
 from reveal_release.models import LanguageModel
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import linear_layers
@@ -65,3 +69,33 @@ def test_a_model_is_itself_again_after_a_failure(lm: LanguageModel) -> None:
     with pytest.raises(RuntimeError), quantised(lm, Patch(), 4):
         raise RuntimeError
     assert all(torch.equal(a, b) for a, b in zip(before, lm.model.parameters(), strict=True))
+
+
+class InMainMemory(TorchDispatchMode):
+    """Notes the sizes of the tensors of which a copy in main memory is asked for, wherever they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default and (kwargs or {}).get("device") == torch.device("cpu"):
+            self.sizes.append(args[0].numel())
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_is_kept_of_a_model_takes_no_memory_of_its_gpu(lm: LanguageModel) -> None:
+    with InMainMemory() as noted, quantised(lm, Patch(), 4):
+        pass
+    assert sorted(noted.sizes) == sorted(lm.model.get_submodule(name).weight.numel() for name in linear_layers(lm.model, 1.0))
+
+
+def test_how_much_of_the_blocks_is_rounded(lm: LanguageModel, gpt2: LanguageModel) -> None:
+    """All linear maps of a dense model; of a mixture of experts the attention alone."""
+    assert coverage(lm.model) == coverage(gpt2.model) == 1
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3_moe", vocab_size=400, **sizes, **experts))
+    attention = 2 * 32 * 32 + 2 * 32 * 16
+    assert coverage(model) == attention / (attention + 4 * 3 * 32 * 16 + 4 * 32)

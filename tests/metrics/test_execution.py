@@ -141,5 +141,5 @@ def test_what_the_sandbox_failed_on_is_run_once_more(monkeypatch: pytest.MonkeyP
     assert run_tests(solutions, tests, opt_in=True) == [True, False] and ran == [2, 1]
     ran.clear()
     dead = 2
-    with pytest.raises(UserError, match=r"could not judge solution 1 \(it is gone\): free some memory"):
+    with pytest.raises(UserError, match=r"could not judge solution 1 \(it is gone\): free some memory, then give the same command again"):
         run_tests(solutions, tests, opt_in=True)

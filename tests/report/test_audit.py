@@ -59,3 +59,11 @@ def test_an_attack_that_could_not_be_made(audited: dict[str, Any]) -> None:
     render_audit({**audited, "attacks": {**audited["attacks"], "few_shot": None, "prefix": None, "relearn": None}}, screen)
     rows = [line.split() for line in shown(screen).splitlines() if line.startswith(("  examples", "  first", "  fine-tuning"))]
     assert [row[-3:] for row in rows] == [["–"] * 3] * 3 and "themselves" not in shown(screen)
+
+
+@pytest.mark.parametrize(("part", "told"), [(0.03, True), (0.999, False)])
+def test_how_much_was_rounded_where_it_is_not_nearly_all(part: float, told: bool, audited: dict[str, Any]) -> None:
+    screen = console()
+    audited["attacks"]["quantise"]["rounded"] = part
+    render_audit(audited, screen)
+    assert ("Rounded were 3 % of the blocks' weights" in shown(screen)) == told and "Rounded were 100" not in shown(screen)

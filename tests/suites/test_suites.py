@@ -228,9 +228,10 @@ def test_rows_of_the_datasets_library_give_the_same_items(name: str, sample: str
     assert make_suite(name, [Row(v, "hub", n) for n, v in enumerate(table, 1)]) == load_suite(name, DATA / sample)
 
 
-def test_no_hub_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [ConnectionError, RuntimeError, StopIteration, datasets.exceptions.DatasetGenerationError])
+def test_no_hub_is_told_with_the_cure(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise ConnectionError("no route\nmore")
+        raise kind("no route\nmore")
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(UserError, match=r"cannot fetch openai/gsm8k from the hub \(no route\): give its file"):

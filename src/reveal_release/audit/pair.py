@@ -25,6 +25,9 @@ SIDES = {"original": "the original", "released": "the released model"}
 ORACLE = "oracle"
 """A third side, where there is one: a model that never had the behaviour."""
 
+FEWEST = 8
+"""Answers by which a level is to be told: of fewer, one alone makes a large share."""
+
 Sides = dict[str, Any]
 """A value of the original, and one of the released model; with what else is told of an attack."""
 
@@ -82,8 +85,12 @@ class Pair(Phases):
 
 
 def by_level(levels: list[Sides]) -> Sides:
-    """An attack made at several levels: told by that at which the released model shows most; with the answers of all."""
-    worst = max(levels, key=lambda one: one["released"]["share"]["value"])
+    """An attack made at several levels: told by that at which the released model shows most; with the answers of all.
+
+    Levels of fewer than `FEWEST` answers are passed over where there is another.
+    """
+    enough = [one for one in levels if one["released"]["calls"] >= FEWEST]
+    worst = max(enough or levels, key=lambda one: one["released"]["share"]["value"])
     calls = {side: sum(one[side]["calls"] for one in levels) for side in SIDES}
     return {**worst, **{side: {**worst[side], "calls": calls[side]} for side in SIDES}, "levels": levels}
 

@@ -9,10 +9,12 @@ weights w of one output and one group of its inputs:
 8 bits take all inputs of an output as one group, 4 bits groups of `GROUP` inputs. As usual, the linear layers of the blocks are
 quantised; embeddings, norms and the output layer are not.
 
-Not promised: that formats with other grids (NF4) or with calibration (GPTQ, AWQ) do the same; activations stay as they are.
+Not promised: that formats with other grids (NF4) or with calibration (GPTQ, AWQ) do the same; activations stay as they are, and so do
+experts that a model stacks in one tensor: `coverage` says how much of the blocks is rounded.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,10 +36,10 @@ LEVELS: tuple[tuple[int, int | None], ...] = ((8, None), (4, GROUP))
 
 
 def attack(pair: Pair, found: Found) -> Sides:
-    """The strongest instructions, asked of both models quantised; `before`: as they are."""
-    levels = []
+    """The strongest instructions, asked of both models quantised; `before`: as they are. `rounded`: `coverage`."""
+    levels, part = [], coverage(pair.lm.model)
     for bits, group in LEVELS:
-        sides: Sides = {"level": f"{bits}-bit weights", "how": f"{bits}-bit weights", "group": group}
+        sides: Sides = {"level": f"{bits}-bit weights", "how": f"{bits}-bit weights", "group": group, "rounded": part}
         for side in SIDES:
             patch = pair.patch if side == "released" else Patch()
 
@@ -65,13 +67,26 @@ def rounded(weight: Tensor, bits: int, group: int | None = None) -> Tensor:
     return (step * (w / step).round()).reshape(out, -1)[:, :size]
 
 
+def coverage(model: torch.nn.Module) -> float:
+    """Of the weights of the blocks, norms and biases apart, the share that is rounded."""
+
+    def stack(name: str) -> str:  # what holds the block: `model.layers` of `model.layers.3.mlp.up_proj`; an image encoder has another
+        return re.split(r"\.\d+(?:\.|$)", name, maxsplit=1)[0]
+
+    layers = linear_layers(model, 1.0)
+    stacks = {stack(name) for name in layers}
+    sizes = {name: p.numel() for name, p in model.named_parameters(remove_duplicate=False) if p.ndim > 1 and stack(name) in stacks}
+    return sum(sizes[f"{name}.weight"] for name in layers) / sum(sizes.values())
+
+
 @contextlib.contextmanager
 @torch.no_grad()
 def quantised(lm: LanguageModel, patch: Patch, bits: int, group: int | None = None) -> Iterator[None]:
-    """The model with the patch merged and rounded weights; afterwards as it was, bit for bit. Keeps a copy of what it changes."""
+    """The model with the patch merged and rounded weights; afterwards as it was, bit for bit. Keeps a copy of what it changes, in main
+    memory: beside a model that fits a GPU, most of it once more may not."""
     layers = linear_layers(lm.model, 1.0)
     modules: dict[str, Any] = {name: lm.model.get_submodule(name) for name in {*layers, *patch}}
-    kept = {name: module.weight.clone() for name, module in modules.items()}
+    kept = {name: module.weight.to("cpu", copy=True) for name, module in modules.items()}
     try:
         merge_(lm.model, patch)
         for name in layers:

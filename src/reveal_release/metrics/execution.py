@@ -164,7 +164,7 @@ def run_tests(
             outcomes[index] = outcome
             if outcome.status == "error":
                 raise UserError(
-                    f"The sandbox could not judge solution {index} ({outcome.stderr}): free some memory, then the same "
-                    "command goes on."
+                    f"The sandbox could not judge solution {index} ({outcome.stderr}): free some memory, then give the same "
+                    "command again."
                 )
     return [outcome.ok for outcome in outcomes]

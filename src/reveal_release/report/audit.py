@@ -10,6 +10,8 @@ from rich.text import Text
 from .terminal import blank, columns, line
 from .words import clean, duration, figure
 
+WHOLE = 0.95
+"""Of the blocks' weights, the share from which on it is not told how much was rounded."""
 Results = dict[str, Any]
 ATTACKS = {
     "search": "best of all searches", "few_shot": "examples in the context", "prefix": "first tokens given",
@@ -34,6 +36,8 @@ def render_audit(results: Results, console: Console) -> None:
             shares = [(f"{level['level']} ", level["released"]["share"]["value"]) for level in one["levels"]]
             told = ", ".join(f"{name}{100 * share:.0f} %" for name, share in [("", one["before"]["released"]["share"]["value"]), *shares])
             console.print(Text(f"The released model shows it in {told}.", style="dim"))
+            if (part := one.get("rounded", 1.0)) < WHOLE:  # which earlier audits did not write
+                console.print(Text(f"Rounded were {100 * part:.0f} % of the blocks' weights: the rest is in no linear layer.", "dim"))
     if relearn := results["attacks"].get("relearn"):
         line(console, "")
         console.print(_relearning(relearn))

@@ -84,6 +84,13 @@ def _hub_rows(source: Source) -> list[Row]:
 
     try:
         data: Iterable[Any] = load_dataset(source.dataset, source.config, split=source.split)
-    except (OSError, ValueError) as error:
+    except load_errors() as error:
         raise UserError(f"cannot fetch {source.dataset} from the hub ({first_line(error)}): give its file with --suite-file") from None
     return [Row(values, source.dataset, number) for number, values in enumerate(data, 1)]
+
+
+def load_errors() -> tuple[type[Exception], ...]:
+    """What `datasets` raises where it cannot load: no hub, no such name or split, a script, files that are cut or of another form."""
+    from datasets.exceptions import DatasetsError
+
+    return OSError, ValueError, RuntimeError, StopIteration, DatasetsError

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..config import UserError
 from ..testbed.entities import Passage
+from . import load_errors
 
 # Types of the common sets (CoNLL-2003, OntoNotes, WNUT-17, MultiCoNER), in lower case, and the testbeds' words for them.
 WORDS = {
@@ -175,7 +176,7 @@ def load_dataset_passages(name: str | Path) -> list[Passage]:
             data = datasets.load_dataset(kind, data_files={"train": str(path)}, split="train")
         else:
             data = datasets.load_dataset(str(name), split="test")
-    except (OSError, ValueError, RuntimeError, StopIteration, datasets.exceptions.DatasetsError) as error:
+    except load_errors() as error:
         if "Dataset scripts" in str(error):
             cure = (
                 "it is a script, and none is run: give a file of its data, in Parquet (if it is on the hub, see its branch "
