@@ -74,8 +74,15 @@ fork 57 0  vfork 58 0  tkill 200 130  rt_sigqueueinfo 129 138  rt_tgsigqueueinfo
 ioprio_set 251 30  sched_setaffinity 203 122  sched_setscheduler 144 119  sched_setattr 314 274
 sched_setparam 142 118
 """
-# Landlock does not govern these: rights, owners, times and attributes of any file of the user.
+# Nor is there a namespace for what programs share: memory, semaphores and queues of the user that are there already.
 DENIED_PLAIN += """
+shmctl 31 195  semctl 66 191  semop 65 193  semtimedop 220 192  msgctl 71 187  msgsnd 69 189  msgrcv 70 188
+mq_unlink 241 181
+"""
+# Landlock does not govern these: rights, owners, times and attributes of any file of the user; and its length by
+# name, before Linux 6.2.
+DENIED_PLAIN += """
+truncate 76 45
 chmod 90 0  fchmod 91 52  fchmodat 268 53  fchmodat2 452 452  chown 92 0  lchown 94 0  fchown 93 55
 fchownat 260 54  utime 132 0  utimes 235 0  futimesat 261 0  utimensat 280 88  setxattr 188 5
 lsetxattr 189 6  fsetxattr 190 7  setxattrat 463 463  removexattr 197 14  lremovexattr 198 15
@@ -84,10 +91,12 @@ fremovexattr 199 16  removexattrat 466 466  file_setattr 469 469
 # Commands by which a pipe sends any signal to any process: F_SETOWN, F_SETSIG, F_SETOWN_EX of fcntl, and
 # FIOSETOWN, SIOCSPGRP of ioctl.
 SIGNALLING = ((8, 10, 15), (0x8901, 0x8902))
-# machine: (column in the tables, AUDIT_ARCH, clone, clone3, prctl, fcntl, ioctl, kill, tgkill, prlimit64)
+# A bit of every type of socket but SOCK_STREAM (1): a pair of others can send to any address.
+UNPAIRED = 6
+# machine: (column in the tables, AUDIT_ARCH, clone, clone3, socketpair, prctl, fcntl, ioctl, kill, tgkill, prlimit64)
 ARCHITECTURES = {
-    "x86_64": (0, 0xC000003E, 56, 435, 157, 72, 16, 62, 234, 302),
-    "aarch64": (1, 0xC00000B7, 220, 435, 167, 25, 29, 129, 131, 261),
+    "x86_64": (0, 0xC000003E, 56, 435, 53, 157, 72, 16, 62, 234, 302),
+    "aarch64": (1, 0xC00000B7, 220, 435, 199, 167, 25, 29, 129, 131, 261),
 }
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -193,13 +202,13 @@ def die_with_parent() -> None:
 
 def install_filter(tables: str, plain: bool) -> None:
     """Install a seccomp filter that answers "not permitted" to the system calls in `tables`, and to clone
-    with new namespaces; with `plain`, also to new processes, to signals for any process but this one and to
-    changes of files that Landlock does not govern.
+    with new namespaces; with `plain`, also to new processes, to signals for any process but this one, to pairs of
+    sockets that can send elsewhere and to changes of files that Landlock does not govern.
 
     Raises OSError where the kernel or this architecture has no filter."""
     if platform.machine() not in ARCHITECTURES:
         raise OSError(f"no system call table for {platform.machine()}")
-    column, audit, clone, clone3, prctl, fcntl, ioctl, *self_only = ARCHITECTURES[platform.machine()]
+    column, audit, clone, clone3, socketpair, prctl, fcntl, ioctl, *self_only = ARCHITECTURES[platform.machine()]
     load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
     allow, refuse, absent, kill = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000  # 0x0005: fail with errno
     # Offsets in struct seccomp_data (little-endian).
@@ -217,6 +226,8 @@ def install_filter(tables: str, plain: bool) -> None:
     if plain:  # the keeper's stand-in: the program ends when the server does
         check = [(load, 0, 0, first_argument), (equal, 0, 1, PR_SET_PDEATHSIG), (give, 0, 0, refuse)]
         program += [(equal, 0, len(check) + 1, prctl), *check, (give, 0, 0, allow)]
+        check = [(load, 0, 0, second_argument), (any_bit, 0, 1, UNPAIRED), (give, 0, 0, refuse)]
+        program += [(equal, 0, len(check) + 1, socketpair), *check, (give, 0, 0, allow)]
     for call_number, commands in zip((fcntl, ioctl), SIGNALLING, strict=True) if plain else []:
         check = [(load, 0, 0, second_argument)]
         for command in commands:
