@@ -88,15 +88,21 @@ fchownat 260 54  utime 132 0  utimes 235 0  futimesat 261 0  utimensat 280 88  s
 lsetxattr 189 6  fsetxattr 190 7  setxattrat 463 463  removexattr 197 14  lremovexattr 198 15
 fremovexattr 199 16  removexattrat 466 466  file_setattr 469 469
 """
+# openat2 hides its flags from a filter, and the C library does not need it; a watch tells of files elsewhere.
+DENIED_PLAIN += "openat2 437 437  inotify_add_watch 254 27"
+# Nor does Landlock govern these: access mode 3, by which any file or device opens for neither reading nor writing, but
+# for ioctl; and O_TRUNC without writing, before Linux 6.2. The bits to look at (O_ACCMODE | O_TRUNC), what is refused.
+OPENING, UNGOVERNED = 0o1003, (0o3, 0o1003, 0o1000)
 # Commands by which a pipe sends any signal to any process: F_SETOWN, F_SETSIG, F_SETOWN_EX of fcntl, and
-# FIOSETOWN, SIOCSPGRP of ioctl.
-SIGNALLING = ((8, 10, 15), (0x8901, 0x8902))
+# FIOSETOWN, SIOCSPGRP of ioctl; and by which a file that is open to read is changed: FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR.
+COMMANDS = ((8, 10, 15), (0x8901, 0x8902, 0x40086602, 0x401C5820))
 # A bit of every type of socket but SOCK_STREAM (1): a pair of others can send to any address.
 UNPAIRED = 6
-# machine: (column in the tables, AUDIT_ARCH, clone, clone3, socketpair, prctl, fcntl, ioctl, kill, tgkill, prlimit64)
+# machine: (column in the tables, AUDIT_ARCH, clone, clone3, socketpair, prctl, open (0: absent), openat, fcntl, ioctl,
+#           kill, tgkill, prlimit64)
 ARCHITECTURES = {
-    "x86_64": (0, 0xC000003E, 56, 435, 53, 157, 72, 16, 62, 234, 302),
-    "aarch64": (1, 0xC00000B7, 220, 435, 199, 167, 25, 29, 129, 131, 261),
+    "x86_64": (0, 0xC000003E, 56, 435, 53, 157, 2, 257, 72, 16, 62, 234, 302),
+    "aarch64": (1, 0xC00000B7, 220, 435, 199, 167, 0, 56, 25, 29, 129, 131, 261),
 }
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -203,16 +209,17 @@ def die_with_parent() -> None:
 def install_filter(tables: str, plain: bool) -> None:
     """Install a seccomp filter that answers "not permitted" to the system calls in `tables`, and to clone
     with new namespaces; with `plain`, also to new processes, to signals for any process but this one, to pairs of
-    sockets that can send elsewhere and to changes of files that Landlock does not govern.
+    sockets that can send elsewhere, and to opening and changing files in ways that Landlock does not govern.
 
     Raises OSError where the kernel or this architecture has no filter."""
     if platform.machine() not in ARCHITECTURES:
         raise OSError(f"no system call table for {platform.machine()}")
-    column, audit, clone, clone3, socketpair, prctl, fcntl, ioctl, *self_only = ARCHITECTURES[platform.machine()]
-    load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
+    column, audit, clone, clone3, socketpair, prctl, *others = ARCHITECTURES[platform.machine()]
+    open_file, openat, fcntl, ioctl, *self_only = others
+    load, mask, equal, at_least, any_bit, give = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
     allow, refuse, absent, kill = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000  # 0x0005: fail with errno
     # Offsets in struct seccomp_data (little-endian).
-    number, architecture, first_argument, second_argument = 0, 4, 16, 24
+    number, architecture, first_argument, second_argument, third_argument = 0, 4, 16, 24, 32
     rows = re.findall(r"\w+ (\d+) (\d+)", tables)
     program = [(load, 0, 0, architecture), (equal, 1, 0, audit), (give, 0, 0, kill), (load, 0, 0, number)]
     program += [(at_least, 0, 1, 0x40000000), (give, 0, 0, kill)]  # x32 numbers would pass under the table
@@ -228,7 +235,12 @@ def install_filter(tables: str, plain: bool) -> None:
         program += [(equal, 0, len(check) + 1, prctl), *check, (give, 0, 0, allow)]
         check = [(load, 0, 0, second_argument), (any_bit, 0, 1, UNPAIRED), (give, 0, 0, refuse)]
         program += [(equal, 0, len(check) + 1, socketpair), *check, (give, 0, 0, allow)]
-    for call_number, commands in zip((fcntl, ioctl), SIGNALLING, strict=True) if plain else []:
+    for call_number, flags in ((open_file, second_argument), (openat, third_argument)) if plain else []:
+        check = [(load, 0, 0, flags), (mask, 0, 0, OPENING)]
+        for ungoverned in UNGOVERNED:
+            check += [(equal, 0, 1, ungoverned), (give, 0, 0, refuse)]
+        program += [(equal, 0, len(check) + 1, call_number), *check, (give, 0, 0, allow)] if call_number else []
+    for call_number, commands in zip((fcntl, ioctl), COMMANDS, strict=True) if plain else []:
         check = [(load, 0, 0, second_argument)]
         for command in commands:
             check += [(equal, 0, 1, command), (give, 0, 0, refuse)]
@@ -245,8 +257,8 @@ def install_filter(tables: str, plain: bool) -> None:
 
 
 def restrict_files(writable: str) -> None:
-    """Landlock (Linux 5.13, no privilege needed): only the runtime can be read, only `writable` changed. File
-    names elsewhere can still be tested for existence."""
+    """Landlock (Linux 5.13, no privilege needed): only the runtime can be read, only `writable` changed;
+    the filter refuses what Landlock does not govern. File names elsewhere can still be tested for existence."""
     version = call("syscall", 444, 0, 0, 1)
     everything = (1 << (13 if version < 2 else 14 if version < 3 else 15 if version < 5 else 16)) - 1
     execute, write_file, read_file, read_dir = 1, 2, 4, 8
