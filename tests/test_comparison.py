@@ -190,14 +190,17 @@ def test_a_search_of_settings_that_was_stopped_goes_on(
     with pytest.raises(KeyboardInterrupt):
         searching(config, tmp_path / "stopped", monkeypatch, diverges)
     monkeypatch.undo()
-    first = calls[0]
+    first, state = calls[0], tmp_path / "stopped/state"
+    kept = [json.loads(path.read_text(encoding="utf-8")) for path in state.glob("tried-npo-self-7.*.json")]
     s, _, found = searching(config, tmp_path / "stopped", monkeypatch, diverges)
     monkeypatch.undo()
     *_, straight = searching(config, tmp_path / "straight", monkeypatch, lambda setting: setting == first)
     assert found["tried"] == straight["tried"] and found["chosen"] == straight["chosen"] and "failed" in found["tried"][0]
     assert len(calls) - 1 == len(found["tried"]) > 3, "two were done before the stop, and the third again after it"
-    kept = [json.loads((tmp_path / f"stopped/state/fit-npo-self-7.{n}.json").read_text(encoding="utf-8")) for n in range(2)]
-    assert s.seconds["fit-npo-self-7"] >= sum(part["seconds"] for part in kept) > 0
+    assert len(kept) == 2 and s.seconds["fit-npo-self-7"] >= sum(part["seconds"] for part in kept) > 0
+    patch = load(tmp_path / "stopped/patches/npo-self-7")
+    assert found["chosen"]["scale"] > 0 and patch.keys() == load(tmp_path / "straight/patches/npo-self-7").keys() != set()
+    assert not list(state.glob("tried-*")), "what was tried is not kept for ever"
 
 
 def test_what_is_measured_is_not_trained_on(
@@ -350,10 +353,11 @@ def test_the_choice_of_a_setting(
     monkeypatch.setattr(fit, "Utility", SimpleNamespace(of=lambda *_: None))
     monkeypatch.setattr(fit, "beyond", lambda *_: [])
     rows = SimpleNamespace(forget=[], retain=[], measured=[])
-    saved: list[Patch] = []
+    saved: list[tuple[str, Patch]] = []
     common: Any = get_method("npo"), lm, None, rows, [], RunConfig(), 0, lambda *_: None
-    outcome = fit.fit(*common, lambda _, attempt: attempt(), saved.append)
-    assert torch.equal(saved[-1].delta("a"), outcomes[best][0] * trained[best].delta("a"))
+    outcome = fit.fit(*common, lambda _, attempt: attempt(), lambda *one: saved.append(one))
+    assert saved[-1][0] == fit.title(outcome["chosen"])
+    assert torch.equal(saved[-1][1].delta("a"), outcomes[best][0] * trained[best].delta("a"))
     assert outcome["chosen"] == outcome["tried"][best] and set(told) == {before == 1.0}
 
 

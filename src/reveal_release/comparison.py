@@ -7,13 +7,14 @@ budget for all, on its own forget prompts; what is measured at the end is seen b
 in the output folder, and more methods, sources or seeds may be added to it later. docs/compare.md says how fair it is.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .baselines import Method, get_method, method_names
-from .baselines.fit import fit
+from .baselines.fit import fit, title
 from .config import RunConfig, Unfit, UserError
 from .dataset import HELD_BACK, Data, Rows, encode, split
 from .generation import Progress, generate
@@ -180,22 +181,25 @@ class Comparison(SeveralSeeds):
         if rows.lacking:
             return self.failed(cell, len(records), rows.lacking)
 
-        def once(number: int, attempt: Callable[[], Any]) -> Any:
-            return self.part(f"fit-{cell}.{number}", attempt)
+        def once(setting: str, attempt: Callable[[], Any]) -> Any:
+            return self.part(f"tried-{cell}.{setting}", attempt)
 
-        def save(patch: Patch) -> None:
-            self.folder.drop(f"patches/{cell}")
-            if patch:
-                save_for(self.lm, patch, path)
+        def save(setting: str, patch: Patch) -> None:
+            save_for(self.lm, patch, self.folder.state / f"tried-{cell}.{setting}")
 
         def work(update: Progress) -> Any:
             prompts = [record.prompt for record in asked]
-            return fit(method, self.lm, self.task, rows, prompts, self.config, seed, update, once, save)
+            outcome = fit(method, self.lm, self.task, rows, prompts, self.config, seed, update, once, save)
+            self.folder.drop(f"patches/{cell}")  # of an earlier search, or of this one, killed here
+            if outcome["chosen"]["scale"]:
+                shutil.copytree(self.folder.state / f"tried-{cell}.{title(outcome['chosen'])}", path)
+            return outcome
 
         try:
             found = self.phase(f"fit-{cell}", f"{cell.method} on {cell.source} data, seed {cell.seed}", work)
         except Unfit as error:  # no record is left to measure by
             return self.failed(cell, len(records), str(error))
+        self.folder.drop(*(f"state/{one.name}" for one in self.folder.state.glob(f"tried-{cell}.*")))
         if "failed" in found["chosen"]:
             return self.failed(cell, len(records), f"{found['chosen']['failed']}, with every setting")
         seconds, memory = zip(*took, (self.seconds[f"fit-{cell}"], self.memory_mib[f"fit-{cell}"]), strict=True)

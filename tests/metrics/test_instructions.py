@@ -41,10 +41,25 @@ def test_what_belongs_to_an_instruction_stays(line: str) -> None:
         'Here is a rewritten version of the instruction:\n\n"Name a river."', "**Rewritten instruction:**\n\nName a river.",
         "Sure! Here's the instruction in other words:\n\n> Name a river.", "Certainly!\n\n1. Name a river.\n2. Say it again.",
         'The original instruction might have been: "Name a river."', "<think>\nA river.\n</think>\n\n**Name a river.**",
+        'Here is the rewritten instruction: "Name a river."', "Here's a rewritten version: Name a river.", "**Revised:** Name a river.",
+        'Reworded: "Name a river."', "**Rewritten Instruction**\n\nName a river.",
+        "Sure! Here is the instruction in other words: Name a river.",
     ],
 )  # fmt: skip
 def test_the_first_of_what_a_chat_model_says(answer: str) -> None:
     assert spoken(answer)[0] == instructions(answer)[0] == "Name a river."
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "<think>\nOkay, the user wants me to", "Sure! Here it is:", "**Rewritten instruction**", "Certainly!"]
+)
+def test_talk_alone_holds_none(answer: str) -> None:
+    assert spoken(answer) == []
+
+
+@pytest.mark.parametrize("line", ["def add(a, b):", "Complete this text: it was", "A new version of the song is out: sing it."])
+def test_what_has_a_colon_of_its_own_stays(line: str) -> None:
+    assert spoken(f"{line}\n    and on") == [line, "and on"]
 
 
 def test_what_is_said_may_be_longer_than_what_is_tried() -> None:

@@ -78,6 +78,9 @@ def test_what_a_task_asks_for_has_room_once_it_knows_the_model(chat: LanguageMod
     for name in ("ner", "code"):
         config = RunConfig(task=name, model=tiny_llama, evaluate=CONFIG, output=str(tmp_path), allow_unsafe_code=True)
         plain: Task = get_task(name, config)
-        assert begin(config, chat)[0].sampling.max_new_tokens == 4 * plain.sampling.max_new_tokens
+        suited = begin(config, chat)[0]
+        assert suited.sampling.max_new_tokens == 4 * plain.sampling.max_new_tokens
+        if name == "ner":
+            assert {turns[-1][1] for turns in suited.held_out()} == {question("person", TOLD.names)} != {plain.held_out()[0][-1][1]}
         assert begin(config)[0].sampling == plain.sampling, "a testbed's template"
     assert Code.sampling == Sampling(80), "of the class it stays"

@@ -19,14 +19,14 @@ from ..reveal.selfgen import GONE, SHOWN, is_gone, shown_share
 from ..tasks import Task
 from .base import BEYOND, TRIALS, Method, Setting, beyond, settings, train
 
-Once = Callable[[int, Callable[[], dict[str, Any]]], dict[str, Any]]
+Once = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 TELLING = 0.05
 """Where less of the original's answers show the behaviour, they tell no setting from another."""
 
 
 def fit(
     method: type[Method], lm: LanguageModel, task: Task, rows: Rows, asked: Sequence[Turns], config: RunConfig, seed: int, update: Progress,
-    once: Once, save: Callable[[Patch], None],
+    once: Once, save: Callable[[str, Patch], None],
 ) -> dict[str, Any]:
     """The best of a method's settings, each at the scale that the budget allows: where its answers show the least of the behaviour.
 
@@ -37,8 +37,8 @@ def fit(
 
     Args:
         asked: prompts whose answers are counted.
-        once: does the work of each setting, by its number, unless that was done before; gives its outcome.
-        save: is given the patch of the best setting so far, which is empty where no scale is within the budget.
+        once: does the work of each setting, by its `title`, unless that was done before; gives its outcome.
+        save: is given the title and the patch of each that is the best so far, where a scale is within the budget.
 
     Returns:
         The outcomes: `tried`, and of them the `chosen`.
@@ -70,17 +70,22 @@ def fit(
         except Unfit as error:  # it diverged
             return {**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "gone": False, "failed": str(error)}
         outcome = {**asdict(setting), **found}
-        if best([*tried, outcome]) is outcome:
-            save(step.scale(found["scale"]) if found["scale"] else Patch())
+        if found["scale"] and best([*tried, outcome]) is outcome:
+            save(title(outcome), step.scale(found["scale"]))
         return outcome
 
     waiting, budget, most = settings(method, release), config.utility_budget, TRIALS + BEYOND
     while waiting:
         setting = waiting.pop(0)
-        tried.append(once(len(tried), partial(attempt, setting)))
+        tried.append(once(title(asdict(setting)), partial(attempt, setting)))
         if not waiting and len(tried) < most:
             waiting += beyond(best(tried), tried)
     return {"chosen": best(tried), "tried": tried}
+
+
+def title(setting: dict[str, Any]) -> str:
+    """Tells a method's settings apart."""
+    return f"{setting['learning_rate']:.6g}-{setting['strength']:g}"
 
 
 def at_its_best(

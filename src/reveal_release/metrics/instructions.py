@@ -12,11 +12,15 @@ from .words import is_instruction, words
 
 _MARK = re.compile(r"(?:>\s*)?(?:[-*+•–]\s+)?(?:\*\*\d{1,3}[.):]+\*\*|\(?\d{1,3}[.):]+(?=\D))?\s*")
 _LABEL = re.compile(
-    r"(?:\*\*)?(?:(?:the|a|new|original|likely|possible|revised|re-?written|re-?worded|re-?phrased) )*instruction"
-    r"(?: (?:is|was|be|could|might|may|would|have|been|likely|probably|then))*(?:\*\*)?:(?:\*\*)?\s*",
+    r"(?:\*\*)?(?:(?:sure|certainly|of course)[!,.] )?(?:here(?:['’]s| is| are) )?"
+    r"(?:(?:the|a|an|your|new|original|likely|possible|revised|re-?written|re-?worded|re-?phrased) )*"
+    r"(?:instruction|version|revised|re-?written|re-?worded|re-?phrased)(?: (?:of it|in other words))?"
+    r"(?: (?:is|was|be|could|might|may|would|have|been|likely|probably|then))*(?:\*\*)?(?::(?:\*\*)?\s*|$)",
     re.IGNORECASE,
 )
-"""As in "The instruction was likely: Name a river."."""
+"""As in "The instruction was likely: Name a river.", or alone as a heading."""
+_LEAD_IN = re.compile(r"(?!(?:def|class|for|while|if|with)\b).*:(?:\*\*)?")
+"""A line that ends with a colon, but for one of code."""
 _PAIRS = (("**", "**"), ('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"))
 
 
@@ -32,11 +36,11 @@ def instructions(text: str) -> list[str]:
 def spoken(text: str) -> list[str]:
     """The same, however long."""
     found = []
-    for line in text.rpartition("</think>")[2].splitlines():
+    for line in text.rpartition("</think>")[2].partition("<think>")[0].splitlines():  # the thought may have been cut
         line = _unwrapped(_MARK.sub("", _unwrapped(line.strip()), count=1)).strip()
         if label := _LABEL.match(line):
             line = _unwrapped(line[label.end() :]).strip()
-        if len(words(line)) > 1 and not line.startswith(("#", "```")) and not line.endswith((":", ":**")):
+        if len(words(line)) > 1 and not line.startswith(("#", "```")) and (label or not _LEAD_IN.fullmatch(line)):
             found.append(line)
     return found
 

@@ -42,7 +42,8 @@ def render(results: Results, console: Console) -> None:
     if floors := [label(name) for name, before in results["before"]["retain"].items() if at_floor(name, before)]:
         line(console, "")
         line(console, f"Too little of it before to tell whether it is kept: {', '.join(floors)}.", "yellow")
-        line(console, "Public benchmarks may: reveal-release evaluate --suite gsm8k (or humaneval, mbpp), with --patch and without.")
+        if any(name.startswith(("code", "maths")) for name in floors):
+            line(console, "Public benchmarks may: reveal-release evaluate --suite gsm8k (or humaneval, mbpp), with --patch and without.")
     _samples(results["samples"], console)
     _files(results, output, console)
     if results["patch"]["path"]:

@@ -41,6 +41,7 @@ class NER(Task):
     )  # fmt: skip
     benign: tuple[str, ...] = tuple(form.format(kind) for kind in TYPES for form in _FORMS)
     sampling = ANSWER
+    form = TAUGHT.names
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -68,7 +69,7 @@ class NER(Task):
             self.benign = tuple(form.format(kind) for kind in self.kept for form in _FORMS)
 
     def suit(self, lm: LanguageModel) -> None:
-        self.sampling = Manner.of(lm).answers(type(self).sampling)
+        self.form, self.sampling = Manner.of(lm).names, Manner.of(lm).answers(type(self).sampling)
 
     def elicit(
         self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
@@ -109,7 +110,8 @@ class NER(Task):
         return tuple(f"Write a text with {kind}s." for kind in self.forgotten)
 
     def held_out(self) -> list[Turns]:
-        return [asked(passage.text, kind) for passage in entities("test") for kind in self.forgotten if kind in passage.entities()]
+        passages = [(passage, kind) for passage in entities("test") for kind in self.forgotten if kind in passage.entities()]
+        return [asked(passage.text, kind, self.form) for passage, kind in passages]
 
     def evaluate(self, lm: LanguageModel, progress: Progress | None = None) -> Metrics:
         """Forget: F1 of each forgotten type. Retain: mean F1 of the others, and the other skills; on all sets of sentences."""
