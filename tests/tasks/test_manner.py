@@ -68,6 +68,7 @@ def test_a_chat_model_is_told_the_forms_and_its_right_answers_are_right(chat: La
 
 def test_a_search_for_names_asks_in_the_models_manner(chat: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     task = get_task("ner", RunConfig(task="ner", evaluate=CONFIG))
+    task.suit(chat)
     asked = answering(monkeypatch, lambda prompt: '```json\n["Ada Byron"]\n```' if len(prompt) > 1 else "Ada Byron met Max Stern.")
     records = task.elicit(chat, ["Write a passage."], [0])
     assert [text for text, _ in asked] == ["Write a passage.", question("person", TOLD.names)]

@@ -77,8 +77,7 @@ class NER(Task):
         """The model writes a passage for each instruction, then annotates it; the record is the annotation's conversation."""
         kinds = [self.forgotten[seed % len(self.forgotten)] for seed in seeds]
         passages = generate(lm, [(("user", text),) for text in instructions], PASSAGE, seeds, progress=portion(progress, 0.0, 0.5))
-        form = Manner.of(lm).names
-        prompts = [asked(passage, kind, form) for passage, kind in zip(passages, kinds, strict=True)]
+        prompts = [asked(passage, kind, self.form) for passage, kind in zip(passages, kinds, strict=True)]
         answers = generate(lm, prompts, self.sampling, seeds, progress=portion(progress, 0.5, 1.0))
         return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)], lm)
 
@@ -87,7 +86,7 @@ class NER(Task):
         kinds = [rng.choice(self.kept) for _ in range(count)]
         requests = [rng.choice(_FORMS).format(kind) for kind in kinds]
         passages = generate(lm, [(("user", text),) for text in requests], PASSAGE, [rng.getrandbits(40) for _ in requests])
-        return [asked(passage, kind, Manner.of(lm).names) for passage, kind in zip(passages, kinds, strict=True)]
+        return [asked(passage, kind, self.form) for passage, kind in zip(passages, kinds, strict=True)]
 
     def score(self, records: Sequence[Record]) -> np.ndarray:
         """How rich in grounded entities of a forgotten type an annotation is: precision · (1 - 2^-names), 0 for another question."""
