@@ -487,23 +487,23 @@ def test_what_tells_the_cost_is_not_trained_on(
     assert len(asked(measured)) == len(measured) == round(0.2 * len(asked(trained) | asked(measured))) and len(trained) < len(rows)
 
 
-def test_too_few_forget_records_are_counted(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("phase", "part", "count", "told"),
+    [
+        ("forget-1", "forget", 7, "wrote 7 forget.* too few to train on"),
+        ("retain", "retain", 5, "retain records, too few to train on: raise --release.retain-records, or give .* benign"),
+    ],
+)
+def test_too_few_records_are_counted(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, phase: str, part: str, count: int, told: str
+) -> None:
+    """Too few of what must stay are no lack of the behaviour."""
     config = copied(whole, tmp_path / "out", FIRST, utility_budget=0.5)
-    path = tmp_path / "out/state/forget-1.json"
+    path = tmp_path / f"out/state/{phase}.json"
     few = json.loads(path.read_text(encoding="utf-8"))
-    few["result"]["forget"] = few["result"]["forget"][:7]
+    few["result"][part] = few["result"][part][:count]
     path.write_text(json.dumps(few))
-    with pytest.raises(UserError, match="wrote 7 forget.* too few to train on"):
-        run(config)
-
-
-def test_too_few_retain_records_are_no_lack_of_the_behaviour(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path) -> None:
-    config = copied(whole, tmp_path / "out", FIRST, utility_budget=0.5)
-    path = tmp_path / "out/state/retain.json"
-    few = json.loads(path.read_text(encoding="utf-8"))
-    few["result"]["retain"] = few["result"]["retain"][:5]
-    path.write_text(json.dumps(few))
-    with pytest.raises(UserError, match="retain records, too few to train on: raise --release.retain-records, or give .* benign"):
+    with pytest.raises(UserError, match=told):
         run(config)
 
 

@@ -223,34 +223,31 @@ def install_filter(tables: str, plain: bool) -> None:
     rows = re.findall(r"\w+ (\d+) (\d+)", tables)
     program = [(load, 0, 0, architecture), (equal, 1, 0, audit), (give, 0, 0, kill), (load, 0, 0, number)]
     program += [(at_least, 0, 1, 0x40000000), (give, 0, 0, kill)]  # x32 numbers would pass under the table
-    for denied in sorted({int(row[column]) for row in rows} - {0}):
-        program += [(equal, 0, 1, denied), (give, 0, 0, refuse)]
-    # clone3 hides its flags from a filter; without it the C library falls back on clone.
-    program += [(equal, 0, 1, clone3), (give, 0, 0, absent)]
-    check = [(load, 0, 0, first_argument), (any_bit, 0, 1, CLONE_NEW_ANY), (give, 0, 0, refuse)]
-    check += [(any_bit, 1, 0, CLONE_THREAD), (give, 0, 0, refuse)] if plain else []
-    program += [(equal, 0, len(check) + 1, clone), *check, (give, 0, 0, allow)]
-    if plain:  # the keeper's stand-in: the program ends when the server does
-        check = [(load, 0, 0, first_argument), (equal, 0, 1, PR_SET_PDEATHSIG), (give, 0, 0, refuse)]
-        program += [(equal, 0, len(check) + 1, prctl), *check, (give, 0, 0, allow)]
-        check = [(load, 0, 0, second_argument), (any_bit, 0, 1, UNPAIRED), (give, 0, 0, refuse)]
-        program += [(equal, 0, len(check) + 1, socketpair), *check, (give, 0, 0, allow)]
-    for call_number, flags in ((open_file, second_argument), (openat, third_argument)) if plain else []:
-        check = [(load, 0, 0, flags), (mask, 0, 0, OPENING)]
-        for ungoverned in UNGOVERNED:
-            check += [(equal, 0, 1, ungoverned), (give, 0, 0, refuse)]
-        program += [(equal, 0, len(check) + 1, call_number), *check, (give, 0, 0, allow)] if call_number else []
-    for call_number, commands in zip((fcntl, ioctl), COMMANDS, strict=True) if plain else []:
-        check = [(load, 0, 0, second_argument)]
-        for command in commands:
-            check += [(equal, 0, 1, command), (give, 0, 0, refuse)]
-        program += [(equal, 0, len(check) + 1, call_number), *check, (give, 0, 0, allow)]
-    for call_number in self_only if plain else []:
-        targets = [os.getpid()] + ([0] if call_number == self_only[-1] else [])
-        check = [(load, 0, 0, first_argument)]
-        for target in targets:
-            check += [(equal, 0, 1, target), (give, 0, 0, allow)]
-        program += [(equal, 0, len(check) + 1, call_number), *check, (give, 0, 0, refuse)]
+
+    def answer(verdict: int, *values: int) -> list[tuple[int, int, int, int]]:
+        """The verdict for each of these values of what was loaded last."""
+        return [row for value in values for row in ((equal, 0, 1, value), (give, 0, 0, verdict))]
+
+    def on(call_number: int, argument: int, *checks: tuple[int, int, int, int], otherwise: int = allow) -> None:
+        """Checks an argument of a system call; what they leave open is `otherwise`."""
+        whole = [(load, 0, 0, argument), *checks, (give, 0, 0, otherwise)]
+        program.extend([(equal, 0, len(whole), call_number), *whole])
+
+    program += answer(refuse, *sorted({int(row[column]) for row in rows} - {0}))
+    program += answer(absent, clone3)  # it hides its flags from a filter; without it the C library falls back on clone
+    no_process = [(any_bit, 1, 0, CLONE_THREAD), (give, 0, 0, refuse)] if plain else []
+    on(clone, first_argument, (any_bit, 0, 1, CLONE_NEW_ANY), (give, 0, 0, refuse), *no_process)
+    if plain:
+        on(prctl, first_argument, *answer(refuse, PR_SET_PDEATHSIG))  # the keeper's stand-in: the program ends when the server does
+        on(socketpair, second_argument, (any_bit, 0, 1, UNPAIRED), (give, 0, 0, refuse))
+        for call_number, flags in ((open_file, second_argument), (openat, third_argument)):
+            if call_number:
+                on(call_number, flags, (mask, 0, 0, OPENING), *answer(refuse, *UNGOVERNED))
+        for call_number, commands in zip((fcntl, ioctl), COMMANDS, strict=True):
+            on(call_number, second_argument, *answer(refuse, *commands))
+        for call_number in self_only:
+            targets = [os.getpid()] + ([0] if call_number == self_only[-1] else [])
+            on(call_number, first_argument, *answer(allow, *targets), otherwise=refuse)
     program.append((give, 0, 0, allow))
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in program))
     call("prctl", PR_SET_SECCOMP, 2, struct.pack("HP", len(program), ctypes.addressof(code)), 0, 0)
