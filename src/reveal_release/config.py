@@ -127,7 +127,7 @@ class ReleaseConfig(Settings):
     learning_rate: float = 7e-4
     retain_steps: int = 80
     retain_records: int = 480
-    keep: dict[str, float] = field(default_factory=lambda: {"kl": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
+    keep: dict[str, float] = field(default_factory=lambda: {"kl": 8.0, "ending": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
     anchor_scale: float = 4.0
     forget_scale: float = 0.3
     max_scale: float = 12.0

@@ -85,6 +85,19 @@ def test_training_fits_the_records_and_leaves_the_model_alone(name: str, rows: l
     assert seen == [(i, 30) for i in range(1, 31)]
 
 
+@pytest.mark.parametrize("name", ["lm", "gpt2"])
+def test_ends_that_are_not_learnt_might_as_well_not_be_there(name: str, rows: list[Row], request: pytest.FixtureRequest) -> None:
+    model: LanguageModel = request.getfixturevalue(name)
+    endless = [(ids[:-1], prompt) for ids, prompt in rows]
+    assert all(ids[-1] in model.ends for ids, _ in rows) and not any(set(ids[prompt:]) & set(model.ends) for ids, prompt in endless)
+    found, wanted, other = (
+        train_pem(model, given, CONFIG, steps=6, seed=1, learn_ends=ends) for given, ends in ((rows, False), (endless, True), (rows, True))
+    )
+    for at in found:
+        torch.testing.assert_close(found.delta(at), wanted.delta(at), rtol=1e-3, atol=1e-5)
+    assert (found + other.negate()).norm() > 0.05 * found.norm()
+
+
 def test_only_the_last_blocks_are_changed(lm: LanguageModel, gpt2: LanguageModel, rows: list[Row]) -> None:
     for model, of_a_block in ((lm, 7), (gpt2, 4)):
         everything = linear_layers(model.model, 1.0)

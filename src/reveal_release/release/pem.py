@@ -26,6 +26,8 @@ from .runtime import RuntimePatch
 
 SCALING = 2
 """alpha / r of every module: ΔW = SCALING · B A."""
+PASSED_OVER = -100
+"""`ignore_index` of PyTorch's losses."""
 SURE = 0.999
 """What unlikelihood lets be: a token of a greater probability is mostly the form of an answer, as the brackets of a list are."""
 
@@ -43,6 +45,7 @@ def train_pem(
     unlearnt_weight: float = 1.0,
     teacher: RuntimePatch | None = None,
     frozen: Mapping[str, LowRank] | None = None,
+    learn_ends: bool = True,
     progress: Progress | None = None,
 ) -> Patch:
     """Trains a LoRA on `rows` and returns it as a patch; the model is left as it was.
@@ -55,6 +58,7 @@ def train_pem(
             `unlearnt_weight`.
         teacher: the patch on the model that what must not change is taken without.
         frozen: the module that was trained before, to be kept apart from.
+        learn_ends: whether it is learnt, too, where the rows' answers end.
 
     Raises:
         UserError: there are no records.
@@ -72,7 +76,8 @@ def train_pem(
         def loss() -> Tensor:
             value = torch.zeros((), device=lm.device)
             if learnt:
-                value = value + F.nll_loss(*answer_log_probs(model, next(learnt), pad))
+                log_probs, targets = answer_log_probs(model, next(learnt), pad)
+                value = value + F.nll_loss(log_probs, targets if learn_ends else without(lm.ends, targets))
             value = value + sum(term for keeper in kept if (term := keeper.loss()) is not None)
             if avoided:
                 value = value + unlearnt_weight * unlikelihood(*answer_log_probs(model, next(avoided), pad))
@@ -163,6 +168,11 @@ def linear_layers(model: torch.nn.Module, share: float) -> list[str]:
 def block_of(name: str) -> int | None:
     """The first number in a module's name: `model.layers.3.mlp.up_proj` is in block 3."""
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def without(ids: Sequence[int], targets: Tensor) -> Tensor:
+    """(N,) targets, those that are one of `ids` replaced by what `F.nll_loss` passes over."""
+    return targets.masked_fill(torch.isin(targets, torch.tensor(ids, dtype=targets.dtype, device=targets.device)), PASSED_OVER)
 
 
 def unlikelihood(log_probs: Tensor, targets: Tensor) -> Tensor:

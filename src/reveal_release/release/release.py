@@ -2,8 +2,8 @@
 
 W' = W + s (ΔW_retain − λ_f ΔW_forget). The paper trains both modules from W and adds them up. Here the retain module is trained on
 W − λ_f ΔW_forget, so that it repairs what the subtraction breaks. It learns, by next-token loss, the harmless answers that the model
-itself gave to the revealed instructions (so that something takes the behaviour's place), makes the answers unlikely to which there
-is no harmless one, and is held, by KL divergence, to the outputs of W on everything else.
+itself gave to the revealed instructions (so that something takes the behaviour's place), but not where they end, makes the answers
+unlikely to which there is no harmless one, and is held, by KL divergence, to the outputs of W on everything else.
 """
 
 import math
@@ -112,6 +112,7 @@ def train_modules(
             unlearnt_weight=len(unanswered) / len(forget),  # as much as they are of the behaviour
             teacher=subtracted,
             frozen=forget_pem,
+            learn_ends=False,
             progress=shifted(config.steps),
         )
     return forget_pem, retain_pem

@@ -1,8 +1,8 @@
 """Where answers end: that the model does not fall silent in place of the behaviour.
 
-A module that makes some continuations unlikely makes the end of the answer likelier, and the further the step goes the more so: what
-is broken in a model released from toxicity is mostly answers of a single word. The chance that the answer ends is therefore held,
-at each of its tokens, on the harmless answers that the retain module learns. What else is said there is left free.
+What is broken in a model released from toxicity is mostly answers of a single word. Harmless answers teach where to end with what to
+say, and a step that goes several times as far as the module was trained multiplies whatever that changes. Where they end is therefore
+not learnt (`train_pem`), and the chance that the answer ends is held, at each of their tokens. What else is said there is left free.
 """
 
 from collections.abc import Sequence
