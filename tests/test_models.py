@@ -244,8 +244,10 @@ def test_the_end_of_a_turn_is_the_templates(lm: LanguageModel) -> None:
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}.{% endfor %}"  # plain text ends no turn
     other = LanguageModel(lm.name, lm.path, lm.model, tokenizer)
     assert other.ends == other.end == [tokenizer.eos_token_id]
-    lm.model.generation_config.eos_token_id = None
-    assert lm.ends == [tokenizer.eos_token_id]
+    for default in (None, 50256, -1, 2):  # that of a kind of model: no token of this one, or one that means something else here
+        lm.model.generation_config.eos_token_id = default
+        assert lm.ends == [*([2] if default == 2 else []), tokenizer.eos_token_id]
+        assert set(other.end) <= set(lm.ends)
 
 
 @pytest.mark.parametrize(("device", "line"), [("gpu", "no device 'gpu'"), ("meta", "no device 'meta'"), ("cuda", "PyTorch finds no GPU")])

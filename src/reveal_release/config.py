@@ -108,15 +108,15 @@ class ReleaseConfig(Settings):
         retain_steps: steps of the retain module; 0 trains none.
         retain_records: self-generated records to aim for of what must not change.
         keep: ways to keep what must stay, each with its weight: kl (divergence from the starting model on those records), kl-forget
-            (the same while the forget module is trained), ending (divergence of the chance that a harmless answer ends at each of its
-            tokens, so that the model does not fall silent), nll (next-token loss on those records), olora, olora-normalised, gauge-free
-            (penalties on what the two modules share), l2 (of the change), null-space (the retain module reads nothing that the forget
-            module reads; any weight), activation-null-space (the share, below 1, of those records' input energy whose directions no
-            module reads), skill-null-space (the same, where most forget records have prompts that drew out nothing else). They combine;
-            none is {}.
+            (the same while the forget module is trained), ending (the ends of harmless answers are not learnt: divergence of the
+            chance to end at each of their tokens, so that the model does not fall silent), nll (next-token loss on those records),
+            olora, olora-normalised, gauge-free (penalties on what the two modules share), l2 (of the change), null-space (the retain
+            module reads nothing that the forget module reads; any weight), activation-null-space (the share, below 1, of those
+            records' input energy whose directions no module reads), skill-null-space (the same, where most forget records have prompts
+            that drew out nothing else). They combine; none is {}.
         anchor_scale: kl, kl-forget and ending are applied at multiples of the step up to this, at another for each batch.
         forget_scale: lambda in W + s (retain module - lambda forget module): fixed; only s is searched.
-        max_scale: largest s.
+        max_scale: largest s of a step; where nothing new is revealed, the last step may go on by as many times what it was.
         per_layer: weigh each layer by what it forgets for the utility it costs, if that leaves less of the behaviour.
     """
 

@@ -153,6 +153,8 @@ def generate(
             top_k=None,
             top_p=None,
             num_beams=1,
+            stop_strings=None,
+            token_healing=False,
             use_cache=True,  # a configuration saved in training may say otherwise
             repetition_penalty=1.0,
             pad_token_id=pad,

@@ -54,11 +54,14 @@ class LanguageModel:
 
     @property
     def ends(self) -> list[int]:
-        """The tokens at which generation stops; a chat model has more than one as a rule."""
-        ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
-        ends = self.tokenizer.eos_token_id if ends is None else ends
-        known = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-        return [*known, *(token for token in self._turn_ends if token not in known)]
+        """The tokens at which generation stops; a chat model has more than one as a rule.
+
+        Those that the model has: a configuration may name the default of its kind, which is none of a smaller vocabulary.
+        """
+        given = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        named = [*(given if isinstance(given, list) else [given]), self.tokenizer.eos_token_id, *self._turn_ends]
+        size = len(cast(torch.nn.Embedding, self.model.get_input_embeddings()).weight)
+        return [token for token in dict.fromkeys(named) if token is not None and 0 <= token < size]
 
     @cached_property
     def _turn_ends(self) -> list[int]:

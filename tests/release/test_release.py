@@ -185,14 +185,18 @@ def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[
     assert more.gone and more.scale == pytest.approx(MARGIN * (0.5 + mildest) - 0.5)
 
 
+@pytest.mark.parametrize("ending", [0.0, 1.0])
 def test_unanswered_records_count_as_much_as_they_are_of_the_behaviour(
-    lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]
+    ending: float, lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]
 ) -> None:
-    """The retain module is what `train_pem` makes where half of the forget records are unanswered, and weigh half; it learns no ends."""
-    config = replace(CONFIG, steps=2, retain_steps=4)
+    """The retain module is what `train_pem` makes where half of the forget records are unanswered, and weigh half.
+
+    Where answers end it learns unless that is held.
+    """
+    config = replace(CONFIG, steps=2, retain_steps=4, keep={"kl": 8.0, "ending": ending})
     forget_pem, found = train_modules(lm, [*forget, *forget], harmless, retain, config, 3, None, forget)
     with applied(lm.model, forget_pem.negate(), config.forget_scale) as teacher:
-        common: Any = {"anchors": retain, "unlearnt": forget, "teacher": teacher, "frozen": forget_pem, "learn_ends": False}
+        common: Any = {"anchors": retain, "unlearnt": forget, "teacher": teacher, "frozen": forget_pem, "learn_ends": not ending}
         half, whole = (train_pem(lm, harmless, config, steps=4, seed=4, **common, unlearnt_weight=weight) for weight in (0.5, 1.0))
     for name in found:
         torch.testing.assert_close(found.delta(name), half.delta(name))

@@ -112,7 +112,7 @@ def train_modules(
             unlearnt_weight=len(unanswered) / len(forget),  # as much as they are of the behaviour
             teacher=subtracted,
             frozen=forget_pem,
-            learn_ends=False,
+            learn_ends=not config.keep.get("ending"),
             progress=shifted(config.steps),
         )
     return forget_pem, retain_pem

@@ -28,5 +28,5 @@ class Ending(AlongTheLine):
 
 def _ends_or_goes_on(log_probs: Tensor, ends: Sequence[int]) -> tuple[Tensor, Tensor]:
     """(N,) log-probabilities that the next token is one of `ends`, and that it is none: of (N, V)."""
-    end = log_probs[:, list(ends)].logsumexp(1).clamp(max=-1e-6)  # a probability of 1 has no finite logarithm of the rest
-    return end, torch.log(-torch.expm1(end))
+    at = torch.tensor(ends, device=log_probs.device)
+    return log_probs[:, at].logsumexp(1), log_probs.index_fill(1, at, -torch.inf).logsumexp(1)
