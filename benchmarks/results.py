@@ -14,6 +14,7 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,7 +24,7 @@ from reveal_release import RunConfig
 from reveal_release.ablations import REAL
 from reveal_release.ablations import rows_of as rows_of_ablations
 from reveal_release.comparison import rows_of as rows_of_comparison
-from reveal_release.config import UserError
+from reveal_release.config import ReleaseConfig, UserError
 from reveal_release.files import write_results
 from reveal_release.study import rows_of as rows_of_study
 
@@ -56,6 +57,8 @@ def store(path: Path, commit: str, *suffix: str) -> Path:
 def joined(paths: Sequence[Path]) -> Results:
     """One comparison of several, which have other seeds, methods or data; of a cell that several have, the last.
 
+    The settings are those of all, or of each the default as it then was.
+
     Raises:
         UserError: they are not of one task, model and settings.
     """
@@ -65,7 +68,7 @@ def joined(paths: Sequence[Path]) -> Results:
         if kind_of(part, path) != "compare":
             raise UserError(f"{path} is no comparison")
         for key in ("task", "task_identity", "model", "config_hash", "utility_budget"):
-            if part.get(key) != first.get(key):
+            if part.get(key) != first.get(key) and not (key == "config_hash" and defaults(part) >= {part[key], first[key]}):
                 raise UserError(f"{path} has {key} {part.get(key)}, and {paths[0]} {first.get(key)}: they are no parts of one comparison")
         if (part["oracle"] or {}).get("model") != (first["oracle"] or {}).get("model"):
             raise UserError(f"{path} and {paths[0]} have not the same oracle, or only one of them has one: measure both beside it")
@@ -74,7 +77,8 @@ def joined(paths: Sequence[Path]) -> Results:
                 raise UserError(f"{path} and {paths[0]} have other figures of the original: they are no parts of one comparison")
     cells = {(cell["method"], cell["source"], cell["seed"]): cell for part in parts for cell in part["cells"]}
     ordered = sorted(cells.values(), key=lambda cell: cell["seed"])
-    return {**first, "seeds": sorted({cell["seed"] for cell in ordered}), "cells": ordered, "rows": rows_of_comparison(ordered)}
+    seeds, settings = sorted({cell["seed"] for cell in ordered}), parts[-1]["config_hash"]
+    return {**first, "config_hash": settings, "seeds": seeds, "cells": ordered, "rows": rows_of_comparison(ordered)}
 
 
 def _numbers(row: Results) -> Results:
@@ -99,9 +103,21 @@ def command(results: Results) -> str:
     return " ".join([*parts, "--seeds", ",".join(map(str, results["seeds"])), "--output", "OUT"])
 
 
-def configured(results: Results) -> str:
+BEFORE_ENDING = ReleaseConfig(keep={"kl": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
+"""The default up to 9db9e72."""
+
+
+def defaults(results: Results) -> set[str]:
+    """The hashes of what is the default for its task and model, and of what was."""
     default = RunConfig(task=results["task"], model=results["model"])
-    return "default settings" if default.hash() == results["config_hash"] else "other settings than the default"
+    return {default.hash(), replace(default, release=BEFORE_ENDING).hash()}
+
+
+def configured(results: Results) -> str:
+    if RunConfig(task=results["task"], model=results["model"]).hash() == results["config_hash"]:
+        return "default settings"
+    before = results["config_hash"] in defaults(results)
+    return "the default settings up to 9db9e72, without `ending`" if before else "other settings than the default"
 
 
 KINDS = {

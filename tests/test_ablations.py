@@ -162,7 +162,8 @@ def test_real_retain_data_take_the_place_of_the_models_own(
     ("arguments", "line"),
     [
         ({"seeds": []}, "at least one seed"),
-        ({"most": 0}, "--most-iterations is 0: give at least 1"),
+        ({"most": 0}, "--most-iterations is 0: give a number from 1 to 20"),
+        ({"most": 25}, "--most-iterations is 25: give a number from 1 to 20"),
         ({"most": 21}, "iterations is 21"),
         ({"data": "no/such/folder"}, "no folder no/such/folder"),
         (

@@ -38,7 +38,7 @@ evaluate: {instructions: [Write a reply.]}
 
 
 def parsed(*arguments: str, command: str = "run") -> RunConfig:
-    options = parsers.build_parser().parse_args([command, *(parsers.dashed(a) for a in arguments)])
+    options = parsers.build_parser().parse_args(parsers.config_first([command, *(parsers.dashed(a) for a in arguments)]))
     return parsers.run_config(options[command])
 
 
@@ -119,8 +119,12 @@ def test_flags_win_over_yaml_which_wins_over_defaults(tmp_path: Path) -> None:
     assert (config.reveal.samples, config.release.learning_rate, config.save_merged) == (3, 1e-3, True)
     assert config.reveal.sources == ("seeds",)
     assert config.reveal.records == RunConfig().reveal.records
-    assert config.seed == 5
-    assert parsed("--config", str(path), "--reveal.evaluations", "70").reveal.evaluations == 70
+    assert config.seed == 5 and config.reveal.evaluations == 70
+    flags = ["--reveal.evaluations", "70", "--seed=5", "--release.keep.l2", "1e-2", f"--config={path}"]
+    for turn in range(len(flags)):  # wherever the file is named
+        if not flags[turn - 1].startswith("--") or "=" in flags[turn - 1]:
+            assert parsed(*flags[turn:], *flags[:turn]) == parsed(f"--config={path}", *flags[:-1])
+    assert parsed(*flags).release.keep == {**RunConfig().release.keep, "l2": 0.01}
 
 
 @pytest.mark.parametrize("command", ["run", "reveal", "evaluate", "audit"])

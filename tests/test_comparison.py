@@ -306,6 +306,11 @@ def test_an_oracle_that_predicts_other_tokens_is_refused(config: RunConfig, orac
     train(["Quite another text, of other words."] * 50, 300).save_pretrained(other)
     with pytest.raises(UserError, match="the oracle .*other has another architecture, vocabulary or context"):
         compare(replace(config, output=str(tmp_path / "out")), ["npo"], [0], ["self"], str(other))
+    assert not (tmp_path / "out").exists(), "the folder is still free for the same command, mended"
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("no run")
+    with pytest.raises(UserError, match="notes"):  # told before the oracle is looked for
+        compare(replace(config, output=str(tmp_path / "notes")), ["npo"], [0], ["self"], "testbed-nothing")
 
 
 def test_with_prompts_that_never_show_it_the_budget_alone_decides(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The page of results: that it is what its command builds from the stored files, and which methods are on the front."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ def test_a_comparison_by_hand() -> None:
         "--seeds 0,1 --output OUT"
     )
     assert results.configured(whole) == "default settings" and results.configured({**whole, "config_hash": "0"}).startswith("other")
+    before = replace(RunConfig(task="code"), release=results.BEFORE_ENDING).hash()
+    assert results.configured({**whole, "config_hash": before}).startswith("the default settings up to 9db9e72")
 
 
 def test_all_tasks_at_a_glance_by_hand() -> None:
@@ -153,6 +156,12 @@ def test_parts_of_a_comparison_are_joined(tmp_path: Path) -> None:
     assert row["forget"]["code_pass_at_1"]["value"] == 0.5
     with pytest.raises(UserError, match="has config_hash xyz, and .* abc: they are no parts of one comparison"):
         results.joined([first, part(1, 0.5, config_hash="xyz")])
+    default = RunConfig(task="code", model="m")
+    before, now = replace(default, release=results.BEFORE_ENDING).hash(), default.hash()
+    both = results.joined([part(1, 0.5, config_hash=before), part(3, 0.5, config_hash=now)])
+    assert both["config_hash"] == now != before, "each the default of its time"
+    with pytest.raises(UserError, match=f"has config_hash abc, and .* {now}"):
+        results.joined([part(3, 0.5, config_hash=now), first])
     with pytest.raises(UserError, match="other figures of the original"):
         results.joined([first, part(1, 0.5, original={"metrics": metrics(0.9, 0.9, 0.7, 100.0)})])
 

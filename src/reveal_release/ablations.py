@@ -66,6 +66,8 @@ def ablations(
         UserError: for a setting, task, model or folder that will not do, before any long work.
     """
     config.check()
+    if not 1 <= most <= 20:
+        raise UserError(f"--most-iterations is {most}: give a number from 1 to 20")
     runs = changed(config, most, data is not None)
     for name in variants:
         if name in REAL and name not in runs:
@@ -77,8 +79,6 @@ def ablations(
     for one in runs.values():
         one.check()
     check_seeds(config, seeds)
-    if most < 1:
-        raise UserError(f"--most-iterations is {most}: give at least 1")
     if data is not None and config.task not in retain.TASKS:
         raise forget.no_real_data(config.task, retain.TASKS)
     if data is not None and not Path(data).is_dir():

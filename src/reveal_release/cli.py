@@ -23,7 +23,7 @@ from jsonargparse import Namespace
 
 from .arguments import PROGRAM
 from .config import RunConfig, UserError
-from .parsers import build_parser, dashed, run_config
+from .parsers import build_parser, config_first, dashed, run_config
 
 if TYPE_CHECKING:
     from .suites.evaluate import SuiteEvaluation
@@ -37,7 +37,7 @@ _FOLDER_ERRORS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     _quiet()
-    arguments = [dashed(a) for a in (sys.argv[1:] if argv is None else argv)]
+    arguments = config_first([dashed(a) for a in (sys.argv[1:] if argv is None else argv)])
     parser = build_parser()
     try:
         if not arguments:

@@ -21,6 +21,7 @@ from .generation import Progress, generate
 from .loop import run
 from .metrics.statistics import Estimate
 from .oracle import Oracle, distance, divergences
+from .phases import check_places
 from .provenance import environment
 from .real_data import real_records
 from .release.adapter import load, save_for
@@ -95,12 +96,11 @@ class Comparison(SeveralSeeds):
         self.methods = {name: None if name == OURS else get_method(name, others=[OURS]) for name in methods}
         self.seeds, self.sources, self.data = seeds, sources, data
         mark = self.check_real(config) if "real" in sources else ""
+        check_places(config, "compare")
         self.oracle = Oracle(oracle, config) if oracle else None
-        super().__init__(config, "compare", reporter)
+        super().__init__(config, "compare", reporter, check=self.oracle.check if self.oracle else None)
         if mark:
             self.same_data("forget", mark)
-        if self.oracle:
-            self.oracle.check(self.lm)
 
     def check_real(self, config: RunConfig) -> str:
         if config.task not in forget.TASKS:

@@ -1,6 +1,6 @@
 """What the command line accepts.
 
-    options = build_parser().parse_args(["run", *(dashed(a) for a in arguments)])
+    options = build_parser().parse_args(config_first(["run", *(dashed(a) for a in arguments)]))
     config = run_config(options["run"])
 
 Every field of `RunConfig` is a flag and a key of `--config`, with the help of its docstring: a new field needs nothing here.
@@ -13,6 +13,7 @@ import re
 from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from itertools import islice
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
@@ -342,6 +343,18 @@ def _typed(cls: Any, values: dict[str, Any], section: str = "") -> Any:
         elif isinstance(value, str) and value.startswith("~/"):  # of a YAML file
             found[name] = os.path.expanduser(value)
     return cls(**found)
+
+
+def config_first(arguments: list[str]) -> list[str]:
+    """With `--config FILE` before all other options: a file's settings would replace those of the flags that stand before it."""
+    first = next((i for i, argument in enumerate(arguments) if argument.startswith("--")), len(arguments))
+    files, others, rest = list[str](), arguments[:first], iter(arguments[first:])
+    for argument in rest:
+        if argument == "--config":
+            files += [argument, *islice(rest, 1)]
+        else:
+            (files if argument.startswith("--config=") else others).append(argument)
+    return [*others[:first], *files, *others[first:]]
 
 
 def dashed(argument: str) -> str:

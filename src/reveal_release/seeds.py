@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from .config import RunConfig, UserError
 from .generation import Progress
 from .metrics.statistics import Estimate
+from .models import LanguageModel
 from .phases import Phases, begin, check_able, check_places
 from .provenance import model_identity, provenance
 from .release.patch import Patch
@@ -33,13 +34,21 @@ def check_seeds(config: RunConfig, seeds: Sequence[int]) -> None:
 
 
 class SeveralSeeds(Phases):
-    """What the seeds share. `others`: what else must stay the same for the work to go on."""
+    """What the seeds share.
 
-    def __init__(self, config: RunConfig, kind: str, reporter: Any = None, **others: Any) -> None:
+    check: raises UserError where the model will not do; called before there is a folder. others: what else must stay the same for the
+    work to go on.
+    """
+
+    def __init__(
+        self, config: RunConfig, kind: str, reporter: Any = None, check: Callable[[LanguageModel], None] | None = None, **others: Any
+    ) -> None:
         self.config = replace(config, seed=0)
         check_places(config, kind)
         self.task, self.lm = begin(self.config)
         check_able(self.task, self.lm, config)
+        if check:
+            check(self.lm)
         super().__init__(RunFolder(self.config, kind, model_identity(self.lm), **others), reporter, 0)
 
     def workshop(self, seed: int) -> Workshop:
