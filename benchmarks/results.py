@@ -104,7 +104,7 @@ def command(results: Results) -> str:
 
 
 BEFORE_ENDING = ReleaseConfig(keep={"kl": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
-"""The default up to 9db9e72."""
+"""The default before 9db9e72."""
 
 
 def defaults(results: Results) -> set[str]:
@@ -117,7 +117,7 @@ def configured(results: Results) -> str:
     if RunConfig(task=results["task"], model=results["model"]).hash() == results["config_hash"]:
         return "default settings"
     before = results["config_hash"] in defaults(results)
-    return "the default settings up to 9db9e72, without `ending`" if before else "other settings than the default"
+    return "the default settings before 9db9e72, without `ending`" if before else "other settings than the default"
 
 
 KINDS = {

@@ -89,7 +89,7 @@ def test_a_comparison_by_hand() -> None:
     )
     assert results.configured(whole) == "default settings" and results.configured({**whole, "config_hash": "0"}).startswith("other")
     before = replace(RunConfig(task="code"), release=results.BEFORE_ENDING).hash()
-    assert results.configured({**whole, "config_hash": before}).startswith("the default settings up to 9db9e72")
+    assert results.configured({**whole, "config_hash": before}).startswith("the default settings before 9db9e72")
 
 
 def test_all_tasks_at_a_glance_by_hand() -> None:
