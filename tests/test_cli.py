@@ -277,6 +277,7 @@ def test_mistakes_on_the_command_line(arguments: str, line: str, capsys: pytest.
         ("seeds: 3", "no setting 'seeds': did you mean 'seed'?"),
         ("patch: out", "no setting 'patch': it is another command's, leave it out"),
         ("release:\n  keep:", "release.keep is empty: give a value, or leave it out"),
+        ("release.keep.l2: 0.1", "release.keep is named in the file as a flag names it: write `release: {keep: {NAME: X}}` there"),
         ("task: ner\nmodel:", "model is empty: give a value, or leave it out"),
         ("", "--config holds no settings: give lines such as `task: toxicity`"),
         ("- a", "--config holds no settings: give lines such as `task: toxicity`"),

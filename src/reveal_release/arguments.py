@@ -7,6 +7,7 @@
 import re
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Iterable
+from functools import reduce
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_origin
 
@@ -84,6 +85,9 @@ def _explain(parser: ArgumentParser, message: str) -> str:
     if match := re.search(r'expected "[\w.]+" to be one of \{(.*)\}', message):
         return f"no command given: choose from {match[1].replace(',', ', ')}"
     if match := re.search(r'Parser key "([^"]+)"[^:]*:\s*.*(?:Got|Given) value: (.*)', message, re.DOTALL):
+        if match[2].startswith("Namespace("):  # a key of the file has a point where a flag has one
+            nested = reduce(lambda inner, part: f"{part}: {{{inner}}}", reversed(match[1].split(".")), "NAME: X")
+            return f"{match[1]} is named in the file as a flag names it: write `{nested}` there"
         return f"{match[1]} is {match[2].strip()!r}: give {_expected(known.get(match[1]))}"
     if match := re.search(r"(?:File does not exist|Path is not a file): (.*)", message):
         return f"no file {match[1]}: --config takes a YAML file of settings"
