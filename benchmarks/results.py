@@ -68,7 +68,7 @@ def joined(paths: Sequence[Path]) -> Results:
         if kind_of(part, path) != "compare":
             raise UserError(f"{path} is no comparison")
         for key in ("task", "task_identity", "model", "config_hash", "utility_budget"):
-            if part.get(key) != first.get(key) and not (key == "config_hash" and defaults(part) >= {part[key], first[key]}):
+            if part.get(key) != first.get(key) and not (key == "config_hash" and defaults(part).keys() >= {part[key], first[key]}):
                 raise UserError(f"{path} has {key} {part.get(key)}, and {paths[0]} {first.get(key)}: they are no parts of one comparison")
         if (part["oracle"] or {}).get("model") != (first["oracle"] or {}).get("model"):
             raise UserError(f"{path} and {paths[0]} have not the same oracle, or only one of them has one: measure both beside it")
@@ -107,17 +107,15 @@ BEFORE_ENDING = ReleaseConfig(keep={"kl": 8.0, "olora": 1e-4, "skill-null-space"
 """The default before 9db9e72."""
 
 
-def defaults(results: Results) -> set[str]:
-    """The hashes of what is the default for its task and model, and of what was."""
+def defaults(results: Results) -> dict[str, str]:
+    """What is the default for its task and model, and what was: in words, by its hash."""
     default = RunConfig(task=results["task"], model=results["model"])
-    return {default.hash(), replace(default, release=BEFORE_ENDING).hash()}
+    before = replace(default, release=BEFORE_ENDING)
+    return {default.hash(): "default settings", before.hash(): "the default settings before 9db9e72, without `ending`"}
 
 
 def configured(results: Results) -> str:
-    if RunConfig(task=results["task"], model=results["model"]).hash() == results["config_hash"]:
-        return "default settings"
-    before = results["config_hash"] in defaults(results)
-    return "the default settings before 9db9e72, without `ending`" if before else "other settings than the default"
+    return defaults(results).get(results["config_hash"], "other settings than the default")
 
 
 KINDS = {

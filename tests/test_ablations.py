@@ -163,8 +163,7 @@ def test_real_retain_data_take_the_place_of_the_models_own(
     [
         ({"seeds": []}, "at least one seed"),
         ({"most": 0}, "--most-iterations is 0: give a number from 1 to 20"),
-        ({"most": 25}, "--most-iterations is 25: give a number from 1 to 20"),
-        ({"most": 21}, "iterations is 21"),
+        ({"most": 21}, "--most-iterations is 21: give a number from 1 to 20"),
         ({"data": "no/such/folder"}, "no folder no/such/folder"),
         (
             {"variants": ["rank 9"]},

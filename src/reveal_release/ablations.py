@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .config import RunConfig, Unfit, UserError
+from .config import MOST_ITERATIONS, RunConfig, Unfit, UserError
 from .dataset import Data
 from .generation import Progress
 from .loop import run
@@ -66,8 +66,8 @@ def ablations(
         UserError: for a setting, task, model or folder that will not do, before any long work.
     """
     config.check()
-    if not 1 <= most <= 20:
-        raise UserError(f"--most-iterations is {most}: give a number from 1 to 20")
+    if not 1 <= most <= MOST_ITERATIONS:
+        raise UserError(f"--most-iterations is {most}: give a number from 1 to {MOST_ITERATIONS}")
     runs = changed(config, most, data is not None)
     for name in variants:
         if name in REAL and name not in runs:

@@ -25,6 +25,8 @@ KEEP = (
 LEAST = {"retain_steps": 0, "code_samples": 2, "records": 8, "retain_records": 16}
 """The least that these may be, where it is not 1: too few records are not trained on, and some of them are held back."""
 
+MOST_ITERATIONS = 20
+
 NO_RESULT = ("output", "save_merged", "threads", "endpoint", "endpoint_model")
 """Settings that change no figure, and where another model is asked: it answers otherwise each time, and where it fails is to be mended."""
 
@@ -221,7 +223,7 @@ class RunConfig(Settings):
         _range("stop_reward", self.stop_reward, 0.0, 1.0)
         _range("reveal.threshold", self.reveal.threshold, 0.001, 1.0)
         _range("release.layers", self.release.layers, 0.001, 1.0)
-        _range("iterations", self.iterations, 1, 20)
+        _range("iterations", self.iterations, 1, MOST_ITERATIONS)
         _range("seed", self.seed, 0, 2**32 - 1)
         _range("threads", self.threads, 0, 1024)
         if self.scorer == self.evaluate.scorer:
