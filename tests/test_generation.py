@@ -245,7 +245,7 @@ def test_each_token_is_read_once_whatever_the_configuration_says(lm: LanguageMod
     expected = generate(lm, PROMPTS[:1], sampling, [0])
     monkeypatch.setattr(lm.model, "forward", counted)
     lm.model.config.use_cache = lm.model.generation_config.use_cache = False
-    for name, value in (("stop_strings", ["e"]), ("token_healing", True)):
+    for name, value in (("stop_strings", ["e"]), ("token_healing", True), ("do_sample", True), ("num_return_sequences", 2)):
         setattr(lm.model.generation_config, name, value)
     assert generate(lm, PROMPTS[:1], sampling, [0]) == expected
     assert len(read) > 1 and set(read[1:]) == {1}

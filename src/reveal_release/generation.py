@@ -153,6 +153,7 @@ def generate(
             top_k=None,
             top_p=None,
             num_beams=1,
+            num_return_sequences=1,
             stop_strings=None,
             token_healing=False,
             use_cache=True,  # a configuration saved in training may say otherwise
