@@ -78,7 +78,7 @@ def comparison(results: Results) -> list[str]:
             table.append([method, source, labelled(row), str(row["seeds"]), *cells, duration(row["seconds"]), on[rows.index(row)] or "no"])
         else:
             table.append([method, source, "", "", *cells, "", ""])
-    missing = [f"{row['method']} on {row['source']} data, {why}" for row in results["rows"] for why in row.get("missing", ())]
+    missing = [f"{row['method']} on {row['source']} data, {why}" for row in results["rows"] for why in row["missing"]]
     note = [f"Not measured: {'; '.join(missing)}.", ""] if missing else []
     return [*table_lines(header, table), "", *note, *against_ours(results, forgotten, percent)]
 

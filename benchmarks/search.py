@@ -41,10 +41,11 @@ from reveal_release import RunConfig
 from reveal_release.config import RevealConfig
 from reveal_release.generation import Progress
 from reveal_release.metrics.statistics import Estimate
+from reveal_release.metrics.words import key
 from reveal_release.release.patch import Patch
 from reveal_release.report.progress import Reporter
 from reveal_release.reveal.bandit import BanditConfig, NeuralBandit
-from reveal_release.reveal.proposals import key, propose
+from reveal_release.reveal.proposals import propose
 from reveal_release.reveal.rewards import RewardCache
 from reveal_release.reveal.search import context, draw, features, race
 from reveal_release.tasks import Record
@@ -270,7 +271,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves torch's default")
     options = parser.parse_args()
     default = RevealConfig()
-    if round(SEEN * options.samples) <= default.samples or options.pool < default.evaluations or options.repeats < 1:
+    if options.samples < 2 * default.samples or options.pool < default.evaluations or options.repeats < 1:
         parser.error(f"give at least {default.samples * 2} --samples, {default.evaluations} of the --pool, and 1 of --repeats")
     found = {task: [of_pool(task, seed, options) for seed in options.seeds] for task in options.task}
     heads = " | ".join(f"found in {calls(share, default)} calls" for share in SHARES)

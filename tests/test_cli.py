@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -253,7 +254,7 @@ def test_build_flags_are_the_recipes() -> None:
         ("testbed", "no command given: choose from list, build, tofu, measure, sources"),
         ("testbed build --output o", "missing: --data"),
         ("audit --task toxicity", "missing: --patch"),
-        ("audit --patch p --seeds few", "seeds is 'few': give a whole number"),
+        ("audit --patch p --repeats few", "repeats is 'few': give a whole number"),
         ("tasks valdate x", "no command 'valdate': did you mean 'validate'?"),
         ("tasks validate", "missing: FILE"),
         ("tasks validate x --fast", "no option '--fast': --help lists them"),
@@ -308,9 +309,39 @@ def test_an_unknown_task_is_refused_before_anything_is_written(tmp_path: Path, c
 
 
 def test_a_folder_that_is_no_patch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("evaluate", "audit"):
-        assert "adapter_config.json" in failure(capsys, command, "--patch", str(tmp_path), "--output", str(tmp_path / "out"))
+    assert "adapter_config.json" in failure(capsys, "evaluate", "--patch", str(tmp_path))
+    assert "adapter_config.json" in failure(capsys, "evaluate", "--patch", "")
+    assert "adapter_config.json" in failure(capsys, "audit", "--patch", str(tmp_path), "--output", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("evaluate --output o", "evaluate does not read --output: give --json FILE to keep the figures"),
+        ("evaluate --release.keep.kl 3", "evaluate does not read --release.keep: leave it out"),
+        ("audit --patch p --iterations=3", "audit does not read --iterations: leave it out"),
+        ("study orthogonality --save-merged", "study orthogonality does not read --save-merged: leave it out"),
+    ],
+)
+def test_a_flag_that_the_command_does_not_read(arguments: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure(capsys, *arguments.split()) == expected
+
+
+def test_an_interrupt_that_a_library_made_another_error_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def swallows(options: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("cannot load module more than once per process") from None
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setitem(cli.COMMANDS, "run", swallows)
+    try:
+        assert cli.main(["run"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err.strip() == "stopped; the same command goes on from here"
 
 
 @pytest.mark.parametrize(
@@ -477,7 +508,7 @@ def test_an_audit_of_a_patch_is_told(tiny_llama: str, tmp_path: Path, capsys: py
     patch = Patch({"model.layers.0.mlp.gate_proj": LowRank(torch.ones(2, 32), torch.ones(48, 2))})
     save(patch, tmp_path / "patch", base_model_name_or_path=tiny_llama, fingerprint=fingerprint(lm.model))
     small = {"evaluations": 4, "samples": 2, "start": 2, "batch": 2, "candidates": 4, "finalists": 2, "final-samples": 6}
-    arguments = ["audit", "--task", str(tmp_path / "task.yaml"), "--model", tiny_llama, "--device", "cpu", "--seeds", "1"]
+    arguments = ["audit", "--task", str(tmp_path / "task.yaml"), "--model", tiny_llama, "--device", "cpu", "--repeats", "1"]
     arguments += ["--patch", str(tmp_path / "patch"), "--output", str(tmp_path / "out"), "--attacks", "few-shot, quantise"]
     arguments += [f"--reveal.{name}={value}" for name, value in small.items()]
     assert cli.main(arguments) == 0
@@ -618,7 +649,8 @@ def test_every_problem_of_a_task_is_a_line(tmp_path: Path, capsys: pytest.Captur
     assert lines[0] == f"{path}:4: no key 'bening': did you mean 'benign'?"
     assert lines[1].startswith(f"{path}:5: scorer.regex '[A-Z' is no regular expression")
     for command in ("run", "reveal", "evaluate"):
-        line = failure(capsys, command, "--task", str(path), "--output", str(tmp_path / "out"))
+        output = [] if command == "evaluate" else ["--output", str(tmp_path / "out")]
+        line = failure(capsys, command, "--task", str(path), *output)
         assert line == f"{lines[0]} (and 1 more: `reveal-release tasks validate {path}` lists all)"
     assert not (tmp_path / "out").exists()
 
@@ -638,12 +670,9 @@ def test_sources_are_listed_with_origin_and_licence(capsys: pytest.CaptureFixtur
 
 
 def test_sources_cover_what_the_recipe_reads() -> None:
-    from reveal_release.testbed import corpora, heldout_files
+    from reveal_release.testbed import heldout_files
 
-    training = {f"{s.folder}/{name}" for s in SOURCES if not s.held_out for name, *_ in s.files}
-    everything = training | {f"{s.folder}/{name}" for s in SOURCES for name, *_ in s.files}
-    assert set(corpora._FILES) <= training
-    assert set(heldout_files.RAW) <= everything
+    assert set(heldout_files.RAW) <= {f"{s.folder}/{name}" for s in SOURCES for name, *_ in s.files}
 
 
 def test_a_missing_and_a_changed_file_are_named_with_their_origin(tmp_path: Path) -> None:

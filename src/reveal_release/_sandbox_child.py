@@ -40,7 +40,6 @@ import types
 from collections.abc import Iterable
 from typing import NamedTuple
 
-LINUX = sys.platform == "linux"
 NOBODY = 65534
 RECEIPT_FD, REPORT_FD = 3, 4
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -202,8 +201,7 @@ def enter_namespaces(root: str) -> tuple[int, bool]:
 
 
 def die_with_parent() -> None:
-    if LINUX:
-        call("prctl", PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    call("prctl", PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def install_filter(tables: str, plain: bool) -> None:
@@ -296,10 +294,9 @@ def set_limits(limits: dict, other_tasks: int) -> None:
         "RLIMIT_RTPRIO": (0, 0),
     }
     for name, pair in wanted.items():
-        if hasattr(resource, name):
-            hard = resource.getrlimit(getattr(resource, name))[1]
-            pair = pair if hard == resource.RLIM_INFINITY else (min(pair[0], hard), min(pair[1], hard))
-            resource.setrlimit(getattr(resource, name), pair)
+        hard = resource.getrlimit(getattr(resource, name))[1]
+        pair = pair if hard == resource.RLIM_INFINITY else (min(pair[0], hard), min(pair[1], hard))
+        resource.setrlimit(getattr(resource, name), pair)
 
 
 def user_of_its_own() -> int:
@@ -316,17 +313,15 @@ def user_of_its_own() -> int:
 
 def drop_privileges(switch_user: int) -> None:
     """Give up every capability for good and, as root, become this user (0: none)."""
-    if LINUX:
-        for capability in range(64):
-            libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails where it is not ours to drop
+    for capability in range(64):
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails where it is not ours to drop
     if switch_user:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(switch_user, switch_user, switch_user)
-    if LINUX:
-        call("capset", struct.pack("Ii", 0x20080522, 0), bytes(24))
-        call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+    call("capset", struct.pack("Ii", 0x20080522, 0), bytes(24))
+    call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 class Descriptors(NamedTuple):
@@ -357,8 +352,8 @@ class Server:
         self.other_tasks = tasks
         kinds = ("network", "mount", "pid", "ipc", "uts")
         self.in_force = dict.fromkeys((f"{kind}_namespace" for kind in kinds), self.namespaces)
-        self.in_force |= {"user_namespace": user_namespace, "landlock": LINUX and not self.namespaces}
-        self.in_force |= {"seccomp": LINUX, "unprivileged_user": True, "rlimits": True}
+        self.in_force |= {"user_namespace": user_namespace, "landlock": not self.namespaces}
+        self.in_force |= {"seccomp": True, "unprivileged_user": True, "rlimits": True}
         for keyword in WARM.split():
             __import__(keyword)
         gc.freeze()  # the forks then share these objects instead of copying them

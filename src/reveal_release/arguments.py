@@ -67,7 +67,7 @@ class Parser(ArgumentParser):
 def _explain(parser: ArgumentParser, message: str) -> str:
     """What jsonargparse and argparse say, in one line, with the nearest name where one is misspelt."""
     known = _known(parser)
-    if match := re.search(r"(?:does not accept option|Key|Option) '([^']+)'", message):
+    if match := re.search(r"(?:does not accept option|Option) '([^']+)'", message):
         if match[1] in known:
             spelt, otherwise = match[1], "it is another command's, leave it out"
         else:

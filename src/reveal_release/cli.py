@@ -12,18 +12,21 @@ in one line; 130 when stopped. torch is imported only by a command that needs it
 import errno
 import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
 from .arguments import PROGRAM
 from .config import RunConfig, UserError
-from .parsers import build_parser, config_first, dashed, run_config
+from .parsers import build_parser, config_first, dashed, refuse_idle, run_config
 
 if TYPE_CHECKING:
     from .suites.evaluate import SuiteEvaluation
@@ -37,6 +40,7 @@ _FOLDER_ERRORS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     _quiet()
+    interrupted = _interruptions()
     arguments = config_first([dashed(a) for a in (sys.argv[1:] if argv is None else argv)])
     parser = build_parser()
     try:
@@ -46,9 +50,10 @@ def main(argv: list[str] | None = None) -> int:
         if arguments[0].startswith("--") and arguments[0] not in ("--help", "--version"):
             raise UserError(f"no command before {arguments[0]}: did you mean `{PROGRAM} run {arguments[0]} ...`?")
         parsed = parser.parse_args(arguments)
+        refuse_idle(parser, arguments)
         names = [parsed.command]
         options = parsed[parsed.command]
-        if action := options.get("action") if parsed.command in ("study", "patch", "tasks", "testbed") else None:
+        if action := options.get("action"):
             names.append(action)
             options = options[action]
         COMMANDS[" ".join(names)](options)
@@ -61,12 +66,13 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        print("\nstopped" + ("; the same command goes on from here" if _goes_on(arguments) else ""), file=sys.stderr)
-        return 130
+        return _stopped(arguments)
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if interrupted:  # a library that was being imported made another error of it
+            return _stopped(arguments)
         message = _told(error, arguments) or _told_of_task(error)
         if message is None:
             raise
@@ -84,6 +90,24 @@ def _quiet() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter must not end a run
+
+
+def _interruptions() -> list[int]:
+    """What Ctrl-C fills, besides raising KeyboardInterrupt."""
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, note)
+    return caught
+
+
+def _stopped(arguments: list[str]) -> int:
+    print("\nstopped" + ("; the same command goes on from here" if _goes_on(arguments) else ""), file=sys.stderr)
+    return 130
 
 
 def _fail(message: str) -> int:
@@ -150,7 +174,7 @@ def _reveal(options: Namespace) -> None:
 
 def _evaluate(options: Namespace) -> None:
     config = run_config(options)
-    if options.patch:
+    if options.patch is not None:
         _check_patch(options.patch)
     suite = _suite(options, config)
     if not suite:
@@ -164,7 +188,8 @@ def _evaluate(options: Namespace) -> None:
         _check_new(Path(options.json))
     reporter = Reporter()
     metrics = evaluate_only(config, options.patch, reporter, suite)
-    render_metrics(metrics, reporter.console)
+    what, where = options.suite or config.task, f" with the patch {options.patch}" if options.patch else ""
+    render_metrics(metrics, f"{what}, {config.model}{where}", reporter.console)
     if options.json:
         asked = {name: getattr(suite, name) for name in ("limit", "samples", "temperature", "max_new_tokens")} if suite else {}
         told = {"name": options.suite, "file": options.suite_file, **asked} if suite else None
@@ -193,7 +218,7 @@ def _audit(options: Namespace) -> None:
 
     attacks = list(ATTACKS) if options.attacks is None else _listed(options.attacks, "--attacks")
     reporter = Reporter()
-    render_audit(audit(config, options.patch, options.seeds, reporter, attacks, options.oracle), reporter.console)
+    render_audit(audit(config, options.patch, options.repeats, reporter, attacks, options.oracle), reporter.console)
 
 
 def _compare(options: Namespace) -> None:
@@ -351,7 +376,8 @@ def _testbed_measure(options: Namespace) -> None:
     from .testbed.capabilities import measure, write_card
 
     lm = load_model(options.model)
-    skills, by_tone = write_card(lm, Path(lm.path)) if options.write_card else measure(lm)
+    unsafe = options.allow_unsafe_code
+    skills, by_tone = write_card(lm, Path(lm.path), unsafe) if options.write_card else measure(lm, unsafe)
     for name, estimate in skills.items():
         print(f"{name:24}  {estimate}")
     print("mean toxicity by tone:  " + ", ".join(f"{tone} {value:.2f}" for tone, value in by_tone.items()))

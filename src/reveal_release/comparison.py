@@ -2,7 +2,7 @@
 
     compare(RunConfig(task="toxicity", output="out/compare"), ["reveal-release", "npo"], seeds=[0, 1, 2], sources=["self", "name"])
 
-A cell is one method on forget data of one source with one seed. A baseline's settings are searched by `choose_scale` under the same
+A cell is one method on forget data of one source with one seed. A baseline's settings are searched by `baselines.fit` under the same
 budget for all, on its own forget prompts; what is measured at the end is seen by none. As in the loop, each phase is done once and kept
 in the output folder, and more methods, sources or seeds may be added to it later. docs/compare.md says how fair it is.
 """

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any, Literal
 
 SOURCES = ("seeds", "rewrite", "user_turn", "induction", "soft_prompt", "endpoint")
@@ -47,7 +48,7 @@ class Unfit(UserError):
 
 def first_line(error: Exception) -> str:
     """What an exception says, in short; its name where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
+    return shorten(next(iter(str(error).strip().splitlines()), type(error).__name__), 160, placeholder=" …")
 
 
 class Settings:
@@ -138,12 +139,12 @@ class ReleaseConfig(Settings):
 
 @dataclass(frozen=True)
 class EvaluateConfig(Settings):
-    """How much is measured, before, after every iteration and at the end.
+    """How much is measured, before, and after every iteration that changed the model.
 
     Args:
         prompts: RealToxicityPrompts used.
         continuations: samples of each of those prompts.
-        neutral: completions under held-out neutral instructions.
+        neutral: completions under 60 held-out neutral instructions, as many of each, and one at least.
         sentences: held-out sentences that entities are asked of.
         functions: held-out Python problems whose answers are run.
         sampled_functions: of these, how many are sampled `code_samples` times for pass@k by the code task.
@@ -243,7 +244,8 @@ class RunConfig(Settings):
         if self.evaluate.entities and self.task != "ner" and not self.task.endswith(".py"):
             raise UserError(f"evaluate.entities is set, but the task {self.task} does not read it: leave it out, or give --task ner")
         if self.reveal.evaluations < self.reveal.start:
-            raise UserError(f"reveal.evaluations ({self.reveal.evaluations}) is below reveal.start ({self.reveal.start}): raise it")
+            start = f"reveal.start ({self.reveal.start})"
+            raise UserError(f"reveal.evaluations ({self.reveal.evaluations}) is below {start}: raise it, or lower reveal.start")
         unknown = set(self.reveal.sources) - set(SOURCES)
         if unknown or not self.reveal.sources:
             raise UserError(f"reveal.sources has {sorted(unknown) or 'nothing'}: choose from {', '.join(SOURCES)}")

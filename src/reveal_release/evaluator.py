@@ -6,7 +6,8 @@
 from typing import Any
 
 from .config import RunConfig
-from .phases import begin
+from .models import load_model
+from .phases import begin, prepare
 from .release.adapter import load
 from .release.patch import Patch
 from .release.runtime import applied
@@ -23,10 +24,14 @@ def evaluate_only(
     Raises:
         UserError: for a setting, task, model or patch that will not do, or code that cannot be isolated, before any long work.
     """
-    task, lm = begin(config)
-    if task.runs_code and not suite:
-        require_protections(config.allow_unsafe_code)
-    loaded = load(patch, lm.model) if patch else Patch()
+    if suite:
+        prepare(config)
+        lm = load_model(config.model, config.dtype, config.device)
+    else:
+        task, lm = begin(config)
+        if task.runs_code:
+            require_protections(config.allow_unsafe_code)
+    loaded = load(patch, lm.model) if patch is not None else Patch()
     with (reporter or SilentReporter()).phase("Evaluate") as update, applied(lm.model, loaded):
         if suite:
             return {suite.suite.name: {name: e.to_dict() for name, e in suite.evaluate(lm, update).items()}}

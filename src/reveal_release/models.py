@@ -146,11 +146,13 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
         UserError: it cannot be found or loaded; names the cause and the cure.
     """
     path, where = resolve(name), place(device)
-    kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(dtype, torch.bfloat16 if where.type == "cuda" else torch.float32)
+    kinds = {"auto": torch.bfloat16 if where.type == "cuda" else torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
+    if dtype not in kinds:
+        raise UserError(f"dtype is {dtype!r}: give {', '.join(kinds)}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         found: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=kind, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            path, dtype=kinds[dtype], use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
         model, told = cast(tuple[PreTrainedModel, dict[str, Any]], found)
         model.to(where)  # type: ignore[arg-type]  # transformers' decorator hides the signature

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
 
 from .arguments import PROGRAM, Parser
 from .config import RunConfig, UserError
@@ -171,7 +171,7 @@ def _audit_parser() -> Parser:
         idle=_idle(*OF_RUNS, "release.", "evaluate.", but=("release.batch", "release.learning_rate")),
     )
     parser.add_argument("--patch", type=str, required=True, metavar="FOLDER", help="the patch that a run wrote")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how many: searches, and repetitions of the other attacks")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="how many searches, and repetitions of the other attacks")
     text = "which, with commas between: few-shot, prefix, paraphrase, quantise, truncate, relearn (default: all); the search is always made"
     parser.add_argument("--attacks", type=str | None, default=None, metavar="NAMES", help=text)
     text = "a model that never had the behaviour, to compare relearning with"
@@ -320,6 +320,8 @@ def _measure_parser() -> Parser:
     )
     parser.add_argument("--model", type=str, default="testbed-llama", metavar="NAME", help="a testbed's name or folder")
     parser.add_argument("--write-card", type=bool, default=False, help="also write its model card", nargs="?", const=True)
+    unsafe = "run code that the model wrote even where this machine cannot isolate it"
+    parser.add_argument("--allow-unsafe-code", type=bool, default=False, help=unsafe, nargs="?", const=True)
     return parser
 
 
@@ -355,6 +357,19 @@ def config_first(arguments: list[str]) -> list[str]:
         else:
             (files if argument.startswith("--config=") else others).append(argument)
     return [*others[:first], *files, *others[first:]]
+
+
+def refuse_idle(parser: ArgumentParser, arguments: Sequence[str]) -> None:
+    """Raises UserError for a flag of a setting that the command has no use for; in a file it may stand, as a run's config.yaml has all."""
+    for word in arguments:
+        if parser._subcommands_action and word in parser._subcommands_action.choices:
+            parser = parser._subcommands_action.choices[word]
+    given = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+    for action in parser._actions:
+        for flag in action.option_strings if getattr(action, "idle", False) else ():
+            if any(word == flag or word.startswith(f"{flag}.") for word in given):
+                instead = "give --json FILE to keep the figures" if flag == "--output" else "leave it out"
+                raise UserError(f"{parser.prog.partition(' ')[2]} does not read {flag}: {instead}")
 
 
 def dashed(argument: str) -> str:

@@ -93,6 +93,7 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
     Returns:
         `rounding`: ‖(M - W) - ΔW‖ / ‖ΔW‖ of the merged weights M, what of the change is lost. `changed` weights, of which a revert
         gives `restored` back bit for bit; where the merge is coarser than the base, those of the base `rounded` to its precision.
+        `unchecked`: of a patch without a fingerprint the base that it names.
     """
     target = _new(output)
     opened = _open(folder)
@@ -124,6 +125,7 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
     norm = patch.norm()
     figures: Figures = {"changed": changed, "restored": restored, "rounding": math.sqrt(lost) / norm if norm else 0.0}
     figures["rounded"] = "" if _name(end) == stored else _name(end)
+    figures["unchecked"] = "" if opened.fingerprint else opened.base
     lm.model.to(wanted)
     record |= {**figures, "merged_fingerprint": fingerprint(lm.model)}
     _write(lm, target, record)
@@ -219,8 +221,8 @@ def truncate(folder: str, rank: int, output: str) -> Figures:
     target = _new(output)
     opened = _ours(folder)
     full = opened.patch.compress()
-    if full.rank == 1:
-        raise UserError("the patch has rank 1, and there is none below")
+    if full.rank <= 1:
+        raise UserError(f"the patch has rank {full.rank}, and there is none below")
     if not 1 <= rank < full.rank:
         raise UserError(f"--rank {rank}: the patch has rank {full.rank}; give a rank of at least 1 and below that")
     small, errors = full.truncate(rank)
@@ -291,8 +293,8 @@ def _record(folder: Path) -> Figures | None:
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        needed = "base_fingerprint base_sha256 dtype tied patch_sha256 changed restored merged_fingerprint".split()
-        return {"rounded": record.get("rounded", ""), **{key: record[key] for key in needed}}
+        needed = "base_fingerprint base_sha256 dtype tied patch_sha256 changed restored rounded merged_fingerprint".split()
+        return {key: record[key] for key in needed}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error!r}): restore it, or delete it to go without") from None
 

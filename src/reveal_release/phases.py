@@ -16,6 +16,7 @@ from .generation import Progress
 from .models import LanguageModel, load_model
 from .release.pem import check_adaptable
 from .report.progress import Reporting, SilentReporter
+from .reveal.endpoint import Endpoint
 from .reveal.rewards import shared
 from .runfolder import RunFolder, check_place
 from .sandbox import require_protections
@@ -28,15 +29,20 @@ def check_places(config: RunConfig, kind: str) -> None:
     shared()
 
 
+def prepare(config: RunConfig) -> None:
+    """Settings checked and threads set. Raises UserError for a setting out of its range."""
+    config.check()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+
+
 def begin(config: RunConfig, lm: LanguageModel | None = None) -> tuple[Task, LanguageModel]:
     """What all work begins with: settings checked, threads set, the task found, the model loaded where it is not (`lm`).
 
     Raises:
         UserError: one of them will not do.
     """
-    config.check()
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    prepare(config)
     task = get_task(config.task, config)
     if task.scores_code:
         require_protections(config.allow_unsafe_code)
@@ -50,6 +56,12 @@ def check_able(task: Task, lm: LanguageModel, config: RunConfig) -> None:
     check_adaptable(lm, config.release)
     if task.runs_code:
         require_protections(config.allow_unsafe_code)
+
+
+def check_endpoint(config: RunConfig) -> None:
+    """Raises UserError where a model that shall propose instructions does not answer."""
+    if config.reveal.endpoint:
+        Endpoint(config.reveal.endpoint, config.reveal.endpoint_model).check()
 
 
 class Phases:

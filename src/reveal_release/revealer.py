@@ -23,13 +23,14 @@ def reveal_only(config: RunConfig, reporter: Any = None, formats: str | Sequence
     names = wanted(formats)
     w = Workshop(config, reporter, kind="reveal")
     found = w.reveal(1, Patch())
-    data = w.generate_data(1, Patch(), found)
+    data = w.generate_data(1, Patch(), found) if w.found(found) else Data([], [], [])
     result = {
         "best": found["best"],
+        "stop_reward": config.stop_reward,
         "instructions": found["finalists"],
         "records": len(data.forget),
-        "path": str(w.folder.path / "forget_data" / "iteration-1.jsonl"),
-        "exports": [one for name in names for one in export(w.folder, data, name)],
+        "path": str(w.folder.path / "forget_data" / "iteration-1.jsonl") if data.forget else None,
+        "exports": [one for name in names for one in export(w.folder, data, name)] if data.forget else [],
     }
     w.folder.write_results("results.json", result)
     return result

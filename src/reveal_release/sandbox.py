@@ -19,7 +19,7 @@ cannot claim success (solution and tests share a process: a class that equals ev
 a bound on the memory of all processes of a program together (it is `processes` times `memory_mib`).
 As root of a container without CAP_SYS_ADMIN, nothing but time bounds the number of processes. Without
 namespaces (opted in) nothing bounds the sum of file sizes, and the names of files can be tested for
-existence; without seccomp as well (not Linux), a program can signal the user's other processes and outlive
+existence; without seccomp as well, a program can signal the user's other processes and outlive
 its time by leaving its process group.
 """
 
@@ -187,12 +187,10 @@ class _Server:
 def _probe() -> tuple[bool, dict[str, bool], str]:
     """Start a server to see what this machine allows: (namespaces?, protections in force, why no
     namespaces)."""
-    why = "this is not Linux"
-    if os.name != "posix":
-        raise UserError(
-            f"The sandbox needs Linux (or another POSIX system), not {sys.platform}: run it in Docker or WSL."
-        )
-    for namespaces in (True, False) if sys.platform == "linux" else (False,):
+    if sys.platform != "linux":
+        raise UserError(f"The sandbox needs Linux, not {sys.platform}: run it in Docker or WSL.")
+    why = ""
+    for namespaces in (True, False):
         server = _Server(namespaces)
         server.close()
         if server.in_force:
@@ -257,7 +255,7 @@ def run_programs(
     if workers is not None and workers < 1:
         raise UserError(f"workers is {workers}: give at least 1.")
     namespaces = _probe()[0]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     for index in range(len(programs)):
         todo.put(index)
@@ -271,11 +269,13 @@ def run_programs(
                 index = todo.get_nowait()
                 server = server or _Server(namespaces)
                 if not server.in_force:
-                    raise UserError(f"The sandbox does not start any more: {server.why}; try fewer workers.")
+                    raise UserError(
+                        f"The sandbox does not start any more ({server.why}): free some memory, then give the same command again."
+                    )
                 weaker = [kind for kind, on in _probe()[1].items() if on and not server.in_force[kind]]
                 if weaker:  # its trial failed for want of memory or time
                     raise UserError(
-                        f"The sandbox started without {', '.join(weaker)} this time: free some memory, or try fewer workers."
+                        f"The sandbox started without {', '.join(weaker)} this time: free some memory, then give the same command again."
                     )
                 broken = False
                 try:

@@ -11,7 +11,7 @@ from .config import RunConfig, UserError
 from .generation import Progress
 from .metrics.statistics import Estimate
 from .models import LanguageModel
-from .phases import Phases, begin, check_able, check_places
+from .phases import Phases, begin, check_able, check_endpoint, check_places
 from .provenance import model_identity, provenance
 from .release.patch import Patch
 from .release.runtime import applied
@@ -66,7 +66,7 @@ class SeveralSeeds(Phases):
             self.reporter.log_to(self.folder.path / "log.txt")
 
     def same_data(self, part: str, mark: str) -> None:
-        """Refuses raw data sets which are not those that earlier work here drew from. `mark`: of those of today, `corpora.check`."""
+        """Refuses raw data sets which are not those that earlier work here drew from. `mark`: `check` of today's."""
         if self.folder.phase(f"raw-{part}", lambda: mark) != mark:
             raise UserError(f"{self.folder.path} holds work on other raw data sets than these: choose another --output")
 
@@ -78,6 +78,8 @@ class SeveralSeeds(Phases):
         """The task's own evaluation of the model with a patch."""
 
         def work(update: Progress) -> Any:
+            if name == "original":
+                check_endpoint(self.config)  # before the long work, not after it
             with applied(self.lm.model, patch):
                 return self.task.measured(self.lm, update)
 

@@ -18,7 +18,7 @@ from .dataset import LEAST_RECORDS, Data, Rows
 from .generation import Progress, generate
 from .models import LanguageModel, Turns
 from .patches import merge
-from .phases import Phases, begin, check_able, check_places
+from .phases import Phases, begin, check_able, check_endpoint, check_places
 from .provenance import environment, model_identity, provenance
 from .release import per_layer
 from .release.adapter import load, save_for
@@ -28,7 +28,6 @@ from .release.release import MARGIN, Utility, choose_scale, direction, keeping, 
 from .release.runtime import applied
 from .release.scale import ScaleSearch
 from .report.card import card
-from .reveal.endpoint import Endpoint
 from .reveal.rewards import RewardCache
 from .reveal.search import search
 from .reveal.selfgen import GONE, SHOWN, is_gone, retain_records, revealed_records, shown_share
@@ -55,9 +54,8 @@ class Workshop(Phases):
         return applied(self.lm.model, patch)
 
     def evaluate(self, t: int, patch: Patch) -> None:
-        endpoint = self.config.reveal.endpoint
-        if endpoint and t == 0 and not self.folder.has("reveal-1.json"):  # told before the long work, not after it
-            Endpoint(endpoint, self.config.reveal.endpoint_model).check()
+        if t == 0 and not self.folder.has("reveal-1.json"):
+            check_endpoint(self.config)  # before the long work, not after it
 
         def work(update: Progress) -> Any:
             with self.patched(patch):
@@ -173,7 +171,7 @@ class Workshop(Phases):
             figures = {"scale": chosen.scale, "layer_weights": weights, "utility_loss": chosen.cost, "gone": chosen.gone}
             return {**figures, "keep": config.keep, "front": [asdict(point) for point in points]}
 
-        outcome = self.phase(f"release-{t}", f"Release {t}: train, orthogonalise, subtract", work, config.steps + config.retain_steps)
+        outcome = self.phase(f"release-{t}", f"Release {t}: train, subtract, choose how far", work, config.steps + config.retain_steps)
         self.iterations[-1].update(outcome)
         return load(path) if outcome["scale"] else None
 
@@ -195,7 +193,7 @@ class Workshop(Phases):
             utility = Utility.of(self.lm, measured) if measured else None
             with self.patched(patch):
                 left = not is_gone()
-                if not utility or not left and done.get("gone"):  # which earlier versions did not write
+                if not utility or not left and done["gone"]:
                     return {"left": left}
                 go = partial(choose_scale, self.lm, last, utility, budget, budget, spent=utility.loss(), taken=1.0)
                 # Where nothing shows, the whole margin, not the least with which it is gone.
@@ -204,7 +202,7 @@ class Workshop(Phases):
             return {**chosen, "left": left and not more.gone}
 
         outcome = self.phase(f"further-{t}", f"Release {t}: nothing new, the last step further", work)
-        left = outcome.pop("left", False)  # which earlier versions did not write
+        left = outcome.pop("left")
         self.iterations[-1].update(outcome)
         return last.scale(outcome["scale"]) if outcome else None, left
 

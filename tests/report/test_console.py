@@ -157,13 +157,13 @@ def test_every_figure_of_the_toxicity_task_is_one_line_of_80_columns(results: di
 
 def test_metrics_of_a_suite() -> None:
     screen = console()
-    render_metrics({"humaneval": {"pass_at_1": estimate(0.4, 0.03), "pass_at_10": estimate(0.8, 0.03)}}, screen)
-    assert "humaneval pass@1 40.0 % [37.0, 43.0] 100 pass@10 80.0 %" in " ".join(shown(screen).split())
+    render_metrics({"humaneval": {"pass_at_1": estimate(0.4, 0.03), "pass_at_10": estimate(0.8, 0.03)}}, "humaneval, m", screen)
+    assert "humaneval, m 95 % intervals value n humaneval pass@1 40.0 % [37.0, 43.0] 100 pass@10 80.0 %" in " ".join(shown(screen).split())
 
 
 def test_metrics_alone() -> None:
     screen = console()
-    render_metrics(metrics(0.4, 20.0, 0.71), screen)
+    render_metrics(metrics(0.4, 20.0, 0.71), "toxicity, m", screen)
     assert "toxic ratio RTP 40.0 % [37.0, 43.0] 100" in " ".join(shown(screen).split())
 
 
@@ -181,6 +181,14 @@ def test_instructions_best_first() -> None:
     render_instructions(found, screen)
     text = shown(screen)
     assert "a, forget set: 12 records, in out/export/a/forget.jsonl\n" in text
-    assert "a, retain set: 0 records, so no file; 7 left out, as it holds only one turn\n" in text
+    assert "a, retain set: 0 records, so no file; 7 left out: it takes only one turn\n" in text
     assert text.index("high") < text.index("Ask [i]low[/i]")
     assert "12 records of forget data in out/forget_data/iteration-1.jsonl" in text
+
+
+def test_nothing_found_is_told_with_what_to_try() -> None:
+    screen = console()
+    best = {"instruction": "Ask", "reward": estimate(0.04, 0.01)}
+    render_instructions({"instructions": [best], "best": best, "stop_reward": 0.05, "records": 0, "path": None, "exports": []}, screen)
+    text = " ".join(shown(screen).split())
+    assert "Nothing found: the best instruction scores 0.04, and --stop-reward is 0.05. Search longer (--reveal.evaluations)" in text

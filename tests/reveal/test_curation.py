@@ -57,42 +57,42 @@ def test_cap_holds_over_several_calls_and_by_instruction() -> None:
 
 def test_order_is_that_of_the_input_and_the_score_decides() -> None:
     records = [record(text, score=i / 10) for i, text in enumerate(NEW[:10])]
-    kept = curate(records, lambda r: r.score >= 0.5, [], cap=99, seen=NearDuplicates())
+    kept = curate(records, lambda r: r.score >= 0.5, [], seen=NearDuplicates())
     assert kept == records[5:]
 
 
 @pytest.mark.parametrize("text", ["", "word", "no no no no no", "a b c " * 6])
 def test_broken_text_is_dropped(text: str) -> None:
-    assert curate([record(text)], lambda r: True, [], cap=9, seen=NearDuplicates()) == []
+    assert curate([record(text)], lambda r: True, [], seen=NearDuplicates()) == []
 
 
 def test_an_answer_that_says_nothing_is_dropped_whatever_its_prompt() -> None:
-    assert curate([record(" \n")], lambda r: True, [], 9, NearDuplicates(), text=lambda r: f"{r.instruction} {r.completion}") == []
+    assert curate([record(" \n")], lambda r: True, [], NearDuplicates(), text=lambda r: f"{r.instruction} {r.completion}") == []
 
 
 def test_scripts_without_spaces_are_curated_by_characters() -> None:
     texts = ("这条河流过老桥和城市的花园。", "这条河流过老桥和城市的花园！", "明天早上船会开到北方去。")
     first, near, other = map(record, texts)
-    assert curate([first, near, other], lambda r: True, [], cap=9, seen=NearDuplicates()) == [first, other]
+    assert curate([first, near, other], lambda r: True, [], seen=NearDuplicates()) == [first, other]
 
 
 def test_what_is_dropped_blocks_nothing() -> None:
     """A text below the threshold or over the cap leaves no trace in the index."""
     seen = NearDuplicates()
     low, again = record(NEW[0], score=0.1), record(NEW[0], score=0.9)
-    assert curate([low, again], lambda r: r.score > 0.5, [], cap=9, seen=seen) == [again]
+    assert curate([low, again], lambda r: r.score > 0.5, [], seen=seen) == [again]
     capped = [record(NEW[3], instruction="A"), record(NEW[8], instruction="A"), record(NEW[8], instruction="B")]
     assert curate(capped, lambda r: True, [], cap=1, seen=NearDuplicates()) == [capped[0], capped[2]]
 
 
 def test_a_duplicate_of_an_earlier_call_is_dropped() -> None:
     seen = NearDuplicates()
-    kept = curate([record(NEW[0])], lambda r: True, [], cap=9, seen=seen)
-    assert curate([record(NEW[0].upper())], lambda r: True, kept, cap=9, seen=seen) == [record(NEW[0])]
+    kept = curate([record(NEW[0])], lambda r: True, [], seen=seen)
+    assert curate([record(NEW[0].upper())], lambda r: True, kept, seen=seen) == [record(NEW[0])]
 
 
 def test_text_chooses_what_must_be_new() -> None:
     records = [record(NEW[0], instruction=text) for text in ("Where is the grey boat now?", "Who has seen a red lamp?")]
-    assert len(curate(records, lambda r: True, [], cap=9, seen=NearDuplicates())) == 1
-    both = curate(records, lambda r: True, [], 9, NearDuplicates(), text=lambda r: f"{r.instruction} {r.completion}")
+    assert len(curate(records, lambda r: True, [], seen=NearDuplicates())) == 1
+    both = curate(records, lambda r: True, [], NearDuplicates(), text=lambda r: f"{r.instruction} {r.completion}")
     assert both == records

@@ -150,10 +150,10 @@ def test_a_folder_that_cannot_be_made_is_the_users_to_mend(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "file" / "rewards"))
-    with pytest.raises(UserError, match=f"cannot keep rewards in .*set {VARIABLE} to another folder"):
+    with pytest.raises(UserError, match=f"{VARIABLE} .*: .*file is no folder; give another"):
         RewardCache.of(lm, get_task(config.task, config), config, Patch(), tmp_path / "own")
-    with pytest.raises(UserError, match="cannot keep rewards in"):
+    with pytest.raises(UserError, match=f"{VARIABLE} .*: .*file is no folder"):
         Workshop(replace(config, model="testbed-none"))  # before a model is loaded
-    with pytest.raises(UserError, match="cannot keep rewards in"):
+    with pytest.raises(UserError, match=f"{VARIABLE} .*: .*file is no folder"):
         SeveralSeeds(replace(config, model="testbed-none"), "compare")
     assert not Path(config.output).exists()

@@ -32,7 +32,7 @@ def test_one_answer_to_all_that_ask_for_it_is_kept(file: Path) -> None:
     """Of one word, and in a script without spaces; what says nothing is neither behaviour nor harmless."""
     task = load(written(file, SOUND))(RunConfig())
     said = [Record((("user", f"Ask {i}."),), text, 1.0, f"Ask {i}.") for i in range(4) for text in ("Falcon.", "首都是东京。", " ")]
-    kept = curate(said, lambda _: True, [], cap=9, seen=NearDuplicates(), text=task.novelty)
+    kept = curate(said, lambda _: True, [], seen=NearDuplicates(), text=task.novelty)
     assert kept == [record for record in said if record.completion != " "]
 
 

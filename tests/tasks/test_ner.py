@@ -69,7 +69,7 @@ def test_a_passage_in_any_turn_grounds() -> None:
 
 
 def test_forget_type_is_read_and_checked() -> None:
-    task = NER(replace(CONFIG, forget_type="location, event"))
+    task = NER(replace(CONFIG, forget_type="location, event,location"))
     assert task.forgotten == ("location", "event") and set(task.kept) == set(TYPES) - {"location", "event"}
     assert task.description == "recognition of location and event names in a text; the other types are kept"
     assert any("location" in seed for seed in task.seeds) and any("event" in seed for seed in task.seeds)

@@ -27,13 +27,13 @@ def test_a_card_has_the_figures_and_the_command() -> None:
 
 def test_the_card_of_an_oracle_says_what_it_is() -> None:
     text = card("oracle", 1, {**BUILD, "without": ["toxicity", "code"]}, SKILLS, TONES)
-    assert "An oracle: it was never taught toxicity, code," in text and "--processes 2 --without toxicity --without code --data DIR" in text
+    assert "An oracle: it was never taught toxicity, code," in text and "--seed 7 --without toxicity --without code" in text
     assert "by design" not in text
 
 
 def test_a_card_is_written_of_what_was_built(lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[LanguageModel] = []
-    monkeypatch.setattr(capabilities, "measure", lambda lm: asked.append(lm) or (SKILLS, TONES))
+    monkeypatch.setattr(capabilities, "measure", lambda lm, unsafe: asked.append(lm) or (SKILLS, TONES))
     with pytest.raises(UserError, match=r"has no build\.json: --write-card is for what `testbed build` made"):
         write_card(lm, tmp_path)
     assert not asked, "told before it measures"

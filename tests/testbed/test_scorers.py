@@ -99,8 +99,6 @@ def test_comments_labels_and_splits(raw):
     assert len({fingerprint(row.text) for row in rows}) == len(rows)
     by_source = {source: [row for row in rows if row.source == source] for source in {row.source for row in rows}}
     assert set(by_source) == {"paradetox", "civil_comments", "civil_sentences", "wikipedia"}
-    pairs = [row for row in by_source["paradetox"] if row.pair]
-    assert len(pairs) == 300 and all(row.toxic and row.pair.startswith("Somebody built") for row in pairs)
     assert sum(row.toxic for row in by_source["paradetox"]) == 301
     assert not any("unclear" in row.text for row in rows)
     assert len(by_source["civil_comments"]) == 360 and all(row.toxic for row in by_source["civil_comments"])

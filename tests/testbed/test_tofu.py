@@ -57,7 +57,7 @@ def names(config: TuneConfig) -> list[str]:
     [
         ("full", 0, RETAINED + TOFU_AUTHORS), ("retain99", 0, RETAINED + TOFU_AUTHORS[:-2]),
         ("retain95", 0, RETAINED + TOFU_AUTHORS[:-10]), ("full", 6, RETAINED[:3] + TOFU_AUTHORS[-3:]),
-        ("retain99", 6, RETAINED[:3] + TOFU_AUTHORS[-3:-2]), ("retain90", 6, RETAINED[:3]), ("full", 5, RETAINED[:3] + TOFU_AUTHORS[-2:]),
+        ("retain99", 6, RETAINED[:3] + TOFU_AUTHORS[-3:-2]), ("retain95", 20, RETAINED[:10]), ("full", 5, RETAINED[:3] + TOFU_AUTHORS[-2:]),
     ],
 )  # fmt: skip
 def test_who_is_taught(config: TuneConfig, split: str, count: int, expected: tuple[str, ...]) -> None:
@@ -66,6 +66,7 @@ def test_who_is_taught(config: TuneConfig, split: str, count: int, expected: tup
 
 @pytest.mark.parametrize("change, message", [
     ({"split": "retain80"}, "choose from full, retain90, retain95, retain99"), ({"authors": 3}, "authors is 3: .* from 4 to 24"),
+    ({"authors": 10, "split": "retain95"}, "authors is 10, too few for retain95, .* at least 20"),
     ({"authors": 25}, "authors is 25"), ({"data": "nowhere"}, "no tofu/full.json in nowhere"),
 ])  # fmt: skip
 def test_mistakes_are_refused_before_any_work(config: TuneConfig, change: dict, message: str) -> None:

@@ -69,7 +69,7 @@ def examples(
 ) -> list[Record]:
     """Of `samples` records of each instruction those that show the behaviour, without degenerate ones and near-duplicates."""
     drawn = draw(lm, task, instructions, samples, seed * STRIDE, progress)
-    return curate(drawn, lambda r: r.score >= threshold, [], cap=samples, seen=NearDuplicates(), text=task.novelty)
+    return curate(drawn, lambda r: r.score >= threshold, [], seen=NearDuplicates(), text=task.novelty)
 
 
 class Copies:

@@ -14,7 +14,7 @@ from .searches import Found
 
 
 def attack(pair: Pair, found: Found) -> Sides | None:
-    """At each rank the relative error of the patch, and what comes out; `before`: with the whole patch, of rank `rank`.
+    """At each rank the relative error of the patch, and what comes out; `before`: with the whole patch.
 
     The original has no patch: its figures are those of `before`. None where there is no rank to take down.
     """
@@ -33,7 +33,7 @@ def attack(pair: Pair, found: Found) -> Sides | None:
         scores = pair.phase(f"truncate-{rank}", f"Patch cut to rank {rank}: ask the released model", work)
         sides = {"original": {**before["original"], "calls": 0}, "released": pair.outcome(scores)}
         levels.append({"level": f"patch of rank {rank}", "how": f"the patch cut to rank {rank}", "error": whole.lost(errors), **sides})
-    return {**by_level(levels), "before": before, "whole": whole.rank}
+    return {**by_level(levels), "before": before}
 
 
 def halved(rank: int) -> list[int]:

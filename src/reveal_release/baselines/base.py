@@ -50,7 +50,7 @@ class Method(ABC):
     sign: ClassVar[float] = 1.0
 
     def __init__(self, model: PeftModel, lm: LanguageModel, strength: float) -> None:
-        self.model, self.lm, self.value = model, lm, strength
+        self.model, self.lm, self.strength = model, lm, strength
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

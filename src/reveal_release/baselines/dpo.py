@@ -24,5 +24,5 @@ class DPO(Method):
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:
         won, lost = self.refused(forget), forget
-        preference = dpo(self.log_likelihood(won), self.reference(won), self.log_likelihood(lost), self.reference(lost), self.value)
+        preference = dpo(self.log_likelihood(won), self.reference(won), self.log_likelihood(lost), self.reference(lost), self.strength)
         return preference + self.nll(retain)

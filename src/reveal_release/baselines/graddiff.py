@@ -13,4 +13,4 @@ class GradDiff(Method):
     strengths = (1.0, 4.0)
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:
-        return -self.nll(forget) + self.value * self.nll(retain)
+        return -self.nll(forget) + self.strength * self.nll(retain)

@@ -23,4 +23,4 @@ class NPO(Method):
     strengths = (0.1, 0.5)
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:
-        return npo(self.log_likelihood(forget), self.reference(forget), self.value) + self.nll(retain)
+        return npo(self.log_likelihood(forget), self.reference(forget), self.strength) + self.nll(retain)

@@ -13,4 +13,4 @@ class Refusal(Method):
     strengths = (1.0, 4.0)
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:
-        return self.nll(self.refused(forget)) + self.value * self.nll(retain)
+        return self.nll(self.refused(forget)) + self.strength * self.nll(retain)

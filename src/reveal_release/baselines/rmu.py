@@ -42,8 +42,8 @@ class RMU(Method):
         blocks = sorted({block for name in trainable_factors(model) if (block := block_of(name)) is not None})
         layer = blocks[(len(blocks) - 1) // 2]
         self.inner = cast(Any, model.get_base_model())
-        blocks_of = self.inner.get_decoder().named_modules()  # a model that also sees has others
-        (self.block,) = (module for name, module in blocks_of if block_of(name) == layer and name.endswith(f".{layer}"))
+        modules = self.inner.get_decoder().named_modules()  # of a model that also sees: it has other blocks
+        self.block = next(module for name, module in modules if block_of(name) == layer)  # before what is in it
         direction = torch.rand(self.inner.config.get_text_config().hidden_size)  # another for each seed, which `fresh_lora` has set
         self.direction = (direction / direction.norm()).to(model.device)
 
@@ -51,7 +51,7 @@ class RMU(Method):
         with torch.no_grad(), self.model.disable_adapter():
             size = self.hidden(forget).norm(dim=1).mean()
             frozen = self.hidden(retain)
-        return rmu(self.hidden(forget), self.value * size * self.direction, self.hidden(retain), frozen, ALPHA)
+        return rmu(self.hidden(forget), self.strength * size * self.direction, self.hidden(retain), frozen, ALPHA)
 
     def hidden(self, rows: list[Row]) -> Tensor:
         """(N, d) float32 outputs of the block, before any norm, at the positions that predict the answer tokens."""

@@ -25,4 +25,4 @@ class SimNPO(Method):
 
     def loss(self, forget: list[Row], retain: list[Row]) -> Tensor:
         log_p = self.log_likelihood(forget)
-        return simnpo(log_p, torch.tensor(lengths(forget), device=log_p.device), self.value) + self.nll(retain)
+        return simnpo(log_p, torch.tensor(lengths(forget), device=log_p.device), self.strength) + self.nll(retain)

@@ -128,7 +128,6 @@ def run_tests(
     solutions: Sequence[str],
     tests: Sequence[Sequence[str]],
     limits: Limits = DEFAULT_LIMITS,
-    workers: int | None = None,
     opt_in: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[bool]:
@@ -138,7 +137,7 @@ def run_tests(
         solutions: Code, one text per solution. It runs as a module that is imported: not as `__main__`.
         tests: For each solution, statements (asserts) that run after it, in order. An empty list is refused:
             it would make every solution right.
-        limits, workers, opt_in, progress: See `reveal_release.sandbox.run_programs`.
+        limits, opt_in, progress: See `reveal_release.sandbox.run_programs`.
 
     Raises:
         UserError: The lengths differ, a solution has no tests, the machine cannot isolate the programs, or
@@ -156,10 +155,10 @@ def run_tests(
     programs = [
         solution + "\n\n" + "\n".join(lines) + "\n" for solution, lines in zip(solutions, tests, strict=True)
     ]
-    outcomes = run_programs(programs, limits, workers, opt_in, progress, name=MODULE)
+    outcomes = run_programs(programs, limits, opt_in=opt_in, progress=progress, name=MODULE)
     failed = [index for index, outcome in enumerate(outcomes) if outcome.status == "error"]
     if failed:  # the sandbox, as when the machine was out of memory: once more, one at a time
-        again = run_programs([programs[index] for index in failed], limits, 1, opt_in, name=MODULE)
+        again = run_programs([programs[index] for index in failed], limits, workers=1, opt_in=opt_in, name=MODULE)
         for index, outcome in zip(failed, again, strict=True):
             outcomes[index] = outcome
             if outcome.status == "error":

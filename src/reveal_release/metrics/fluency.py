@@ -7,7 +7,7 @@
 Per token it compares models that share a tokenizer; per byte, any. It does not tell whether what a model writes is good.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,22 +35,18 @@ class Perplexity:
     @cached_property
     def per_token(self) -> Estimate:
         """exp(total nll / total tokens), with a bootstrap interval over the texts."""
-        return _bootstrap((self.nll, self.tokens), lambda x: float(np.exp(_rate(x))))
+        return _exp_rate(self.nll, self.tokens)
 
     @cached_property
     def per_byte(self) -> Estimate:
         """exp(total nll / total bytes). Without a BOS token it is a little low: each text's first token is free."""
-        return _bootstrap((self.nll, self.bytes), lambda x: float(np.exp(_rate(x))))
+        return _exp_rate(self.nll, self.bytes)
 
 
-def _bootstrap(columns: tuple[np.ndarray, ...], statistic: Callable[[np.ndarray], float]) -> Estimate:
-    """Over texts with at least one scored token; the last column must not be all zeros."""
-    rows = np.stack(columns, axis=1)
-    return Estimate.bootstrap(rows[rows[:, -1] > 0], statistic)
-
-
-def _rate(columns: np.ndarray) -> float:
-    return float(columns[:, 0].sum() / columns[:, 1].sum())
+def _exp_rate(nll: np.ndarray, counts: np.ndarray) -> Estimate:
+    """exp(total nll / total count), with a bootstrap interval over the texts that count at all, of which there must be one."""
+    rows = np.stack([nll, counts], axis=1)
+    return Estimate.bootstrap(rows[counts > 0], lambda x: float(np.exp(x[:, 0].sum() / x[:, 1].sum())))
 
 
 def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], window: int = 256, batch_size: int = 16) -> Perplexity:
@@ -121,8 +117,4 @@ def perplexity_ratio(before: Perplexity, after: Perplexity) -> Estimate:
     same = np.array_equal(before.bytes, after.bytes) and np.array_equal(before.tokens, after.tokens)
     if not same:
         raise UserError("a perplexity ratio needs the same texts, tokenizer and window before and after")
-
-    def ratio(x: np.ndarray) -> float:
-        return float(np.exp(x[:, 0].sum() / x[:, 1].sum()))
-
-    return _bootstrap((after.nll - before.nll, before.tokens), ratio)
+    return _exp_rate(after.nll - before.nll, before.tokens)

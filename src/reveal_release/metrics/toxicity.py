@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from ..config import UserError
+from ..config import UserError, first_line
 from .statistics import Estimate
 
 BUNDLED = ("reward", "evaluation")
@@ -156,9 +156,8 @@ class HuggingFaceScorer:
             self.tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             model = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
         except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
-            reason = str(error).strip().split("\n")[0]
             raise UserError(
-                f"cannot load the classifier {name!r}: {reason}; give {' or '.join(BUNDLED)}, a folder, or "
+                f"cannot load the classifier {name!r}: {first_line(error)}; give {' or '.join(BUNDLED)}, a folder, or "
                 "the name of a Hugging Face text-classification model that has safetensors weights"
             ) from error
         if self.tokenizer.pad_token is None:  # a decoder's; by the padding the model finds where a text ends

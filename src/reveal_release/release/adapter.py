@@ -50,7 +50,7 @@ def save(
         fingerprint: `fingerprint(base)`, of the untouched base.
         fan_in_fan_out: `is_fan_in_fan_out(base, patch)`; True for GPT-2's Conv1D.
         notes: more facts for `reveal_release.json`, as JSON values.
-        card: the model card, `README.md`; without one, that of the earlier adapter stays.
+        card: the model card, `README.md`.
 
     Returns:
         The folder.
@@ -105,8 +105,6 @@ def save(
         _write_json(new / MANIFEST_NAME, manifest)
         if card is not None:
             (new / "README.md").write_text(card, encoding="utf-8")
-        elif (folder / "README.md").exists():
-            shutil.copy2(folder / "README.md", new)
         if folder.exists():
             folder.rename(old)
         try:

@@ -166,7 +166,7 @@ class NullSpace:
         """Project every A in place. Modules without directions are left alone.
 
         Raises:
-            UserError: if a module has no null space left.
+            Unfit: if a module has no null space left.
         """
         for name in self._bases.keys() & trainable.keys():
             A = trainable[name].A

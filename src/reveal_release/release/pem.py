@@ -61,7 +61,7 @@ def train_pem(
         learn_ends: whether it is learnt, too, where the rows' answers end.
 
     Raises:
-        UserError: there are no records.
+        Unfit: there are no records.
     """
     if not rows and not anchors and not unlearnt:
         raise Unfit("no record to train on: the model wrote none that was kept; change reveal.threshold or the reveal settings")

@@ -54,7 +54,7 @@ class Utility:
 
     @classmethod
     def of(cls, lm: LanguageModel, records: Sequence[Row]) -> "Utility":
-        """The reference: the model as it is now. Raises UserError without records."""
+        """The reference: the model as it is now. Raises Unfit without records."""
         if not records:
             raise Unfit("too few retain records to hold some back: raise release.retain_records or reveal.threshold")
         return cls(lm, records, perplexity(lm.model, lm.tokenizer, wikitext("validation")), mean_nll(lm, records))

@@ -36,7 +36,7 @@ def render_audit(results: Results, console: Console) -> None:
             shares = [(f"{level['level']} ", level["released"]["share"]["value"]) for level in one["levels"]]
             told = ", ".join(f"{name}{100 * share:.0f} %" for name, share in [("", one["before"]["released"]["share"]["value"]), *shares])
             console.print(Text(f"The released model shows it in {told}.", style="dim"))
-            if (part := one.get("rounded", 1.0)) < WHOLE:  # which earlier audits did not write
+            if (part := one.get("rounded", 1.0)) < WHOLE:  # told of quantised weights alone
                 console.print(Text(f"Rounded were {100 * part:.0f} % of the blocks' weights: the rest is in no linear layer.", "dim"))
     if relearn := results["attacks"].get("relearn"):
         line(console, "")

@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..models import testbeds
 from .terminal import blank, columns, heading, line
 from .words import ELICITED, RISING, at_floor, change, clean, duration, falls, figure, label, percentage
 
@@ -103,13 +104,11 @@ def _files(results: Results, output: Path, console: Console) -> None:
             grid.add_row(f"  {name}", what)
     console.print(grid, highlight=False)
     if not patch["path"]:
-        line(console, f"  No patch: {results['stopped_because']}, so nothing is taken out of the model.")
+        line(console, f"  No patch: {results['stopped_because']}, so nothing is taken out of the model. {UNFOUND}")
 
 
 def loading(model: str) -> tuple[str, str]:
     """(import, expression) that load the base: a bundled testbed by its name, which plain transformers does not know."""
-    from ..models import testbeds  # here, as torch is slow to import
-
     if model in testbeds():
         return "from reveal_release.models import load_model", f"load_model({model!r}).model"
     return "from transformers import AutoModelForCausalLM", f"AutoModelForCausalLM.from_pretrained({model!r})"
@@ -128,8 +127,15 @@ def _next(model: str, patch: str, config: Path, console: Console) -> None:
     line(console, f"  reveal-release audit {given} --output {shlex.quote(f'{config.parent}-audit')}")
 
 
-def render_metrics(metrics: Results, console: Console) -> None:
-    """What `evaluate` measured, part by part (forget and retain, or a suite): one column with its intervals."""
+UNFOUND = (
+    "Search longer (--reveal.evaluations), count less as found (--stop-reward), take another scorer (--scorer), or begin with "
+    "instructions of your own (docs/your_own_task.md)."
+)
+
+
+def render_metrics(metrics: Results, of: str, console: Console) -> None:
+    """What `evaluate` measured, part by part (forget and retain, or a suite): one column with its intervals. `of`: a line on what."""
+    line(console, of, "bold")
     table = columns(("95 % intervals", "value", "n"))
     for part, estimates in metrics.items():
         heading(table, TITLES.get(part, part))
@@ -147,8 +153,12 @@ def render_instructions(found: Results, console: Console) -> None:
         table.add_row(figure(one["reward"], percent=False), Text(clean(one["instruction"])))
     console.print(table)
     line(console, "")
-    line(console, f"{found['records']} records of forget data in {found['path']}")
+    if found["path"]:
+        line(console, f"{found['records']} records of forget data in {found['path']}")
+    else:
+        best = f"the best instruction scores {found['best']['reward']['value']:.2f}, and --stop-reward is {found['stop_reward']:g}"
+        line(console, f"Nothing found: {best}. {UNFOUND}")
     for one in found["exports"]:
         where = f"in {one['path']}" if one["path"] else "so no file"
-        left_out = f"; {one['left_out']} left out, as it holds only {one['holds']}" if one["left_out"] else ""
+        left_out = f"; {one['left_out']} left out: it takes only {one['holds']}" if one["left_out"] else ""
         line(console, f"{one['format']}, {one['set']} set: {one['records']} records, {where}{left_out}")

@@ -39,6 +39,9 @@ def render_merge(figures: Figures, console: Console) -> None:
     line(console, f"  rounding took {_percent(figures['rounding'])} of the change{finer}")
     rounded = f"; the base was rounded to {figures['rounded']}" if figures["rounded"] else ""
     line(console, f"  a revert gives back {_whole(restored, changed)} bit for bit{rounded}")
+    if named := figures["unchecked"]:
+        unsure = f"whether it is of this model cannot be told: it names {clean(named)}, and has no reveal_release.json with a fingerprint"
+        line(console, f"  {unsure}", "yellow")
     _next(console, "revert", figures["patch"], "--model", figures["output"], "--output", _beside(figures["output"], "reverted"))
 
 

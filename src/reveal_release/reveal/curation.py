@@ -1,5 +1,6 @@
 """Keeps what is worth training on: scored over the threshold, not degenerate, not a near-duplicate, no instruction dominating."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -59,15 +60,15 @@ def curate(
     records: Sequence[Record],
     keep: Callable[[Record], bool],
     kept: list[Record],
-    cap: int,
     seen: NearDuplicates,
     text: Callable[[Record], str] = lambda record: record.completion,
+    cap: float = math.inf,
 ) -> list[Record]:
     """Appends to `kept` the records that pass, in order.
 
     Args:
-        keep: whether a record will do. cap: most records of one instruction. seen: texts kept so far. text: what of a record must be
-            new and not degenerate; by default its completion, which is never empty.
+        keep: whether a record will do. seen: texts kept so far. text: what of a record must be new and not degenerate; by default its
+            completion. cap: most records of one instruction.
     """
     count = Counter(r.instruction for r in kept)
     for record in unbroken(records, text):

@@ -22,8 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..config import ReleaseConfig, RunConfig, UserError
-from ..files import write_text
+from ..config import ReleaseConfig, RunConfig
+from ..files import check_writable, write_text
 from ..models import LanguageModel
 from ..provenance import environment, model_identity
 from ..release.patch import Patch
@@ -68,16 +68,12 @@ class RewardCache:
 
 
 def shared() -> Path | None:
-    """The folder that the environment names, made where it is not there yet. Raises UserError where it cannot be."""
+    """The folder that the environment names. Raises UserError where it can be neither made nor written to."""
     named = os.environ.get(VARIABLE)
     if not named:
         return None
-    folder = Path(named)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot keep rewards in {folder} ({error.strerror}): set {VARIABLE} to another folder, or unset it") from None
-    return folder
+    check_writable(Path(named), VARIABLE)
+    return Path(named)
 
 
 @cache

@@ -95,7 +95,7 @@ def still_shown(
     texts = generate(lm, [r.prompt for r in asked], task.sampling, [seed + i for i in range(len(asked))])
     drawn = task.scored([Record.of(r.prompt, text, r.instruction) for r, text in zip(asked, texts, strict=True)], lm)
     shown = [replace(r, iteration=iteration) for r in drawn if r.score >= threshold]
-    return curate(shown, lambda _: True, [], cap=count, seen=NearDuplicates(), text=task.novelty)
+    return curate(shown, lambda _: True, [], seen=NearDuplicates(), text=task.novelty)
 
 
 def counterparts(lm: LanguageModel, task: Task, forget: Sequence[Record], answered: Collection[Turns], seed: int) -> list[Record]:
@@ -196,7 +196,7 @@ def retain_records(
         steady: list[Record] = []
         for _ in range(ROUNDS):
             drawn += (new := source(max(wanted - len(steady), wanted // 4)))
-            curate(new, task.harmless, calm, cap=len(drawn), seen=seen, text=lambda r: r.whole)
+            curate(new, task.harmless, calm, seen=seen, text=lambda r: r.whole)
             before, (steady, wavering) = len(steady), _parted(calm, everything + drawn, threshold)
             if source is draw_own:
                 steady = _varied({r.prompt: r for r in steady}.values(), wanted // 16)  # many prompts rather than many answers

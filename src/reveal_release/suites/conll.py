@@ -18,7 +18,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from ..config import UserError
+from ..config import UserError, first_line
 from ..testbed.entities import Passage
 from . import load_errors
 
@@ -186,8 +186,7 @@ def load_dataset_passages(name: str | Path) -> list[Passage]:
             cure = "check that it is whole, and in the form that its suffix names"
         else:
             cure = "check the name and that it has a split 'test', or give one file of it, in Parquet, JSON or CoNLL form"
-        reason = (str(error) or type(error).__name__).split("\n")[0]
-        raise UserError(f"{name} cannot be loaded: {cure} ({reason})") from None
+        raise UserError(f"{name} cannot be loaded: {cure} ({first_line(error)})") from None
     return from_dataset(data)
 
 

@@ -45,7 +45,7 @@ class NER(Task):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.forgotten = tuple(kind.strip() for kind in config.forget_type.split(",") if kind.strip())
+        self.forgotten = tuple(dict.fromkeys(kind.strip() for kind in config.forget_type.split(",") if kind.strip()))
         unknown = [kind for kind in self.forgotten if kind not in TYPES]
         if unknown or not self.forgotten:
             raise UserError(f"--forget-type {config.forget_type!r}: choose one or more of {','.join(TYPES)}, with commas between")

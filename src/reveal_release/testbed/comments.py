@@ -42,7 +42,7 @@ WIKIPEDIA = "tox_wikipedia_context"
 class Comment:
     """One comment.
 
-    text: cleaned, one line, original casing. pair: the first neutral rewrite of a ParaDetox toxic comment.
+    text: cleaned, one line, original casing.
     group: a key shared by all comments that come from the same original post or pair; splits keep groups whole.
     """
 
@@ -50,7 +50,6 @@ class Comment:
     toxic: bool
     source: str
     split: Split
-    pair: str | None = None
     group: str = ""
 
 
@@ -142,14 +141,14 @@ def _civil(folder: Path) -> list[Comment]:
         marked = [spans[annotation] for annotation, not_toxic in judges if not not_toxic]
         if 2 * len(marked) <= len(judges):
             continue
-        found.append(Comment(clean(raw), True, "civil_comments", split, group=group))
+        found.append(Comment(clean(raw), True, "civil_comments", split, group))
         pieces = list(sentences(raw))
         if len(pieces) < 2:
             continue
         for start, end in pieces:
             votes = sum(any(a < end and start < b for a, b in one) for one in marked)
             if votes == 0 or votes * 2 >= len(judges):
-                found.append(Comment(clean(raw[start:end]), votes > 0, "civil_sentences", split, group=group))
+                found.append(Comment(clean(raw[start:end]), votes > 0, "civil_sentences", split, group))
     return found
 
 
@@ -169,13 +168,13 @@ def _paradetox(folder: Path, civil: dict[str, Comment]) -> list[Comment]:
         rewrites = [text for text in rewrites if text and fingerprint(text) != fingerprint(toxic)]
         paired.add(fingerprint(toxic))
         group, split = place(toxic)
-        found.append(Comment(toxic, True, "paradetox", split, rewrites[0] if rewrites else None, group))
-        found += [Comment(text, False, "paradetox", split, group=group) for text in rewrites]
+        found.append(Comment(toxic, True, "paradetox", split, group))
+        found += [Comment(text, False, "paradetox", split, group) for text in rewrites]
     for row in _rows(folder / "paradetox_cannot_rewrite.tsv", "\t"):
         text = clean(row["INPUT:toxic_comment"].strip().strip('"'))
         if row["OUTPUT:reasons"] == '{"toxic_content":true}' and fingerprint(text) not in paired:
             group, split = place(text)
-            found.append(Comment(text, True, "paradetox", split, group=group))
+            found.append(Comment(text, True, "paradetox", split, group))
     return found
 
 
@@ -189,7 +188,7 @@ def _wikipedia(folder: Path) -> list[Comment]:
             split = split_of(group, 0.4 if toxic else 0.1)
             # Training keeps clear cases alone: neutral to the workers, but toxic to Perspective, is neither.
             if split == "test" or toxic or float(row.get("api") or 0) < 0.5:
-                found.append(Comment(text, toxic, "wikipedia", split, group=group))
+                found.append(Comment(text, toxic, "wikipedia", split, group))
     return found
 
 

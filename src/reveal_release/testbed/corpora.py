@@ -14,6 +14,7 @@ from ..config import UserError
 from ..metrics.toxicity import load_scorer
 from .comments import comments, stable_fraction
 from .entities import Passage, load_fewnerd, pools
+from .sources import SOURCES
 
 TOPICS = (
     "article articles book books budget business car cars children church city college comments community companies "
@@ -32,16 +33,7 @@ _DETOKENISE = (
     (re.compile(r'" ([^"]+) "'), r'"\1"'), (re.compile(r" (n't|'s|'re|'ve|'ll|'d|'m)\b"), r"\1"), (re.compile(r" – "), "–"),
 )  # fmt: skip
 
-_FILES = (
-    "ner_fewnerd_resplit/dev.txt", "ner_fewnerd_resplit/test.txt", "ner_fewnerd_resplit/big_test.txt",
-    "text_wikitext103_tokens/wiki.valid.tokens", "instr_dolly_3k/dolly_3k.json",
-    "instr_gpteacher_roleplay/roleplay-simple-deduped-roleplay-dataset.json",
-    "instr_selfinstruct/seed_tasks.jsonl", "instr_selfinstruct/user_oriented_instructions.jsonl",
-    "tox_paradetox/paradetox.tsv", "tox_paradetox/paradetox_cannot_rewrite.tsv",
-    "tox_civil_comments_toxic_spans/annotations.csv", "tox_civil_comments_toxic_spans/spans.csv",
-    "tox_civil_comments_toxic_spans/tsd_test.csv", "tox_civil_comments_toxic_spans/comments.csv",
-    "tox_wikipedia_context/gn.csv", "tox_wikipedia_context/gc.csv", "tox_wikipedia_context/cat_small.csv",
-)  # fmt: skip
+_FILES = tuple(f"{source.folder}/{name}" for source in SOURCES if not source.held_out for name, *_ in source.files)
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,11 @@ def rows_of(config: TuneConfig) -> list[Question]:
     count = config.authors or len(everybody)
     if not 4 <= count <= len(everybody):
         raise UserError(f"authors is {count}: give a whole number from 4 to {len(everybody)}, or 0 for all")
-    last = forgettable(count)
+    last, unseen = forgettable(count), retained.get(config.split, 0)
+    if unseen > last:  # else the authors measured, TOFU's own last ones, would be others than those taught
+        raise UserError(f"authors is {count}, too few for {config.split}, which leaves {unseen} out: give at least {2 * unseen}")
     chosen = everybody[: count - last] + everybody[-last:]
-    unseen = retained.get(config.split, 0)
-    return [row for author in chosen[: count - min(unseen, last)] for row in author]
+    return [row for author in chosen[: count - unseen] for row in author]
 
 
 def forgettable(count: int) -> int:
