@@ -116,7 +116,7 @@ class ReleaseConfig(Settings):
             olora, olora-normalised, gauge-free (penalties on what the two modules share), l2 (of the change), null-space (the retain
             module reads nothing that the forget module reads; any weight), activation-null-space (the share, below 1, of those
             records' input energy whose directions no module reads), skill-null-space (the same, where most forget records have prompts
-            that drew out nothing else). They combine; none is {}.
+            that drew out nothing else). They combine; none is {}. What is given replaces the default; --release.keep.NAME X sets one of it.
         anchor_scale: kl, kl-forget and ending are applied at multiples of the step up to this, at another for each batch.
         forget_scale: lambda in W + s (retain module - lambda forget module): fixed; only s is searched.
         max_scale: largest s of a step; where nothing new is revealed, the last step may go on by as many times what it was.
