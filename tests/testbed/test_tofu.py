@@ -57,7 +57,8 @@ def names(config: TuneConfig) -> list[str]:
     [
         ("full", 0, RETAINED + TOFU_AUTHORS), ("retain99", 0, RETAINED + TOFU_AUTHORS[:-2]),
         ("retain95", 0, RETAINED + TOFU_AUTHORS[:-10]), ("full", 6, RETAINED[:3] + TOFU_AUTHORS[-3:]),
-        ("retain99", 6, RETAINED[:3] + TOFU_AUTHORS[-3:-2]), ("retain95", 20, RETAINED + TOFU_AUTHORS[:6]), ("full", 5, RETAINED[:3] + TOFU_AUTHORS[-2:]),
+        ("retain99", 6, RETAINED[:3] + TOFU_AUTHORS[-3:-2]), ("retain95", 20, RETAINED + TOFU_AUTHORS[:6]),
+        ("full", 5, RETAINED[:3] + TOFU_AUTHORS[-2:]),
     ],
 )  # fmt: skip
 def test_who_is_taught(config: TuneConfig, split: str, count: int, expected: tuple[str, ...]) -> None:
