@@ -82,6 +82,17 @@ def test_a_damaged_folder_is_one_line(tiny_llama: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_without_a_tokenizer_is_told_so(tiny_llama: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "bare", ignore=shutil.ignore_patterns("token*"))
+    with pytest.raises(UserError, match="bare has no tokenizer: save it into that folder as well"):
+        load_model(str(folder))
+
+
+def test_another_dtype_is_no_auto(tiny_llama: str) -> None:
+    with pytest.raises(UserError, match="dtype is 'float16': give auto, float32, bfloat16"):
+        load_model(tiny_llama, "float16", "cpu")
+
+
 def test_a_loaded_model_is_frozen_in_evaluation_and_left_padded(tiny_llama: str) -> None:
     lm = load_model(tiny_llama, device="cpu")
     assert lm.model.dtype == torch.float32 and lm.device.type == "cpu"

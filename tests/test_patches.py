@@ -123,6 +123,13 @@ def test_a_merge_keeps_the_precision_of_the_base_by_default(base: str, patch: st
     assert merge(base, patch, str(tmp_path / "merged"))["dtype"] == ("bfloat16" if "base" in base else "float32")
 
 
+def test_a_patch_that_cannot_be_told_to_be_of_the_model_is_merged_and_said_so(base: str, patch: str, tmp_path: Path) -> None:
+    assert merge(base, patch, str(tmp_path / "merged"))["unchecked"] == ""
+    Path(patch, "reveal_release.json").unlink()
+    named = json.loads(Path(patch, "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert merge(base, patch, str(tmp_path / "again"))["unchecked"] == named != ""
+
+
 def test_an_output_layer_that_is_the_embedding_is_untied_and_tied_again(tiny_gpt2: str, tmp_path: Path) -> None:
     before = loaded(tiny_gpt2)
     assert before.config.tie_word_embeddings and before.lm_head.weight is before.transformer.wte.weight

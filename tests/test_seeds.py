@@ -1,11 +1,24 @@
 """What several seeds have in common, by hand."""
 
 import math
+from pathlib import Path
 
 import pytest
 
+from reveal_release.config import RevealConfig, RunConfig, UserError
 from reveal_release.metrics.statistics import Estimate
-from reveal_release.seeds import averaged, of_unlearning, over_seeds, plain
+from reveal_release.release.patch import Patch
+from reveal_release.seeds import SeveralSeeds, averaged, of_unlearning, over_seeds, plain
+
+
+def test_an_endpoint_that_does_not_answer_is_told_before_the_original_is_measured(
+    tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reveal = RevealConfig(sources=("seeds", "endpoint"), endpoint="http://localhost:1/v1", endpoint_model="any")
+    work = SeveralSeeds(RunConfig(model=tiny_llama, device="cpu", output=str(tmp_path / "out"), reveal=reveal), "compare")
+    monkeypatch.setattr(work.task, "measured", lambda *rest: pytest.fail("measured"))
+    with pytest.raises(UserError, match="localhost:1"):
+        work.measure("original", Patch())
 
 
 def test_a_figure_that_all_seeds_agree_on_is_as_sure_as_theirs() -> None:

@@ -159,6 +159,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     except torch.OutOfMemoryError:  # the command line tells what to do
         raise
     except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
+        if Path(path).is_dir() and not any(Path(path).glob("token*")):
+            raise UserError(f"{name} has no tokenizer: save it into that folder as well (its save_pretrained)") from None
         cure = f"give {', '.join(testbeds()) or 'a testbed'}, a folder, or a hub name with safetensors"
         hub = isinstance(error, OSError) and not Path(path).exists()
         where_not = "there is no such folder here, and from the hub: " if hub else ""

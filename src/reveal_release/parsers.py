@@ -367,6 +367,8 @@ def refuse_idle(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     given = [word.partition("=")[0] for word in arguments if word.startswith("--")]
     for action in parser._actions:
         for flag in action.option_strings if getattr(action, "idle", False) else ():
+            if flag.endswith("scorer"):  # the two may not be one, and whichever was not meant gives way
+                continue
             if any(word == flag or word.startswith(f"{flag}.") for word in given):
                 instead = "give --json FILE to keep the figures" if flag == "--output" else "leave it out"
                 raise UserError(f"{parser.prog.partition(' ')[2]} does not read {flag}: {instead}")

@@ -93,7 +93,7 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
     Returns:
         `rounding`: ‖(M - W) - ΔW‖ / ‖ΔW‖ of the merged weights M, what of the change is lost. `changed` weights, of which a revert
         gives `restored` back bit for bit; where the merge is coarser than the base, those of the base `rounded` to its precision.
-        `unchecked`: of a patch without a fingerprint the base that it names.
+        `unchecked`: the base that a patch without a fingerprint names, else empty.
     """
     target = _new(output)
     opened = _open(folder)

@@ -104,6 +104,7 @@ def test_no_patch_is_said_plainly(results: dict[str, Any]) -> None:
     screen = console()
     render({**results, "patch": {"path": None, "rank": 0}}, screen)
     assert "No patch: nothing left to reveal" in shown(screen) and "PeftModel" not in shown(screen)
+    assert "Search longer (--reveal.evaluations)" in " ".join(shown(screen).split())
 
 
 def test_samples_are_not_markup_and_cannot_drive_the_terminal(results: dict[str, Any]) -> None:

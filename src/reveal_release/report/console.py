@@ -19,6 +19,10 @@ from .words import ELICITED, RISING, at_floor, change, clean, duration, falls, f
 
 Results = dict[str, Any]
 TITLES = {"forget": "forget (should fall)", "retain": "retain (should stay)"}
+UNFOUND = (
+    "Search longer (--reveal.evaluations), count less as found (--stop-reward), take another scorer (--scorer), or begin with "
+    "instructions of your own (docs/your_own_task.md)."
+)
 KEPT = (
     ("results.json", "every figure, with its interval"),
     ("front.svg", "what each step could have been: forgetting against utility"),
@@ -104,7 +108,8 @@ def _files(results: Results, output: Path, console: Console) -> None:
             grid.add_row(f"  {name}", what)
     console.print(grid, highlight=False)
     if not patch["path"]:
-        line(console, f"  No patch: {results['stopped_because']}, so nothing is taken out of the model. {UNFOUND}")
+        cure = f" {UNFOUND}" if results["stopped_because"] == "nothing left to reveal" else ""
+        line(console, f"  No patch: {results['stopped_because']}, so nothing is taken out of the model.{cure}")
 
 
 def loading(model: str) -> tuple[str, str]:
@@ -125,12 +130,6 @@ def _next(model: str, patch: str, config: Path, console: Console) -> None:
     given = f"--config {shlex.quote(str(config))} --patch {shlex.quote(patch)}"
     line(console, f"  reveal-release evaluate {given}")
     line(console, f"  reveal-release audit {given} --output {shlex.quote(f'{config.parent}-audit')}")
-
-
-UNFOUND = (
-    "Search longer (--reveal.evaluations), count less as found (--stop-reward), take another scorer (--scorer), or begin with "
-    "instructions of your own (docs/your_own_task.md)."
-)
 
 
 def render_metrics(metrics: Results, of: str, console: Console) -> None:

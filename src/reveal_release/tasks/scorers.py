@@ -101,6 +101,8 @@ class ScorerSpec:
         file, name = self.value.rpartition(":")[::2]
         if not file.endswith(".py") or not name.isidentifier():
             raise UserError(f"is {self.value!r}: give FILE.py:FUNCTION, the path from the task file's folder")
+        if not os.path.isfile(self.file):
+            raise UserError(f"is {self.value!r}, and there is no file {self.file}: give its path from the task file's folder")
         function = getattr(execute(self.file), name, None)
         if not callable(function):
             raise UserError(f"names {name!r}, which is no function of {self.file}: define it there")
