@@ -174,7 +174,7 @@ def test_real_retain_data_take_the_place_of_the_models_own(
             "no variant 'iterations 9' here: choose from as configured, iterations 2, .*; raise --most-iterations",
         ),
         ({"variants": [REAL_RETAIN]}, "'real retain data' needs the raw data sets: give their folder as --data"),
-        ({"variants": [REAL_RETAIN], "data": "."}, "no ner_fewnerd_resplit/dev.txt in .: see `reveal-release testbed sources`"),
+        ({"variants": [REAL_RETAIN], "data": "."}, "no tox_paradetox/paradetox.tsv in .: see `reveal-release testbed sources`"),
     ],
 )
 def test_mistakes_are_told_before_any_work(
