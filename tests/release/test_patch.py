@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reveal_release.config import UserError
@@ -98,6 +98,7 @@ def test_truncate_is_the_best_approximation_and_reports_its_error(patch, rank):
 
 @quick
 @given(patches, patches)
+@example(make_patch(0, {"b": 3}, 0.001), make_patch(4, {"b": 1}, 1000.0))  # two singular values at the mark, together above it
 def test_compress_loses_nothing_and_finds_the_rank(p, q):
     total = p + q + p.scale(0.5)
     small = total.compress()

@@ -212,8 +212,8 @@ class Patch(Mapping[str, LowRank]):
     def compress(self, tolerance: float = 1e-6) -> Patch:
         """The same change at the smallest ranks: singular values that are numerically zero are dropped.
 
-        A singular value is zero if it is at most `tolerance` times the largest rank-one term ‖b_i‖ ‖a_i‖ of
-        its module. Measuring against the terms rather than the largest singular value makes P + P.negate()
+        What is dropped of a module has a norm of at most `tolerance` times its largest rank-one term
+        ‖b_i‖ ‖a_i‖. Measuring against the terms rather than the largest singular value makes P + P.negate()
         rank 0, where only rounding noise is left to compare with.
         """
         small = {}
@@ -221,7 +221,8 @@ class Patch(Mapping[str, LowRank]):
             u, s, v = m.svd()
             terms = _wide(m.A).norm(dim=1) * _wide(m.B).norm(dim=0)
             threshold = tolerance * float(terms.max()) if m.rank else 0.0
-            small[name] = m._from_svd(u, s, v, int((s > threshold).sum()))
+            left_out = s.square().flip(0).cumsum(0).flip(0).sqrt()  # by a cut before each singular value
+            small[name] = m._from_svd(u, s, v, int((left_out > threshold).sum()))
         return Patch(small)
 
     def pad(self, rank: int) -> Patch:
