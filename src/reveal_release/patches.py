@@ -125,11 +125,11 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
     norm = patch.norm()
     figures: Figures = {"changed": changed, "restored": restored, "rounding": math.sqrt(lost) / norm if norm else 0.0}
     figures["rounded"] = "" if _name(end) == stored else _name(end)
-    figures["unchecked"] = "" if opened.fingerprint else opened.base
     lm.model.to(wanted)
     record |= {**figures, "merged_fingerprint": fingerprint(lm.model)}
     _write(lm, target, record)
-    return figures | {"output": output, "dtype": _name(lm.model.dtype), "patch": folder}
+    unchecked = "" if opened.fingerprint else opened.base
+    return figures | {"output": output, "dtype": _name(lm.model.dtype), "patch": folder, "unchecked": unchecked}
 
 
 def revert(model: str, folder: str, output: str) -> Figures:
