@@ -7,7 +7,7 @@ from ..generation import Progress, Sampling, generate, portion
 from ..metrics.arithmetic import exact_match
 from ..metrics.execution import extract_code, run_tests
 from ..metrics.fluency import perplexity
-from ..metrics.spans import mean_f1, parse_entities, span_counts, type_f1
+from ..metrics.spans import f1_estimate, parse_entities, span_counts, type_f1
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel
 from ..testbed import heldout
@@ -57,7 +57,7 @@ def entity_scores(
     naming = sum(any(kinds[i] in passage.entities() for i in kept) for passage in passages)
     return {
         **{f"{name}{ending}": f1 for name, f1 in type_f1(counts[:, gone], [kinds[i] for i in gone]).items()},
-        **({f"f1_other_types{ending}": Estimate.bootstrap(counts[:, kept], mean_f1).in_unit(naming)} if kept else {}),
+        **({f"f1_other_types{ending}": f1_estimate(counts[:, kept], naming)} if kept else {}),
         f"unparsed_answers{ending}": Estimate.proportion(sum(parse_entities(answer) is None for answer in answers), len(answers)),
     }
 
