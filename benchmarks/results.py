@@ -103,15 +103,20 @@ def command(results: Results) -> str:
     return " ".join([*parts, "--seeds", ",".join(map(str, results["seeds"])), "--output", "OUT"])
 
 
-BEFORE_ENDING = ReleaseConfig(keep={"kl": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
+BEFORE_PAIRS = ReleaseConfig(pairs=1, steps=60, retain_steps=80, max_scale=12.0)
+"""The default of 9db9e72, which averaged no pairs of modules."""
+BEFORE_ENDING = replace(BEFORE_PAIRS, keep={"kl": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
 """The default before 9db9e72."""
 
 
 def defaults(results: Results) -> dict[str, str]:
     """What is the default for its task and model, and what was: in words, by its hash."""
     default = RunConfig(task=results["task"], model=results["model"])
-    before = replace(default, release=BEFORE_ENDING)
-    return {default.hash(): "default settings", before.hash(): "the default settings before 9db9e72, without `ending`"}
+    earlier = {
+        "the default settings of 9db9e72, one pair of modules": BEFORE_PAIRS,
+        "the default settings before 9db9e72, without `ending`": BEFORE_ENDING,
+    }
+    return {default.hash(): "default settings", **{replace(default, release=one).hash(): words for words, one in earlier.items()}}
 
 
 def configured(results: Results) -> str:

@@ -63,7 +63,7 @@ def test_one_setting_is_changed_at_a_time() -> None:
     config = RunConfig()
     runs = changed(config, 3)
     assert list(runs) == [
-        CONFIGURED, "iterations 1", "iterations 3", "single best instruction", "no retain module", "rank 8", "layers 1",
+        CONFIGURED, "iterations 1", "iterations 3", "single best instruction", "one pair", "no retain module", "rank 8", "layers 1",
         "scale per layer",
     ]  # fmt: skip
     assert runs["iterations 3"] == replace(config, iterations=3)

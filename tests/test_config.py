@@ -129,3 +129,9 @@ def test_to_dict_is_plain_json() -> None:
     assert json.loads(json.dumps(tree)) == tree
     assert tree["reveal"]["sources"] == ["seeds", "rewrite", "user_turn", "induction"]
     assert tree["release"]["rank"] == ReleaseConfig().rank
+
+
+def test_one_pair_is_trained_for_as_long_as_all() -> None:
+    release = ReleaseConfig(pairs=3, steps=10, retain_steps=7, rank=5)
+    assert release.one_pair() == ReleaseConfig(pairs=1, steps=30, retain_steps=21, rank=5)
+    assert release.one_pair().one_pair() == release.one_pair()

@@ -88,8 +88,9 @@ def test_a_comparison_by_hand() -> None:
         "--seeds 0,1 --output OUT"
     )
     assert results.configured(whole) == "default settings" and results.configured({**whole, "config_hash": "0"}).startswith("other")
-    before = replace(RunConfig(task="code"), release=results.BEFORE_ENDING).hash()
-    assert results.configured({**whole, "config_hash": before}).startswith("the default settings before 9db9e72")
+    for release, words in ((results.BEFORE_PAIRS, "the default settings of"), (results.BEFORE_ENDING, "the default settings before")):
+        before = replace(RunConfig(task="code"), release=release).hash()
+        assert results.configured({**whole, "config_hash": before}).startswith(words)
 
 
 def test_all_tasks_at_a_glance_by_hand() -> None:

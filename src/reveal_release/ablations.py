@@ -39,6 +39,7 @@ def changed(config: RunConfig, most: int, real: bool = False) -> dict[str, RunCo
         CONFIGURED: config,
         **{f"iterations {t}": replace(config, iterations=t) for t in range(1, most + 1)},
         "single best instruction": replace(config, reveal=replace(reveal, portfolio=1)),
+        "one pair": replace(config, release=release.one_pair()),
         "no retain module": replace(config, release=replace(release, retain_steps=0)),
         **{f"rank {rank}": replace(config, release=replace(release, rank=rank)) for rank in (8, 32)},
         **{f"layers {share:g}": replace(config, release=replace(release, layers=share)) for share in (0.5, 1.0)},

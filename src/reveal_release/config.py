@@ -105,10 +105,11 @@ class ReleaseConfig(Settings):
     Args:
         rank: LoRA rank r of each module; alpha is 2 r.
         layers: share of the model's blocks, the last ones, whose linear layers the modules change; 1 is all.
-        steps: optimiser steps of the forget module.
+        pairs: pairs of a forget and a retain module, each trained from a random start of its own; the step is the mean over them.
+        steps: optimiser steps of each forget module.
         batch: records per optimiser step.
         learning_rate: peak learning rate, falling to 0.
-        retain_steps: steps of the retain module; 0 trains none.
+        retain_steps: steps of each retain module; 0 trains none.
         retain_records: self-generated records to aim for of what must not change.
         keep: ways to keep what must stay, each with its weight: kl (divergence from the starting model on those records), kl-forget
             (the same while the forget module is trained), ending (the ends of harmless answers are not learnt: divergence of the
@@ -125,16 +126,21 @@ class ReleaseConfig(Settings):
 
     rank: int = 32
     layers: float = 0.5
-    steps: int = 60
+    pairs: int = 2
+    steps: int = 30
     batch: int = 16
     learning_rate: float = 7e-4
-    retain_steps: int = 80
+    retain_steps: int = 40
     retain_records: int = 480
     keep: dict[str, float] = field(default_factory=lambda: {"kl": 8.0, "ending": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
     anchor_scale: float = 4.0
     forget_scale: float = 0.3
-    max_scale: float = 12.0
+    max_scale: float = 24.0
     per_layer: bool = False
+
+    def one_pair(self) -> "ReleaseConfig":
+        """The same with one pair of modules, which is trained for as many steps as all are."""
+        return dataclasses.replace(self, pairs=1, steps=self.pairs * self.steps, retain_steps=self.pairs * self.retain_steps)
 
 
 @dataclass(frozen=True)
@@ -282,8 +288,8 @@ class RunConfig(Settings):
         """Identity of the results: all that can change them, so not where they are written or how they are kept."""
         kept = {k: v for k, v in self.to_dict().items() if k not in NO_RESULT}
         kept["reveal"] |= dict.fromkeys(("endpoint", "endpoint_model"), "")
-        for part, name in (("release", "per_layer"), ("evaluate", "entities")):
-            if not kept[part][name]:  # which came later: without it a run is what it was before
+        for part, name, without in (("release", "pairs", 1), ("release", "per_layer", False), ("evaluate", "entities", "")):
+            if kept[part][name] == without:  # which came later: without it a run is what it was before
                 del kept[part][name]
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 

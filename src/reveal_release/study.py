@@ -104,7 +104,7 @@ class Study(SeveralSeeds):
 
     def cell(self, name: str, seed: int, bench: Bench, target: float, lacking: str) -> dict[str, Any]:
         """Trains and measures one, where there are data for it and it forgets enough."""
-        release = keeping(replace(self.config.release, keep=self.variants[name]), bench.rows.forget, bench.rows.unanswered)
+        release = keeping(replace(self.config.release.one_pair(), keep=self.variants[name]), bench.rows.forget, bench.rows.unanswered)
         cell: dict[str, Any] = {"variant": name, "keep": self.variants[name], "seed": seed, "failed": lacking}
         if lacking:
             return cell

@@ -24,7 +24,7 @@ from .release import per_layer
 from .release.adapter import load, save_for
 from .release.front import trade_off
 from .release.patch import Patch
-from .release.release import MARGIN, Utility, choose_scale, direction, keeping, mean_nll, train_modules
+from .release.release import MARGIN, Utility, choose_scale, keeping, mean_nll, train_step
 from .release.runtime import applied
 from .release.scale import ScaleSearch
 from .report.card import card
@@ -158,8 +158,7 @@ class Workshop(Phases):
                 spent = utility.loss() if patch else 0.0
                 share = min(budget, spent + (budget - spent) / (self.config.iterations - t + 1))
                 seed = self.seed(f"release-{t}")
-                pems = train_modules(self.lm, rows.forget, rows.harmless, rows.retain, config, seed, update, rows.unanswered)
-                step = direction(*pems, config)
+                step = train_step(self.lm, rows.forget, rows.harmless, rows.retain, config, seed, update, rows.unanswered)
                 chosen = go(step)
                 if config.per_layer and chosen.scale:
                     nll = partial(mean_nll, self.lm, rows.forget)
@@ -171,7 +170,8 @@ class Workshop(Phases):
             figures = {"scale": chosen.scale, "layer_weights": weights, "utility_loss": chosen.cost, "gone": chosen.gone}
             return {**figures, "keep": config.keep, "front": [asdict(point) for point in points]}
 
-        outcome = self.phase(f"release-{t}", f"Release {t}: train, subtract, choose how far", work, config.steps + config.retain_steps)
+        trained = config.pairs * (config.steps + config.retain_steps)
+        outcome = self.phase(f"release-{t}", f"Release {t}: train, subtract, choose how far", work, trained)
         self.iterations[-1].update(outcome)
         return load(path) if outcome["scale"] else None
 

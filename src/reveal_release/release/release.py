@@ -1,9 +1,10 @@
 """One release: the forget module, the retain module, and the step along their difference that the budget allows.
 
-W' = W + s (ΔW_retain − λ_f ΔW_forget). The paper trains both modules from W and adds them up. Here the retain module is trained on
-W − λ_f ΔW_forget, so that it repairs what the subtraction breaks. It learns, by next-token loss, the harmless answers that the model
-itself gave to the revealed instructions (so that something takes the behaviour's place), but not where they end, makes the answers
-unlikely to which there is no harmless one, and is held, by KL divergence, to the outputs of W on everything else.
+W' = W + s (ΔW_retain − λ_f ΔW_forget), in the mean over a few pairs of modules. The paper trains both modules from W and adds them up.
+Here the retain module is trained on W − λ_f ΔW_forget, so that it repairs what the subtraction breaks. It learns, by next-token loss, the
+harmless answers that the model itself gave to the revealed instructions (so that something takes the behaviour's place), but not where
+they end, makes the answers unlikely to which there is no harmless one, and is held, by KL divergence, to the outputs of W on everything
+else.
 """
 
 import math
@@ -118,6 +119,36 @@ def train_modules(
     return forget_pem, retain_pem
 
 
+def train_step(
+    lm: LanguageModel,
+    forget: Sequence[Row],
+    harmless: Sequence[Row],
+    retain: Sequence[Row],
+    config: ReleaseConfig,
+    seed: int,
+    progress: Progress | None = None,
+    unanswered: Sequence[Row] = (),
+) -> Patch:
+    """One whole step: the mean of `direction` over `config.pairs` independently trained pairs of modules.
+
+    A LoRA moves in the few directions that its random start gives it, so that two starts share little but what their records ask for
+    (their changes have a cosine of about 0.1): the mean keeps that, and half of what each breaks by chance. Averaging weights that were
+    trained apart is a model soup (Wortsman et al. 2022, arXiv 2203.05482).
+
+    Args: as of `train_modules`.
+    """
+    each, step = config.steps + config.retain_steps, Patch()
+    for pair in range(config.pairs):
+
+        def shifted(done: int, _: int, before: int = pair * each) -> None:
+            if progress:
+                progress(before + done, config.pairs * each)
+
+        pems = train_modules(lm, forget, harmless, retain, config, seed + 2 * pair, shifted, unanswered)
+        step = step + direction(*pems, config).scale(1 / config.pairs)
+    return step
+
+
 def keeping(config: ReleaseConfig, forget: Sequence[Row], unanswered: Sequence[Row]) -> ReleaseConfig:
     """The settings for these records: `skill-null-space` stays in `keep` only where most of them are unanswered.
 
@@ -131,7 +162,7 @@ def keeping(config: ReleaseConfig, forget: Sequence[Row], unanswered: Sequence[R
 
 
 def direction(forget_pem: Patch, retain_pem: Patch, config: ReleaseConfig) -> Patch:
-    """ΔW_retain − λ_f ΔW_forget: what one whole step adds to the weights."""
+    """ΔW_retain − λ_f ΔW_forget: what one pair of modules adds to the weights at scale 1."""
     return retain_pem + forget_pem.scale(-config.forget_scale)
 
 
