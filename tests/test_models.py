@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
@@ -35,6 +36,7 @@ from reveal_release.models import (
     padded,
     precision,
     resolve,
+    save_model,
     user_turn_ids,
 )
 
@@ -128,6 +130,67 @@ def test_a_model_that_reads_its_padding_is_told(kind: str, tiny_llama: str, tmp_
     load_model(tiny_llama, device="cpu").tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=rf"cannot answer several prompts at once: models of its kind \({kind}\) read the padding"):
         load_model(str(tmp_path), device="cpu")
+
+
+def configured(folder: Path, **changed: Any) -> str:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changed))
+    return str(folder)
+
+
+@pytest.fixture
+def own(tiny_llama: str, tmp_path: Path) -> Path:
+    """A copy of the tiny model, to be changed."""
+    return Path(shutil.copytree(tiny_llama, tmp_path / "own"))
+
+
+def test_quantised_weights_are_refused_before_they_are_read(own: Path) -> None:
+    (own / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="own is quantised: give the model that it was made of"):
+        load_model(configured(own, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "kind, told",
+    [(GatedRepoError, "owner/name is gated: accept its licence at"), (RepositoryNotFoundError, "owner/name is neither a folder here nor")],
+)
+def test_a_model_that_the_hub_keeps_back_is_told(kind: Any, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("You are trying to access a gated repo.\nMake sure to have access to it") from kind.__new__(kind)  # has no response
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(UserError, match=told):
+        load_model("owner/name", device="cpu")
+
+
+def test_what_a_user_is_to_know_of_a_model_is_remarked(own: Path) -> None:
+    lm = load_model(str(own), device="cpu")
+    lm.tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    assert lm.remarks == []
+    thinking = load_model(str(own), device="cpu")
+    thinking.tokenizer.chat_template = "{{ messages[0]['content'] }}{% if enable_thinking %}<think>{% endif %}"
+    assert thinking.remarks == ["The base can think before it answers: released and measured with thinking off."]
+    part = load_model(configured(own, architectures=["LlamaForConditionalGeneration"]), device="cpu")
+    part.tokenizer.chat_template = None
+    text, plain = part.remarks
+    assert text.startswith("Of the base, a LlamaForConditionalGeneration, only the text part was loaded, a LlamaForCausalLM.")
+    assert plain.startswith("The base has no chat template, so it is asked in plain text")
+
+
+def test_what_a_model_that_sees_has_beside_its_tokenizer_is_saved_too(own: Path, tmp_path: Path) -> None:
+    (own / "preprocessor_config.json").write_text('{"do_resize": true}')
+    save_model(load_model(str(own), device="cpu"), tmp_path / "text")
+    save_model(load_model(configured(own, vision_config={"hidden_size": 8}), device="cpu"), tmp_path / "seeing")
+    assert not (tmp_path / "text" / "preprocessor_config.json").exists(), "of no use to a model that reads text alone"
+    assert (tmp_path / "seeing" / "preprocessor_config.json").read_text() == '{"do_resize": true}'
+
+
+def test_a_model_that_cannot_help_thinking_is_refused(own: Path) -> None:
+    lm = load_model(str(own), device="cpu")
+    lm.tokenizer.chat_template = "{{ messages[0]['content'] }}{% if add_generation_prompt %}<think>\n{% endif %}"
+    lm.tokenizer.save_pretrained(own)
+    with pytest.raises(UserError, match="own thinks before each answer, and its chat template cannot ask it not to"):
+        load_model(str(own), device="cpu")
 
 
 def test_a_model_that_is_broken_or_too_small_for_its_tokenizer_is_told(tiny_llama: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ A model is named by a testbed's name, a folder, or its name on the hub, and is t
 from safetensors only, and a repository's own code is never run.
 """
 
+import contextlib
 import re
 import shutil
 from collections.abc import Sequence
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from jinja2 import TemplateError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
 
 from .config import UserError, first_line
 from .registry import nearest
@@ -29,8 +32,12 @@ Turns = Sequence[tuple[str, str]]
 MARK = "\u2603\u2603"
 """Where `cut_ids` cuts: no text that models write."""
 TODAY = datetime(2025, 1, 1)
-ASKED: Any = {"enable_thinking": False, "date_string": f"{TODAY:%d %b %Y}"}
-"""What templates are told: not to think, and a day that stays, where they name one."""
+ASKED: Any = {"date_string": f"{TODAY:%d %b %Y}"}
+"""What templates are told beside whether to think: a day that stays, where they name one."""
+QUESTION: Turns = (("user", "?"),)
+THOUGHT = "<think>"
+PROCESSOR = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+"""What a model that sees or hears has beside its tokenizer."""
 _NOW = re.compile(r"""strftime_now\((["'])(.*?)\1\)""")
 
 
@@ -99,6 +106,22 @@ class LanguageModel:
         lead = cut[0].removeprefix(asked) if cut and cut[0].startswith(asked) else ""
         return lead if lead.isspace() else ""
 
+    @cached_property
+    def remarks(self) -> list[str]:
+        """What whoever uses a release of this model is to know of how it was loaded and asked: whole sentences, as a rule none."""
+        kind, stored = type(self.model).__name__, (AutoConfig.from_pretrained(self.path, trust_remote_code=False).architectures or [""])[0]
+        told = []
+        if stored.endswith("ForConditionalGeneration") and stored != kind:
+            told.append(
+                f"Of the base, a {stored}, only the text part was loaded, a {kind}. The patch has that one's names: on the whole model "
+                "a server may apply nothing of it without a word, so serve the text part, merged, and look at what it answers."
+            )
+        if self.tokenizer.chat_template is None:
+            told.append("The base has no chat template, so it is asked in plain text: save that of a chat model with its tokenizer.")
+        elif _text(self.tokenizer, QUESTION) != _text(self.tokenizer, QUESTION, think=True):
+            told.append("The base can think before it answers: released and measured with thinking off.")
+        return told
+
     @property
     def context(self) -> int | None:
         """Most tokens that the model reads at once; None where its configuration names no limit."""
@@ -150,17 +173,26 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     if dtype not in kinds:
         raise UserError(f"dtype is {dtype!r}: give {', '.join(kinds)}")
     try:
+        stored = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        if getattr(stored, "quantization_config", None):  # a patch would fit these weights alone, and could not be merged
+            raise UserError(f"{name} is quantised: give the model that it was made of, in bfloat16 or float32")
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         found: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=kinds[dtype], use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
         model, told = cast(tuple[PreTrainedModel, dict[str, Any]], found)
         model.to(where)  # type: ignore[arg-type]  # transformers' decorator hides the signature
-    except torch.OutOfMemoryError:  # the command line tells what to do
+    except (UserError, torch.OutOfMemoryError):  # of the latter the command line tells what to do
         raise
     except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
         if Path(path).is_dir() and not any(Path(path).glob("token*")):
             raise UserError(f"{name} has no tokenizer: save it into that folder as well (its save_pretrained)") from None
+        if _caused_by(error, GatedRepoError):
+            cure = f"accept its licence at https://huggingface.co/{name}, and log in with `hf auth login`"
+            raise UserError(f"{name} is gated: {cure}") from None
+        if _caused_by(error, RepositoryNotFoundError):
+            cure = "check the name, or log in with `hf auth login` if it is private"
+            raise UserError(f"{name} is neither a folder here nor a public model on the hub: {cure}") from None
         cure = f"give {', '.join(testbeds()) or 'a testbed'}, a folder, or a hub name with safetensors"
         hub = isinstance(error, OSError) and not Path(path).exists()
         where_not = "there is no such folder here, and from the hub: " if hub else ""
@@ -181,7 +213,19 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     _try_out(name, model, known)
     if tokenizer.vocab_size > known:  # which does not count what was added to it
         raise UserError(f"the tokenizer of {name!r} has {tokenizer.vocab_size} tokens and the model {known}: give it its own tokenizer")
-    return LanguageModel(name, path, model, tokenizer)
+    lm = LanguageModel(name, path, model, tokenizer)
+    if _text(tokenizer, QUESTION).rstrip().endswith(THOUGHT):
+        raise UserError(
+            f"{name} thinks before each answer, and its chat template cannot ask it not to: its thoughts would be measured and forgotten "
+            "in place of what it answers; give a model whose template reads enable_thinking"
+        )
+    return lm
+
+
+def _caused_by(error: BaseException | None, kind: type[Exception]) -> bool:
+    while error and not isinstance(error, kind):
+        error = error.__cause__
+    return error is not None
 
 
 @torch.no_grad()
@@ -209,6 +253,9 @@ def save_model(lm: LanguageModel, folder: Path) -> None:
     """Writes what `from_pretrained` takes, with the tokenizer as it came: loading sets the padding of ours."""
     lm.model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(lm.path, trust_remote_code=False).save_pretrained(folder)
+    for name in PROCESSOR if hasattr(lm.model.config, "vision_config") or hasattr(lm.model.config, "audio_config") else ():
+        with contextlib.suppress(OSError):  # the base has none
+            shutil.copy(str(cached_file(lm.path, name)), folder)
     for weights in folder.glob("*.safetensors"):
         shutil.copymode(folder / "config.json", weights)  # safetensors lets nobody else read
 
@@ -307,13 +354,13 @@ def _cut(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool) -> tupl
     return before, after
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> str:
+def _text(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True, think: bool = False) -> str:
     """What `chat_ids` is the ids of, but for the special tokens of a tokenizer without a template."""
     if tokenizer.chat_template is None:
         return "".join(content + "\n" for _, content in turns)
     messages = [{"role": role, "content": content} for role, content in turns]
     template = _NOW.sub(lambda now: repr(TODAY.strftime(now[2])), str(tokenizer.get_chat_template()))
-    asked = {**ASKED, "chat_template": template, "add_generation_prompt": answer}
+    asked = {**ASKED, "enable_thinking": think, "chat_template": template, "add_generation_prompt": answer}
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, **asked))
     except TemplateError as error:

@@ -129,7 +129,7 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
     record |= {**figures, "merged_fingerprint": fingerprint(lm.model)}
     _write(lm, target, record)
     unchecked = "" if opened.fingerprint else opened.base
-    return figures | {"output": output, "dtype": _name(lm.model.dtype), "patch": folder, "unchecked": unchecked}
+    return figures | {"output": output, "dtype": _name(lm.model.dtype), "patch": folder, "unchecked": unchecked, "remarks": lm.remarks}
 
 
 def revert(model: str, folder: str, output: str) -> Figures:

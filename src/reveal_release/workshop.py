@@ -45,6 +45,8 @@ class Workshop(Phases):
         if kind == "run":
             check_able(self.task, self.lm, config)
         super().__init__(RunFolder(config, kind, model_identity(self.lm)), reporter, config.seed)
+        for remark in self.lm.remarks:
+            self.reporter.note(remark)
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.forgotten: list[Record] = []
@@ -243,6 +245,7 @@ class Workshop(Phases):
             "iterations": self.iterations,
             "evaluations": self.evaluations,
             "samples": samples,
+            "remarks": self.lm.remarks,
             "seconds": self.seconds,
             "peak_memory_mib": max(self.memory_mib.values()),
             "memory_mib": self.memory_mib,

@@ -92,3 +92,10 @@ def test_an_ablation_says_what_it_was_given(results: dict[str, Any]) -> None:
     assert ["given no example of the behaviour" in text for text in texts.values()] == [True, False, True]
     assert ["labelled examples" in text for text in texts.values()] == [False, True, True]
     assert "1,024 labelled examples of the behaviour" in texts["forget"]
+
+
+def test_what_was_remarked_of_the_base_is_in_it(results: dict[str, Any]) -> None:
+    remarks = ["The base can think before it answers.", "Of the base only a part\n# was loaded."]
+    text = card({**results, "remarks": remarks}, "insults")
+    assert "is the same.\n\nThe base can think before it answers.\n\nOf the base only a part # was loaded.\n\n## Measured" in text
+    assert "is the same.\n\n## Measured" in card(results, "insults")

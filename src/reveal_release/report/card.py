@@ -41,7 +41,7 @@ It was made by Reveal & Release{_origin(records, results["given"])}
 
 {_use(results["model"])}
 
-It fits this base alone; `reveal-release patch info THIS_FOLDER --model BASE` says whether yours is the same.
+It fits this base alone; `reveal-release patch info THIS_FOLDER --model BASE` says whether yours is the same.{_remarks(results)}
 
 ## Measured
 
@@ -81,6 +81,10 @@ def _origin(records: int, given: str) -> str:
         f"{records:,} examples that this\nadapter was learnt from, under instructions that a search found."
     )
     return own + " What must not change was, for an ablation, labelled examples." * (given == "retain")
+
+
+def _remarks(results: dict[str, Any]) -> str:
+    return "".join(f"\n\n{clean(remark, 400)}" for remark in results.get("remarks", []))
 
 
 def _told(judge: str | None) -> str:
