@@ -167,6 +167,27 @@ def test_progress_and_the_empty_list(lm: LanguageModel) -> None:
     assert generate(lm, [], Sampling(2), []) == []
 
 
+def test_where_memory_runs_out_fewer_rows_are_written_at_once(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, seeds = PROMPTS * 3, list(range(12))
+    wanted = generate(lm, prompts, Sampling(8), seeds)
+    whole, rows, most = lm.model.forward, list[int](), 3
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        rows.append(len(kwargs["input_ids"]))
+        if rows[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(lm.model, "forward", forward)
+    seen: list[tuple[int, int]] = []
+    assert generate(lm, prompts, Sampling(8), seeds, progress=lambda done, total: seen.append((done, total))) == wanted
+    assert [count for count in rows if count > most] == [4, 6], "a prompt that comes again is read once"
+    assert seen == [(done, 12) for done in (3, 6, 9, 12)]
+    most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        generate(lm, prompts, Sampling(8), seeds)
+
+
 def test_a_completion_knows_whether_the_model_ended_it(lm: LanguageModel) -> None:
     """Where nothing is cut, allowing more tokens changes nothing; where it is, more follows."""
     prompts = [(("user", f"Write about {i}."),) for i in range(40)]

@@ -122,7 +122,7 @@ def generate(
         prompts: conversations whose next turn is the model's, or token ids to continue; or all of them input embeddings (length, d),
             as the model's own `get_input_embeddings()` gives them.
         seeds: one a prompt; equal (prompt, seed, sampling) gives the equal completion, up to float rounding between batch shapes.
-        batch_size: rows at once; by default the model's.
+        batch_size: rows at once; by default the model's. Where the memory does not hold them, half as many, and so on.
         progress: called with (done, total) after each batch.
         starts: token ids that each answer is made to begin with; its completion holds them. By default none. Not with embeddings.
     """
@@ -137,9 +137,9 @@ def generate(
     texts = [Completion()] * len(given)
     ends = torch.tensor(lm.ends, dtype=torch.long, device=lm.device)
     pad = lm.tokenizer.pad_token_id
-    batch_size = batch_size or lm.batch_size
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    done, size = 0, batch_size or lm.batch_size
+
+    def write(rows: list[int]) -> tuple[Tensor, GumbelSampling]:
         inputs = _left_padded([given[i] for i in rows], pad)
         mask = _left_padded([torch.ones(len(given[i]), dtype=torch.long) for i in rows], 0)
         name = "inputs_embeds" if inputs.ndim == 3 else "input_ids"
@@ -163,6 +163,17 @@ def generate(
             custom_generate=decode,
             choose=choose,
         )
+        return new, choose
+
+    while done < len(order):
+        rows = order[done : done + size]
+        try:
+            new, choose = write(rows)
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+            size = len(rows) // 2  # and so for what is left
+            continue
         over = torch.isin(new, ends).long()
         own = over.cumsum(1) - over == 0  # up to the first end, and with it; what follows is padding
         written = own & (over == 0)  # an end need not be one of the tokenizer's special tokens, which decoding leaves out
@@ -170,8 +181,9 @@ def generate(
             begun = starts[i] if starts else []
             texts[i] = Completion(str(lm.tokenizer.decode([*begun, *row[kept].tolist()], skip_special_tokens=True)).strip())
             texts[i].ended, texts[i].confidence = ended, sure
+        done += len(rows)
         if progress:
-            progress(min(start + batch_size, len(order)), len(order))
+            progress(done, len(order))
     return texts
 
 

@@ -13,8 +13,9 @@ from transformers.pytorch_utils import Conv1D
 from reveal_release.config import ReleaseConfig, UserError
 from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel
+from reveal_release.release.lora import from_peft
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.release.pem import SURE, linear_layers, train_pem, unlikelihood
+from reveal_release.release.pem import SURE, descend, fresh_lora, linear_layers, train_pem, unlikelihood
 from reveal_release.release.release import mean_nll
 from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.release.runtime import applied
@@ -246,3 +247,19 @@ def test_an_error_at_an_anchor_turns_the_teacher_on_again(lm: LanguageModel, row
 def test_no_records_are_told(lm: LanguageModel) -> None:
     with pytest.raises(UserError, match="no record to train on"):
         train_pem(lm, [], CONFIG, steps=3, seed=1)
+
+
+def test_losses_that_go_backward_one_by_one_are_their_sum(lm: LanguageModel, rows: list[Row]) -> None:
+    def trained(apart: bool) -> Patch:
+        with fresh_lora(lm, CONFIG, seed=1) as model:
+
+            def losses() -> list[torch.Tensor]:
+                several = [F.nll_loss(*answer_log_probs(model, part, 1)) for part in (rows[:2], rows[2:4], rows[4:])]
+                return several if apart else [torch.stack(several).sum()]
+
+            descend(model, losses, 1e-3, steps=3)
+            return from_peft(model)
+
+    one, other = trained(True), trained(False)
+    for name in one:
+        torch.testing.assert_close(one.delta(name), other.delta(name), rtol=1e-3, atol=1e-5)

@@ -136,5 +136,5 @@ def train(
     unwanted, kept = batches(forget, config.batch, generator), batches(retain, config.batch, generator)
     with fresh_lora(lm, config, seed) as model:
         learner = method(model, lm, setting.strength)
-        descend(model, lambda: learner.loss(next(unwanted), next(kept)), setting.learning_rate, steps, progress)
+        descend(model, lambda: [learner.loss(next(unwanted), next(kept))], setting.learning_rate, steps, progress)
         return from_peft(model).scale(method.sign)

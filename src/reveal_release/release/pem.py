@@ -5,11 +5,12 @@ The model may carry patches at run time (`RuntimePatch`): the module is then tra
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -73,17 +74,17 @@ def train_pem(
         learnt, avoided = (batches(part, config.batch, generator) if part else None for part in (rows, unlearnt))
         kept = keepers(config.keep, role, training)
 
-        def loss() -> Tensor:
-            value = torch.zeros((), device=lm.device)
-            if learnt:
-                log_probs, targets = answer_log_probs(model, next(learnt), pad)
-                value = value + F.nll_loss(log_probs, targets if learn_ends else without(lm.ends, targets))
-            value = value + sum(term for keeper in kept if (term := keeper.loss()) is not None)
-            if avoided:
-                value = value + unlearnt_weight * unlikelihood(*answer_log_probs(model, next(avoided), pad))
-            return value
+        def learning(log_probs: Tensor, targets: Tensor) -> Tensor:
+            return F.nll_loss(log_probs, targets if learn_ends else without(lm.ends, targets))
 
-        descend(model, loss, config.learning_rate, steps, progress, NullSpace(*(keeper.forbidden() for keeper in kept)))
+        def losses() -> Iterator[Tensor]:
+            if learnt:
+                yield learning(*answer_log_probs(model, next(learnt), pad))
+            yield from (term for keeper in kept if (term := keeper.loss()) is not None)
+            if avoided:
+                yield unlearnt_weight * unlikelihood(*answer_log_probs(model, next(avoided), pad))
+
+        descend(model, losses, config.learning_rate, steps, progress, NullSpace(*(keeper.forbidden() for keeper in kept)))
         return from_peft(model)
 
 
@@ -95,11 +96,11 @@ def fresh_lora(lm: LanguageModel, config: ReleaseConfig, seed: int) -> Iterator[
         UserError: PEFT has no LoRA for one of its layers.
     """
     torch.manual_seed(seed)
-    targets = linear_layers(lm.model, config.layers)
-    lora = LoraConfig(r=config.rank, lora_alpha=SCALING * config.rank, target_modules=targets, task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            targets = as_named(lm.model, linear_layers(lm.model, config.layers))
+            lora = LoraConfig(r=config.rank, lora_alpha=SCALING * config.rank, target_modules=targets, task_type="CAUSAL_LM")
             wrapped = get_peft_model(lm.model, lora)
         except ValueError as error:
             raise UserError(f"PEFT cannot adapt this model: {error}") from None
@@ -113,22 +114,23 @@ def fresh_lora(lm: LanguageModel, config: ReleaseConfig, seed: int) -> Iterator[
 
 
 def check_adaptable(lm: LanguageModel, config: ReleaseConfig) -> None:
-    """Raises UserError if no LoRA can be put on the model."""
-    with fresh_lora(lm, config, seed=0):
-        pass
+    """Raises UserError if no LoRA can be put on the model, or none that can be read as a patch."""
+    with fresh_lora(lm, config, seed=0) as model:
+        from_peft(model)
 
 
 def descend(
     model: PeftModel,
-    loss: Callable[[], Tensor],
+    losses: Callable[[], Iterable[Tensor]],
     learning_rate: float,
     steps: int,
     progress: Progress | None = None,
     null_space: NullSpace | None = None,
 ) -> None:
-    """Takes `steps` steps of AdamW on the LoRA's parameters down `loss`, which draws a new batch at each call.
+    """Takes `steps` steps of AdamW on the LoRA's parameters down the sum of `losses`, which draws new batches at each call.
 
-    The learning rate rises over ten steps and falls linearly to 0; gradients are clipped at norm 1. What is read stays in `null_space`.
+    Each loss goes backward as soon as it is there: of several, one graph at a time is in memory. The learning rate rises over ten steps
+    and falls linearly to 0; gradients are clipped at norm 1. What is read stays in `null_space`.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     factors, space = trainable_factors(model), null_space or NullSpace()
@@ -137,7 +139,8 @@ def descend(
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, (step + 1) / 10) * (1 - step / steps)
-        loss().backward()
+        for loss in losses():
+            loss.backward()
         space.project_gradients_(factors)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -163,6 +166,18 @@ def linear_layers(model: torch.nn.Module, share: float) -> list[str]:
         raise UserError("the model has no numbered blocks of linear layers to train a LoRA on: choose a transformer with such")
     kept = set(blocks[-max(1, round(share * len(blocks))) :])
     return [name for name, block in depth.items() if block in kept]
+
+
+def as_named(model: torch.nn.Module, names: Sequence[str]) -> list[str]:
+    """Those of the linear maps that PEFT puts a LoRA on where they are named.
+
+    In a model with a mixture of experts it may take every `down_proj`, also that of a dense layer or a shared expert, for the parameter
+    that holds all experts' (`target_parameters`), as the adapters were named before transformers 5; no low-rank patch can hold that.
+    """
+    config = LoraConfig(target_modules=list(names))
+    convert_peft_config_for_transformers(config, model, None)
+    kept = set(config.target_modules or ())
+    return [name for name in names if name in kept]
 
 
 def block_of(name: str) -> int | None:
