@@ -26,7 +26,7 @@ SIZE = {
 }  # fmt: skip
 WINDOW = {"sliding_window": 8}  # shorter than a prompt with its answer
 ALTERNATING = {**WINDOW, "head_dim": 8, "layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 8}
-EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
+EXPERTS = {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
 ARCHITECTURES: dict[str, tuple[dict[str, Any], int]] = {  # what is its own, and its linear maps in a block
     "falcon": ({"new_decoder_architecture": True}, 4),  # q, k and v in one map
     "gemma3_text": (ALTERNATING, 7),

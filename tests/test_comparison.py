@@ -213,7 +213,7 @@ def test_what_is_measured_is_not_trained_on(
 
     assert seen["asked"] and not {tuple(chat_ids(s.lm.tokenizer, turns)) for turns in seen["asked"]} & begun(seen["forget"])
     assert seen["measured"] and not begun(seen["measured"]) & begun(seen["retain"])
-    assert seen["steps"] == config.release.steps + config.release.retain_steps
+    assert seen["steps"] == config.release.pairs * (config.release.steps + config.release.retain_steps)
 
 
 def test_all_methods_train_and_tune_on_the_same(

@@ -255,7 +255,7 @@ def test_a_later_step_that_fails_leaves_what_was_reached(
         raise error
 
     error = Unfit("the training diverged")
-    monkeypatch.setattr(workshop, "train_modules", diverged)
+    monkeypatch.setattr(workshop, "train_step", diverged)
     config = copied(whole, tmp_path / "out", (*FIRST, "release-1", "evaluate-1"), iterations=2, save_merged=True)
     revealed_again(config, 2)
     results = run(config)
@@ -270,10 +270,10 @@ def test_a_later_step_that_fails_leaves_what_was_reached(
     monkeypatch.undo()
     more = run(config)
     assert more["patch"] != results["patch"], "it was tried again"
-    assert json.loads((state / "elicit-after.json").read_text(encoding="utf-8"))["result"] != json.loads(kept[0])["result"]
+    assert (state / "elicit-after.json").read_bytes() != kept[0], "it was searched again, which took another time"
     assert (model / "config.json").stat().st_mtime_ns != kept[2], "and nothing is told of another patch"
     error = Unfit("the training diverged")
-    monkeypatch.setattr(workshop, "train_modules", diverged)
+    monkeypatch.setattr(workshop, "train_step", diverged)
     with pytest.raises(UserError, match="diverged"):
         run(copied(whole, tmp_path / "first", FIRST, utility_budget=0.5))
     spent = copied(whole, tmp_path / "spent", (*FIRST, "release-1"), iterations=2)
@@ -469,13 +469,13 @@ def test_what_tells_the_cost_is_not_trained_on(
 
     def training(lm: Any, forget: Any, harmless: Any, retain: Any, *args: Any) -> Any:
         trained.extend(retain)
-        return release.train_modules(lm, forget, harmless, retain, *args)
+        return release.train_step(lm, forget, harmless, retain, *args)
 
     def choosing(lm: Any, step: Any, utility: Any, *args: Any) -> Any:
         measured.extend(utility.records)
         return release.choose_scale(lm, step, utility, *args)
 
-    monkeypatch.setattr(workshop, "train_modules", training)
+    monkeypatch.setattr(workshop, "train_step", training)
     monkeypatch.setattr(workshop, "choose_scale", choosing)
     run(config)
 

@@ -109,7 +109,7 @@ def test_nothing_that_is_measured_is_trained_on(bench: Bench) -> None:
 
 def test_the_modules_are_those_that_a_release_trains(config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
     modules = Path(config.output) / "modules"
-    release = replace(config.release, keep=VARIANTS[PUBLISHED])
+    release = replace(config.release.one_pair(), keep=VARIANTS[PUBLISHED])
     data = (bench.rows.forget, bench.rows.harmless, bench.rows.retain)
     together = train_modules(bench.w.lm, *data, release, bench.w.seed("release-1"), None, bench.rows.unanswered)
     for name, wanted in zip(("forget-0", f"{PUBLISHED}-0"), together, strict=True):

@@ -213,7 +213,7 @@ def test_the_defaults_train_as_the_loop_written_out(lm: LanguageModel) -> None:
         parts = [batches(part, 4, generator) for part in (learnt, anchors, anchors[:1])]
         for step in range(6):
             optimizer.param_groups[0]["lr"] = config.learning_rate * min(1.0, (step + 1) / 10) * (1 - step / 6)
-            value = F.nll_loss(*answer_log_probs(model, next(parts[0]), 1))
+            F.nll_loss(*answer_log_probs(model, next(parts[0]), 1)).backward()
             batch = next(parts[1])
             teacher.scale = 0.0
             with torch.no_grad(), model.disable_adapter():
@@ -222,13 +222,13 @@ def test_the_defaults_train_as_the_loop_written_out(lm: LanguageModel) -> None:
             teacher.scale = multiple * 0.3
             for layer in layers:
                 layer.scaling["default"] = multiple * 2.0
-            value = value + 4.0 * F.kl_div(answer_log_probs(model, batch, 1)[0], wanted, reduction="batchmean", log_target=True)
+            kl = F.kl_div(answer_log_probs(model, batch, 1)[0], wanted, reduction="batchmean", log_target=True)
             teacher.scale = 0.3
             for layer in layers:
                 layer.scaling["default"] = 2.0
-            value = value + 0.5 * unlikelihood(*answer_log_probs(model, next(parts[2]), 1))
-            value = value + 1e-4 * torch.stack([(first[n].A @ f.A.T).abs().sum() for n, f in factors.items()]).sum()
-            value.backward()
+            (4.0 * kl).backward()
+            (1e-4 * torch.stack([(first[n].A @ f.A.T).abs().sum() for n, f in factors.items()]).sum()).backward()
+            (0.5 * unlikelihood(*answer_log_probs(model, next(parts[2]), 1))).backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad()
