@@ -138,6 +138,11 @@ class ReleaseConfig(Settings):
     max_scale: float = 24.0
     per_layer: bool = False
 
+    @property
+    def steps_of_a_pair(self) -> int:
+        """Optimiser steps of both modules of a pair."""
+        return self.steps + self.retain_steps
+
     def one_pair(self) -> "ReleaseConfig":
         """The same with one pair of modules, which is trained for as many steps as all are."""
         return dataclasses.replace(self, pairs=1, steps=self.pairs * self.steps, retain_steps=self.pairs * self.retain_steps)

@@ -43,12 +43,16 @@ _NOW = re.compile(r"""strftime_now\((["'])(.*?)\1\)""")
 
 @dataclass
 class LanguageModel:
-    """A model and its tokenizer, ready to generate. `path` is what plain `from_pretrained` takes."""
+    """A model and its tokenizer, ready to generate.
+
+    `path` is what plain `from_pretrained` takes; `stored_as` the class that the model was saved as there, where that is known.
+    """
 
     name: str
     path: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    stored_as: str = ""
 
     @property
     def device(self) -> torch.device:
@@ -109,12 +113,11 @@ class LanguageModel:
     @cached_property
     def remarks(self) -> list[str]:
         """What whoever uses a release of this model is to know of how it was loaded and asked: whole sentences, as a rule none."""
-        kind, stored = type(self.model).__name__, (AutoConfig.from_pretrained(self.path, trust_remote_code=False).architectures or [""])[0]
-        told = []
-        if stored.endswith("ForConditionalGeneration") and stored != kind:
+        kind, told = type(self.model).__name__, []
+        if self.stored_as.endswith("ForConditionalGeneration") and self.stored_as != kind:
             told.append(
-                f"Of the base, a {stored}, only the text part was loaded, a {kind}. The patch has that one's names: on the whole model "
-                "a server may apply nothing of it without a word, so serve the text part, merged, and look at what it answers."
+                f"Of the base, a {self.stored_as}, only the text part was loaded, a {kind}. The patch has that one's names: on the whole "
+                "model a server may apply nothing of it without a word, so serve the text part, merged, and look at what it answers."
             )
         if self.tokenizer.chat_template is None:
             told.append("The base has no chat template, so it is asked in plain text: save that of a chat model with its tokenizer.")
@@ -213,7 +216,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     _try_out(name, model, known)
     if tokenizer.vocab_size > known:  # which does not count what was added to it
         raise UserError(f"the tokenizer of {name!r} has {tokenizer.vocab_size} tokens and the model {known}: give it its own tokenizer")
-    lm = LanguageModel(name, path, model, tokenizer)
+    lm = LanguageModel(name, path, model, tokenizer, next(iter(stored.architectures or ()), ""))
     if _text(tokenizer, QUESTION).rstrip().endswith(THOUGHT):
         raise UserError(
             f"{name} thinks before each answer, and its chat template cannot ask it not to: its thoughts would be measured and forgotten "

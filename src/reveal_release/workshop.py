@@ -24,7 +24,7 @@ from .release import per_layer
 from .release.adapter import load, save_for
 from .release.front import trade_off
 from .release.patch import Patch
-from .release.release import MARGIN, Utility, choose_scale, keeping, mean_nll, train_step
+from .release.release import MARGIN, Utility, averaged, choose_scale, keeping, mean_nll, train_modules
 from .release.runtime import applied
 from .release.scale import ScaleSearch
 from .report.card import card
@@ -150,6 +150,9 @@ class Workshop(Phases):
         config, path = keeping(self.config.release, rows.forget, rows.unanswered), self.folder.state / f"step-{t}"
         budget = self.config.utility_budget
 
+        def pair(seed: int, told: Progress | None) -> tuple[Patch, Patch]:
+            return train_modules(self.lm, rows.forget, rows.harmless, rows.retain, config, seed, told, rows.unanswered)
+
         def work(update: Progress) -> Any:
             utility, weights = Utility.of(self.lm, rows.measured), dict[str, float]()
 
@@ -159,8 +162,7 @@ class Workshop(Phases):
             with self.patched(patch):
                 spent = utility.loss() if patch else 0.0
                 share = min(budget, spent + (budget - spent) / (self.config.iterations - t + 1))
-                seed = self.seed(f"release-{t}")
-                step = train_step(self.lm, rows.forget, rows.harmless, rows.retain, config, seed, update, rows.unanswered)
+                step = averaged(pair, config, self.seed(f"release-{t}"), update)
                 chosen = go(step)
                 if config.per_layer and chosen.scale:
                     nll = partial(mean_nll, self.lm, rows.forget)
@@ -172,7 +174,7 @@ class Workshop(Phases):
             figures = {"scale": chosen.scale, "layer_weights": weights, "utility_loss": chosen.cost, "gone": chosen.gone}
             return {**figures, "keep": config.keep, "front": [asdict(point) for point in points]}
 
-        trained = config.pairs * (config.steps + config.retain_steps)
+        trained = config.pairs * config.steps_of_a_pair
         outcome = self.phase(f"release-{t}", f"Release {t}: train, subtract, choose how far", work, trained)
         self.iterations[-1].update(outcome)
         return load(path) if outcome["scale"] else None

@@ -1,21 +1,22 @@
 """Modules trained on tiny models: what is learnt, from which tokens, on which model, and that no trace is left on it."""
 
 import contextlib
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 from transformers.pytorch_utils import Conv1D
 
 from reveal_release.config import ReleaseConfig, UserError
 from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel
-from reveal_release.release.lora import from_peft
+from reveal_release.release import pem
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.release.pem import SURE, descend, fresh_lora, linear_layers, train_pem, unlikelihood
+from reveal_release.release.pem import SURE, check_adaptable, descend, linear_layers, train_pem, unlikelihood
 from reveal_release.release.release import mean_nll
 from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.release.runtime import applied
@@ -249,17 +250,43 @@ def test_no_records_are_told(lm: LanguageModel) -> None:
         train_pem(lm, [], CONFIG, steps=3, seed=1)
 
 
-def test_losses_that_go_backward_one_by_one_are_their_sum(lm: LanguageModel, rows: list[Row]) -> None:
-    def trained(apart: bool) -> Patch:
-        with fresh_lora(lm, CONFIG, seed=1) as model:
+def test_the_graph_of_one_loss_at_a_time_is_in_memory(lm: LanguageModel, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors that are kept for the way backward, at most at once: against the losses' sum, which is the same training."""
 
-            def losses() -> list[torch.Tensor]:
-                several = [F.nll_loss(*answer_log_probs(model, part, 1)) for part in (rows[:2], rows[2:4], rows[4:])]
-                return several if apart else [torch.stack(several).sum()]
+    class Kept:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
 
-            descend(model, losses, 1e-3, steps=3)
-            return from_peft(model)
+    def trained() -> tuple[Patch, int]:
+        alive, most = weakref.WeakSet[Kept](), 0
 
-    one, other = trained(True), trained(False)
-    for name in one:
-        torch.testing.assert_close(one.delta(name), other.delta(name), rtol=1e-3, atol=1e-5)
+        def keep(tensor: torch.Tensor) -> Kept:
+            nonlocal most
+            alive.add(kept := Kept(tensor))
+            most = max(most, len(alive))
+            return kept
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor):
+            config = replace(CONFIG, keep={"kl": 1.0, "ending": 1.0})
+            return train_pem(lm, rows[:2], config, steps=4, seed=1, anchors=rows[2:4], unlearnt=rows[4:]), most
+
+    apart, most = trained()
+    monkeypatch.setattr(pem, "descend", lambda model, losses, *rest: descend(model, lambda: [torch.stack([*losses()]).sum()], *rest))
+    summed, of_all = trained()
+    assert most < 0.35 * of_all, "there are four"
+    for name in summed:
+        torch.testing.assert_close(apart.delta(name), summed.delta(name), rtol=1e-3, atol=1e-5)
+
+
+def test_a_mixture_that_peft_would_adapt_as_no_patch_can_is_refused_at_the_start(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = {"vocab_size": 400, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "first_k_dense_replace": 1}
+    config = AutoConfig.for_model("glm4_moe", **size, **experts, num_key_value_heads=2, head_dim=8)
+    mixture = replace(lm, model=AutoModelForCausalLM.from_config(config).eval())
+    check_adaptable(mixture, CONFIG)
+    assert not hasattr(mixture.model, "peft_config")
+    monkeypatch.setattr(pem, "as_named", lambda model, names: names)
+    with pytest.raises(UserError, match="target_parameters"):
+        check_adaptable(mixture, CONFIG)

@@ -11,21 +11,13 @@ import torch.nn.functional as F
 
 from reveal_release.config import ReleaseConfig, UserError
 from reveal_release.dataset import encode
+from reveal_release.generation import Progress
 from reveal_release.metrics.fluency import perplexity, perplexity_ratio
 from reveal_release.models import LanguageModel
 from reveal_release.release import release
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import train_pem
-from reveal_release.release.release import (
-    MARGIN,
-    Utility,
-    choose_scale,
-    direction,
-    keeping,
-    mean_nll,
-    train_modules,
-    train_step,
-)
+from reveal_release.release.release import MARGIN, Utility, averaged, choose_scale, direction, keeping, mean_nll, train_modules
 from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.release.runtime import applied
 from reveal_release.tasks import Record
@@ -150,13 +142,17 @@ def test_a_step_is_the_mean_of_pairs_that_were_trained_apart(
     lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]
 ) -> None:
     config, seen = replace(CONFIG, pairs=3, steps=3, retain_steps=2), list[tuple[int, int]]()
-    step = train_step(lm, forget, harmless, retain, config, 3, lambda done, total: seen.append((done, total)))
+
+    def train(seed: int, progress: Progress | None = None) -> tuple[Patch, Patch]:
+        return train_modules(lm, forget, harmless, retain, config, seed, progress)
+
+    step = averaged(train, config, 3, lambda done, total: seen.append((done, total)))
     assert seen == [(i, 15) for i in range(1, 16)]
-    each = [direction(*train_modules(lm, forget, harmless, retain, config, seed), config) for seed in (3, 5, 7)]
+    each = [direction(*train(seed), config) for seed in (3, 5, 7)]
     for name in step:
         torch.testing.assert_close(step.delta(name), sum(one.delta(name) for one in each) / 3, rtol=1e-4, atol=1e-7)
     assert all(abs(a.inner(b)) < 0.9 * a.norm() * b.norm() for a, b in zip(each, each[1:], strict=False)), "each from a start of its own"
-    alone = train_step(lm, forget, harmless, retain, replace(config, pairs=1), 3)
+    alone = averaged(train, replace(config, pairs=1), 3)
     assert all(torch.equal(alone.delta(name), each[0].delta(name)) for name in alone)
 
 

@@ -46,7 +46,7 @@ def fit(
     release, threshold = config.release, config.reveal.threshold
     prompts = list(dict.fromkeys(asked))[:GONE]
     utility = Utility.of(lm, rows.measured)
-    steps = release.pairs * (release.steps + release.retain_steps)
+    steps = release.pairs * release.steps_of_a_pair
     tried: list[dict[str, Any]] = []
 
     def shown() -> float:

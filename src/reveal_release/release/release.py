@@ -74,6 +74,11 @@ class Utility:
         return max(prose, (math.exp(min(now.nll - self.nll, 100.0)) - 1.0) / 2)  # a broken model must not overflow
 
 
+def shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Tells how far a part is as so much of the whole: `before` steps of its `total` were done when the part began."""
+    return (lambda done, _: progress(before + done, total)) if progress else None
+
+
 def train_modules(
     lm: LanguageModel,
     forget: Sequence[Row],
@@ -92,13 +97,10 @@ def train_modules(
         retain: what must not change. unanswered: forget records to whose prompts there is no harmless answer to learn instead.
         forget_pem: the forget module, where it is trained already.
     """
-    total = config.steps + config.retain_steps
-
-    def shifted(offset: int) -> Progress:
-        return lambda done, _: progress(offset + done, total) if progress else None
-
+    total = config.steps_of_a_pair
     if forget_pem is None:
-        forget_pem = train_pem(lm, forget, config, steps=config.steps, seed=seed, role="forget", anchors=retain, progress=shifted(0))
+        told = shifted(progress, 0, total)
+        forget_pem = train_pem(lm, forget, config, steps=config.steps, seed=seed, role="forget", anchors=retain, progress=told)
     if not config.retain_steps:
         return forget_pem, Patch()
     with applied(lm.model, forget_pem.negate(), config.forget_scale) as subtracted:
@@ -114,37 +116,26 @@ def train_modules(
             teacher=subtracted,
             frozen=forget_pem,
             learn_ends=not config.keep.get("ending"),
-            progress=shifted(config.steps),
+            progress=shifted(progress, config.steps, total),
         )
     return forget_pem, retain_pem
 
 
-def train_step(
-    lm: LanguageModel,
-    forget: Sequence[Row],
-    harmless: Sequence[Row],
-    retain: Sequence[Row],
-    config: ReleaseConfig,
-    seed: int,
-    progress: Progress | None = None,
-    unanswered: Sequence[Row] = (),
+def averaged(
+    train: Callable[[int, Progress | None], tuple[Patch, Patch]], config: ReleaseConfig, seed: int, progress: Progress | None = None
 ) -> Patch:
     """One whole step: the mean of `direction` over `config.pairs` independently trained pairs of modules.
 
-    A LoRA moves in the few directions that its random start gives it, so that two starts share little but what their records ask for
-    (their changes have a cosine of about 0.1): the mean keeps that, and half of what each breaks by chance. Averaging weights that were
-    trained apart is a model soup (Wortsman et al. 2022, arXiv 2203.05482).
+    A LoRA moves in the few directions that its random start gives it, so that two starts share little but what their records ask for:
+    the mean keeps that, and of what each breaks by chance a part. Averaging weights that were trained apart is a model soup (Wortsman et
+    al. 2022, arXiv 2203.05482).
 
-    Args: as of `train_modules`.
+    Args:
+        train: a pair by its seed, as `train_modules` trains it.
     """
-    each, step = config.steps + config.retain_steps, Patch()
+    step = Patch()
     for pair in range(config.pairs):
-
-        def shifted(done: int, _: int, before: int = pair * each) -> None:
-            if progress:
-                progress(before + done, config.pairs * each)
-
-        pems = train_modules(lm, forget, harmless, retain, config, seed + 2 * pair, shifted, unanswered)
+        pems = train(seed + 2 * pair, shifted(progress, pair * config.steps_of_a_pair, config.pairs * config.steps_of_a_pair))
         step = step + direction(*pems, config).scale(1 / config.pairs)
     return step
 
