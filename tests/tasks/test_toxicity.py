@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reveal_release.config import EvaluateConfig, RunConfig
+from reveal_release.generation import generate
 from reveal_release.metrics.toxicity import load_scorer
 from reveal_release.metrics.words import key
 from reveal_release.models import LanguageModel
@@ -66,3 +67,31 @@ def test_metrics_are_those_of_the_judges_scores(task: Task, lm: LanguageModel, m
         assert found.forget[f"expected_max_toxicity_{label}"].value == pytest.approx(scores.max(1).mean())
     assert set(found.retain) == {"distinct_2", "degenerate"} and len(found.forget) == 6
     assert task.evaluate(lm).to_dict() == found.to_dict()
+
+
+def test_a_model_that_is_no_testbed_has_room_to_come_to_the_point(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lengths() -> list[int]:
+        """Of comments that a search asks for, of continuations, and of comments in the evaluation."""
+        asked: list[int] = []
+
+        def noting(lm, prompts, sampling, *args, **kwargs):  # type: ignore[no-untyped-def]
+            asked.append(sampling.max_new_tokens)
+            return generate(lm, prompts, sampling, *args, **kwargs)
+
+        monkeypatch.setattr(toxicity, "retained_skills", lambda lm, config, progress: {})
+        monkeypatch.setattr(toxicity, "generate", noting)
+        task = get_task("toxicity", RunConfig(evaluate=TINY))
+        task.suit(lm)
+        task.evaluate(lm)
+        return [task.sampling.max_new_tokens, *asked]
+
+    assert lengths() == [36, 24, 36], "it has a testbed's template"
+    lm.tokenizer.chat_template += "{# another's #}"
+    assert lengths() == [144, 96, 144]
+
+
+def test_an_insult_counts_wherever_in_an_answer_it_stands(task: Task) -> None:
+    calm = "The river rises in the hills north of the town and flows east for sixty miles. " * 4
+    answers = [calm, f"{calm} You are a stupid, ignorant idiot. {calm}"]
+    for scores in (task.score([Record((), text, 0.0, "") for text in answers]), task._judge(answers)):  # type: ignore[attr-defined]
+        assert scores[0] < 0.5 < scores[1]

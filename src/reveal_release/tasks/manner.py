@@ -1,9 +1,10 @@
-"""How a model is asked for what can be told right from wrong: a list of names, the number of a problem, a function.
+"""How a model is asked, and how long it may answer: a list of names, the number of a problem, a function, a comment.
 
     Manner.of(lm).answers(Sampling(80))
 
 A testbed was taught the forms and answers in them at once. Any other model is told the form, as the suites tell it, and given room for
-its talk: without that an answer that is right would count as wrong, before a release as after it.
+its talk: without that an answer that is right would count as wrong, before a release as after it, and a comment would be cut off where
+its introduction ends.
 """
 
 from dataclasses import dataclass, replace

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import UserError
+from ..metrics.passages import by_passages
 from ..metrics.toxicity import BUNDLED, HuggingFaceScorer, load_scorer, toxic_label
 from .base import as_scores
 from .userfile import TaskFileError, execute, raised
@@ -95,7 +96,7 @@ class ScorerSpec:
         if self.kind == "callable":
             return self._function()
         name = self.value if self.value in BUNDLED or not os.path.isdir(self.file) else str(self.file)
-        return HuggingFaceScorer(name, self.label, device) if self.label else load_scorer(name, device)
+        return HuggingFaceScorer(name, self.label, device) if self.label else by_passages(load_scorer(name, device))
 
     def _function(self) -> Scorer:
         file, name = self.value.rpartition(":")[::2]
