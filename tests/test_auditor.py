@@ -334,7 +334,7 @@ def test_a_wrong_patch_is_refused_and_nothing_is_written(
         audit(here, patch, oracle=tiny_gpt2)
     for module in (oracle, phases):
         monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("the model is loaded"))
-    with pytest.raises(UserError, match="not a PEFT adapter folder"):
+    with pytest.raises(UserError, match="none holds no adapter_config.json and is no patch"):
         audit(here, tmp_path / "none")
     with pytest.raises(UserError, match="seeds is 0"):
         audit(here, patch, seeds=0)

@@ -98,7 +98,7 @@ def finish(
     drawn_out, altered = [name for name in over if name not in ALTERING], [name for name in over if name in ALTERING]
     results = {
         **provenance(config, pair.task),
-        "patch": str(pair.path),
+        "patch": pair.named,
         "oracle": oracle,
         "seeds": pair.seeds,
         "evaluations": BUDGET * config.reveal.evaluations,

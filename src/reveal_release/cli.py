@@ -174,8 +174,10 @@ def _reveal(options: Namespace) -> None:
 
 def _evaluate(options: Namespace) -> None:
     config = run_config(options)
+    from .located import located
+
     if options.patch is not None:
-        _check_patch(options.patch)
+        located(options.patch)  # before torch is imported and a model loaded
     suite = _suite(options, config)
     if not suite:
         config.check_read()
@@ -211,7 +213,9 @@ def _check_new(file: Path) -> None:
 
 def _audit(options: Namespace) -> None:
     config = _begun(options)
-    _check_patch(options.patch)
+    from .located import located
+
+    located(options.patch)  # before torch is imported and a model loaded
     from .auditor import ATTACKS, audit
     from .report.audit import render_audit
     from .report.progress import Reporter
@@ -295,12 +299,6 @@ def _whole(text: str) -> int:
     if not text.isdecimal():
         raise UserError(f"--seeds has {text!r}: give whole numbers with commas between, such as 0,1,2")
     return int(text)
-
-
-def _check_patch(folder: str) -> None:
-    """Before torch is imported and a model loaded."""
-    if not (Path(folder) / "adapter_config.json").is_file():
-        raise UserError(f"--patch {folder} holds no adapter_config.json: give the folder `patch` of a run's output")
 
 
 def _suite(options: Namespace, config: RunConfig) -> "SuiteEvaluation | None":

@@ -6,6 +6,7 @@
 from typing import Any
 
 from .config import RunConfig
+from .located import located
 from .models import load_model
 from .phases import begin, prepare
 from .release.adapter import load
@@ -31,7 +32,7 @@ def evaluate_only(
         task, lm = begin(config)
         if task.runs_code:
             require_protections(config.allow_unsafe_code)
-    loaded = load(patch, lm.model) if patch is not None else Patch()
+    loaded = load(located(patch), lm.model) if patch is not None else Patch()
     with (reporter or SilentReporter()).phase("Evaluate") as update, applied(lm.model, loaded):
         if suite:
             return {suite.suite.name: {name: e.to_dict() for name, e in suite.evaluate(lm, update).items()}}

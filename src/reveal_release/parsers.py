@@ -23,6 +23,7 @@ from .config import RunConfig, UserError
 
 OF_RUNS = ("iterations", "utility_budget", "save_merged")
 """Settings of those commands alone that release as a run does."""
+PATCH = "the patch that a run wrote: its folder, or its name on the hub"
 
 
 def settings(cls: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:
@@ -146,7 +147,7 @@ def _evaluate_parser() -> Parser:
         "evaluate --model testbed-llama --suite gsm8k --suite-limit 20 --suite-max-new-tokens 64",
         idle=_idle("output", *OF_RUNS, "stop_reward", "scorer", "reveal.", "release.", but=("reveal.threshold",)),
     )
-    parser.add_argument("--patch", type=str | None, default=None, metavar="FOLDER", help="the patch that a run wrote")
+    parser.add_argument("--patch", type=str | None, default=None, metavar="PATCH", help=PATCH)
     parser.add_argument("--json", type=str | None, default=None, metavar="FILE", help="also write the figures here, with n and intervals")
     group = parser.add_argument_group("a public suite, instead of the task and of --evaluate.*")
     for name, kind, metavar, text in (
@@ -170,7 +171,7 @@ def _audit_parser() -> Parser:
         "audit --task toxicity --model testbed-llama --patch out/toxicity/patch --output out/audit",
         idle=_idle(*OF_RUNS, "release.", "evaluate.", but=("release.batch", "release.learning_rate")),
     )
-    parser.add_argument("--patch", type=str, required=True, metavar="FOLDER", help="the patch that a run wrote")
+    parser.add_argument("--patch", type=str, required=True, metavar="PATCH", help=PATCH)
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="how many searches, and repetitions of the other attacks")
     text = "which, with commas between: few-shot, prefix, paraphrase, quantise, truncate, relearn (default: all); the search is always made"
     parser.add_argument("--attacks", type=str | None, default=None, metavar="NAMES", help=text)
@@ -256,7 +257,7 @@ def _patch_parsers() -> Iterator[tuple[str, str, Parser]]:
     ):  # fmt: skip
         parser = Parser(f"patch {name} {example}", description=description, print_config=None)
         several: dict[str, Any] = {"nargs": "+"} if name == "combine" else {}
-        parser.add_argument("folder", type=str, metavar="FOLDER", help="the patch that a run wrote", **several)
+        parser.add_argument("folder", type=str, metavar="PATCH", help=PATCH, **several)
         if name in ("info", "merge", "revert"):
             whose = {"info": "check that the patch is for this model", "merge": "the base", "revert": "the merged model"}[name]
             required = name != "info"

@@ -26,13 +26,14 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig
-from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
 from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
 
 from .config import UserError
 from .files import check_writable
+from .located import located
 from .models import LanguageModel, load_model, resolve, save_model
 from .release.adapter import load, recorded_base, save
 from .release.base import fingerprint
@@ -79,7 +80,7 @@ def info(folder: str, model: str | None = None) -> Figures:
     }  # fmt: skip
     if model is not None:
         base = load_model(model, _stored(model), "cpu").model
-        load(folder, base)
+        load(opened.folder, base)
         figures["relative"] = small.norm() / math.hypot(*(float(_weight(base, name).float().norm()) for name in small))
     return figures
 
@@ -101,7 +102,7 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
     wanted = getattr(torch, stored if dtype == "auto" else dtype)
     finer = "float32" if "float32" in (stored, _name(wanted)) else "bfloat16"
     lm = load_model(model, finer, "cpu")
-    patch = load(folder, lm.model)
+    patch = load(opened.folder, lm.model)
     # What a revert ends in: the precision of the base, or of the merge if that is coarser.
     end = torch.bfloat16 if "bfloat16" in (stored, _name(wanted)) else torch.float32
     record = {
@@ -236,13 +237,11 @@ def truncate(folder: str, rank: int, output: str) -> Figures:
 
 
 def _open(folder: str) -> Opened:
-    path = Path(folder)
-    if not (path / CONFIG_NAME).is_file():
-        raise UserError(f"{folder} holds no {CONFIG_NAME} and is no patch: give the folder `patch` of a run's output")
+    path = located(folder)
     patch = from_peft(path)
     if not patch:
         raise UserError(f"{folder} changes no module: give another patch")
-    config = PeftConfig.from_pretrained(folder)
+    config = PeftConfig.from_pretrained(str(path))
     assert isinstance(config, LoraConfig)  # from_peft refuses others
     base, identity = recorded_base(path)
     return Opened(path, patch, base or config.base_model_name_or_path or "unknown", identity, config.fan_in_fan_out)

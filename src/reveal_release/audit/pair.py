@@ -12,6 +12,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from ..config import RunConfig, UserError
 from ..generation import Progress
+from ..located import located
 from ..models import LanguageModel
 from ..oracle import Oracle
 from ..phases import Phases, begin, check_places
@@ -41,14 +42,14 @@ class Pair(Phases):
     def __init__(self, config: RunConfig, patch: str | Path, seeds: int, reporter: Any = None, oracle: str | None = None) -> None:
         if seeds < 1:
             raise UserError(f"seeds is {seeds}: give a whole number of at least 1")
-        self.config, self.path, self.count = config, Path(patch), config.reveal.final_samples
-        load(patch)  # a folder that holds no patch, or nothing of an audit, is refused before the model is loaded
+        self.config, self.named, self.path, self.count = config, str(patch), located(patch), config.reveal.final_samples
+        load(self.path)  # a folder that holds no patch, or nothing of an audit, is refused before the model is loaded
         check_places(config, "audit")
         self.task, self.lm = begin(config)
         self.oracle = Oracle(oracle, config) if oracle else None
         if self.oracle:
             self.oracle.check(self.lm)
-        self.patch = load(patch, self.lm.model)
+        self.patch = load(self.path, self.lm.model)
         folder = RunFolder(config, "audit", model_identity(self.lm), patch=digest(self.path), seeds=seeds)
         super().__init__(folder, reporter, config.seed)
         self.seeds = [self.seed(f"audit-{i + 1}") for i in range(seeds)]

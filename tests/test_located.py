@@ -1,0 +1,101 @@
+"""A patch by its folder or its name on the hub, without a network: from a cache laid out as huggingface_hub does."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+from reveal_release import cli, located
+from reveal_release.config import UserError
+from reveal_release.models import LanguageModel
+from reveal_release.patches import info, merge
+from reveal_release.release.adapter import save_for
+from reveal_release.release.patch import LowRank, Patch
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache, of a machine that is off the network."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "hub"
+
+
+def published(hub: Path, name: str, folder: Path) -> Path:
+    place = hub / f"models--{name.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(COMMIT)
+    return Path(shutil.copytree(folder, place / "snapshots" / COMMIT))
+
+
+@pytest.fixture
+def patch(lm: LanguageModel, tmp_path: Path) -> Path:
+    name = next(name for name, _ in lm.model.named_modules() if name.endswith("q_proj"))
+    out, into = lm.model.get_submodule(name).weight.shape  # type: ignore[misc]
+    return save_for(lm, Patch({name: LowRank(torch.ones(2, into), torch.ones(out, 2))}), tmp_path / "patch")
+
+
+def test_a_folder_is_where_it_is(patch: Path, hub: Path) -> None:
+    assert located.located(patch) == located.located(str(patch)) == patch
+
+
+def test_a_name_on_the_hub_does_wherever_a_folder_does(
+    patch: Path, hub: Path, tiny_llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snapshot = published(hub, "owner/name", patch)
+    assert located.located("owner/name") == snapshot
+    of_hub, of_folder = info("owner/name", tiny_llama), info(str(patch), tiny_llama)
+    assert of_hub == of_folder and of_hub["modules"] == 1
+    merge(tiny_llama, "owner/name", str(tmp_path / "one"))
+    merge(tiny_llama, str(patch), str(tmp_path / "other"))
+    assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "other/model.safetensors").read_bytes()
+    few = "--evaluate.prompts 2 --evaluate.continuations 1 --evaluate.neutral 1 --evaluate.sentences 1 --evaluate.functions 1"
+    asked = f"evaluate --model {tiny_llama} {few} --evaluate.problems 1 --patch"
+    for name, file in (("owner/name", "hub.json"), (str(patch), "folder.json")):
+        assert cli.main([*asked.split(), name, "--json", file]) == 0
+    first, second = (json.loads(Path(file).read_text()) for file in ("hub.json", "folder.json"))
+    assert first["patch"] == "owner/name" and first["metrics"] == second["metrics"]
+
+
+def test_a_folder_here_goes_before_the_hub(patch: Path, hub: Path, tmp_path: Path) -> None:
+    published(hub, "owner/name", patch)
+    (tmp_path / "owner/name").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^owner/name holds no adapter_config.json and is no patch"):
+        located.located("owner/name")
+
+
+def test_a_model_on_the_hub_is_no_patch(hub: Path, tiny_llama: str) -> None:
+    published(hub, "owner/model", Path(tiny_llama))
+    with pytest.raises(UserError, match="owner/model on the hub holds no adapter_config.json"):
+        located.located("owner/model")
+
+
+@pytest.mark.parametrize("name", ["", "out", "./out/patch", "/out/patch", "~/patch", "a/b/c", "out/no such"])
+def test_what_can_be_neither(name: str, hub: Path) -> None:
+    with pytest.raises(UserError, match=r"give the folder `patch` of a run's output"):
+        located.located(name)
+
+
+def test_what_the_hub_refuses(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"^the patch out/toxicty is no folder here, and from the hub: "):
+        located.located("out/toxicty")
+
+    def refusing(kind: type[Exception]) -> None:
+        def download(*args: object, **kwargs: object) -> str:
+            raise kind.__new__(kind)  # it needs no response of a server
+
+        monkeypatch.setattr(located, "snapshot_download", download)
+
+    refusing(GatedRepoError)
+    with pytest.raises(UserError, match="hf auth login"):
+        located.located("owner/name")
+    refusing(RepositoryNotFoundError)
+    with pytest.raises(UserError, match="neither a folder here nor public on the hub"):
+        located.located("owner/name")
