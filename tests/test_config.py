@@ -133,5 +133,5 @@ def test_to_dict_is_plain_json() -> None:
 
 def test_one_pair_is_trained_for_as_long_as_all() -> None:
     release = ReleaseConfig(pairs=3, steps=10, retain_steps=7, rank=5)
-    assert release.one_pair() == ReleaseConfig(pairs=1, steps=30, retain_steps=21, rank=5)
+    assert release.one_pair() == ReleaseConfig(pairs=1, steps=30, retain_steps=21, max_scale=8.0, rank=5)
     assert release.one_pair().one_pair() == release.one_pair()

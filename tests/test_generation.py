@@ -183,6 +183,9 @@ def test_where_memory_runs_out_fewer_rows_are_written_at_once(lm: LanguageModel,
     assert generate(lm, prompts, Sampling(8), seeds, progress=lambda done, total: seen.append((done, total))) == wanted
     assert [count for count in rows if count > most] == [4, 6], "a prompt that comes again is read once"
     assert seen == [(done, 12) for done in (3, 6, 9, 12)]
+    rows.clear()
+    assert generate(lm, prompts, Sampling(8), seeds) == wanted
+    assert max(rows) == most, "which is remembered"
     most = 0
     with pytest.raises(torch.OutOfMemoryError):
         generate(lm, prompts, Sampling(8), seeds)

@@ -10,10 +10,11 @@ from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from reveal_release import cli, located
-from reveal_release.config import UserError
+from reveal_release.audit.pair import Pair
+from reveal_release.config import RunConfig, UserError
 from reveal_release.models import LanguageModel
-from reveal_release.patches import info, merge
-from reveal_release.release.adapter import save_for
+from reveal_release.patches import info, merge, truncate
+from reveal_release.release.adapter import load, save_for
 from reveal_release.release.patch import LowRank, Patch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -25,6 +26,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
+    located._fetched.cache_clear()
     return tmp_path / "hub"
 
 
@@ -39,7 +41,7 @@ def published(hub: Path, name: str, folder: Path) -> Path:
 def patch(lm: LanguageModel, tmp_path: Path) -> Path:
     name = next(name for name, _ in lm.model.named_modules() if name.endswith("q_proj"))
     out, into = lm.model.get_submodule(name).weight.shape  # type: ignore[misc]
-    return save_for(lm, Patch({name: LowRank(torch.ones(2, into), torch.ones(out, 2))}), tmp_path / "patch")
+    return save_for(lm, Patch({name: LowRank(torch.randn(2, into), torch.randn(out, 2))}), tmp_path / "patch")
 
 
 def test_a_folder_is_where_it_is(patch: Path, hub: Path) -> None:
@@ -56,6 +58,10 @@ def test_a_name_on_the_hub_does_wherever_a_folder_does(
     merge(tiny_llama, "owner/name", str(tmp_path / "one"))
     merge(tiny_llama, str(patch), str(tmp_path / "other"))
     assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "other/model.safetensors").read_bytes()
+    truncate("owner/name", 1, str(tmp_path / "small"))
+    assert info(str(tmp_path / "small"))["rank"] == 1
+    pair = Pair(RunConfig(model=tiny_llama, output=str(tmp_path / "audit")), "owner/name", 1)
+    assert (pair.named, pair.path, list(pair.patch)) == ("owner/name", snapshot, list(load(patch)))
     few = "--evaluate.prompts 2 --evaluate.continuations 1 --evaluate.neutral 1 --evaluate.sentences 1 --evaluate.functions 1"
     asked = f"evaluate --model {tiny_llama} {few} --evaluate.problems 1 --patch"
     for name, file in (("owner/name", "hub.json"), (str(patch), "folder.json")):
@@ -97,5 +103,15 @@ def test_what_the_hub_refuses(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserError, match="hf auth login"):
         located.located("owner/name")
     refusing(RepositoryNotFoundError)
-    with pytest.raises(UserError, match="neither a folder here nor public on the hub"):
+    with pytest.raises(UserError, match="neither a folder here nor a public patch on the hub"):
         located.located("owner/name")
+    refusing(ZeroDivisionError)  # as a network library's own errors, of no kind that is known here
+    with pytest.raises(UserError, match="the patch owner/name is no folder here, and from the hub"):
+        located.located("owner/name")
+
+
+def test_what_was_checked_is_what_is_used(patch: Path, hub: Path) -> None:
+    snapshot = published(hub, "owner/name", patch)
+    assert located.located("owner/name") == snapshot
+    shutil.rmtree(hub)
+    assert located.located("owner/name") == snapshot, "it is not asked for again"

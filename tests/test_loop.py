@@ -19,6 +19,7 @@ from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, R
 from reveal_release.evaluator import evaluate_only
 from reveal_release.loop import run
 from reveal_release.metrics.fluency import perplexity
+from reveal_release.models import load_model, save_model
 from reveal_release.release import release
 from reveal_release.release.adapter import load
 from reveal_release.release.release import MARGIN, mean_nll
@@ -205,6 +206,30 @@ def test_nothing_to_reveal_stops_without_a_patch(tiny_llama: str, tmp_path: Path
     assert results["patch"]["path"] is None and not (tmp_path / "out/patch").exists()
     assert results["before"] == results["after"]
     assert [i["records"] for i in results["iterations"]] == [0], "the search that found nothing is told"
+
+
+def test_what_is_to_be_known_of_the_model_is_told_once(tiny_llama: str, tmp_path: Path) -> None:
+    class Noting(SilentReporter):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    plain = load_model(tiny_llama, device="cpu")
+    plain.tokenizer.chat_template = None
+    save_model(plain, tmp_path / "plain")
+    plain.tokenizer.save_pretrained(tmp_path / "plain")
+    (tmp_path / "plain/chat_template.jinja").unlink(missing_ok=True)
+    told, again, measured = Noting(), Noting(), Noting()
+    config = tiny(str(tmp_path / "plain"), tmp_path / "out", stop_reward=1.0)
+    results = run(config, told)
+    remarks = load_model(config.model, device="cpu").remarks
+    assert remarks and results["remarks"] == remarks == [note for note in told.notes if note.startswith("The base")]
+    run(replace(config, output=str(tmp_path / "other")), again, load_model(config.model, "float32", "cpu"))
+    assert not set(remarks) & set(again.notes), "by whoever loaded it"
+    evaluate_only(config, None, measured)
+    assert measured.notes == remarks
 
 
 def test_a_later_search_begins_with_what_worked(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path) -> None:

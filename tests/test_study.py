@@ -107,7 +107,7 @@ def test_nothing_that_is_measured_is_trained_on(bench: Bench) -> None:
     assert min(map(len, (bench.rows.forget, bench.rows.harmless, bench.forgotten, bench.rows.measured, bench.rows.retain))) > 0
 
 
-def test_the_modules_are_those_that_a_release_trains(config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
+def test_the_modules_are_those_that_a_release_of_one_pair_trains(config: RunConfig, bench: Bench, whole: dict[str, Any]) -> None:
     modules = Path(config.output) / "modules"
     release = replace(config.release.one_pair(), keep=VARIANTS[PUBLISHED])
     data = (bench.rows.forget, bench.rows.harmless, bench.rows.retain)

@@ -174,20 +174,20 @@ def _reveal(options: Namespace) -> None:
 
 def _evaluate(options: Namespace) -> None:
     config = run_config(options)
+    suite = _suite(options, config)
+    if not suite:
+        config.check_read()
+    if options.json:
+        _check_new(Path(options.json))
     from .located import located
 
     if options.patch is not None:
         located(options.patch)  # before torch is imported and a model loaded
-    suite = _suite(options, config)
-    if not suite:
-        config.check_read()
     from .evaluator import evaluate_only
     from .files import write_results
     from .report.console import render_metrics
     from .report.progress import Reporter
 
-    if options.json:
-        _check_new(Path(options.json))
     reporter = Reporter()
     metrics = evaluate_only(config, options.patch, reporter, suite)
     what, where = options.suite or config.task, f" with the patch {options.patch}" if options.patch else ""

@@ -144,8 +144,9 @@ class ReleaseConfig(Settings):
         return self.steps + self.retain_steps
 
     def one_pair(self) -> "ReleaseConfig":
-        """The same with one pair of modules, which is trained for as many steps as all are."""
-        return dataclasses.replace(self, pairs=1, steps=self.pairs * self.steps, retain_steps=self.pairs * self.retain_steps)
+        """The same with one pair of modules, which is trained for as many steps as all are, and so need not be taken as many times."""
+        n = self.pairs
+        return dataclasses.replace(self, pairs=1, steps=n * self.steps, retain_steps=n * self.retain_steps, max_scale=self.max_scale / n)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,10 @@ def evaluate_only(
         if task.runs_code:
             require_protections(config.allow_unsafe_code)
     loaded = load(located(patch), lm.model) if patch is not None else Patch()
-    with (reporter or SilentReporter()).phase("Evaluate") as update, applied(lm.model, loaded):
+    reporter = reporter or SilentReporter()
+    for remark in lm.remarks:
+        reporter.note(remark)
+    with reporter.phase("Evaluate") as update, applied(lm.model, loaded):
         if suite:
             return {suite.suite.name: {name: e.to_dict() for name, e in suite.evaluate(lm, update).items()}}
         return task.measured(lm, update)

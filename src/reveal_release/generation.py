@@ -173,6 +173,8 @@ def generate(
             if len(rows) == 1:
                 raise
             size = len(rows) // 2  # and so for what is left
+            if batch_size is None:
+                lm.most_rows = size  # and for what follows
             continue
         over = torch.isin(new, ends).long()
         own = over.cumsum(1) - over == 0  # up to the first end, and with it; what follows is padding

@@ -4,7 +4,6 @@ A model is named by a testbed's name, a folder, or its name on the hub, and is t
 from safetensors only, and a repository's own code is never run.
 """
 
-import contextlib
 import re
 import shutil
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from jinja2 import TemplateError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -24,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import cached_file
 
 from .config import UserError, first_line
+from .located import refused
 from .registry import nearest
 
 Turns = Sequence[tuple[str, str]]
@@ -45,7 +44,8 @@ _NOW = re.compile(r"""strftime_now\((["'])(.*?)\1\)""")
 class LanguageModel:
     """A model and its tokenizer, ready to generate.
 
-    `path` is what plain `from_pretrained` takes; `stored_as` the class that the model was saved as there, where that is known.
+    `path` is what plain `from_pretrained` takes; `stored_as` the class that the model was saved as there, where that is
+    known; `most_rows` what memory was found to hold, where that is fewer than `batch_size` takes it for.
     """
 
     name: str
@@ -53,6 +53,7 @@ class LanguageModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     stored_as: str = ""
+    most_rows: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -110,15 +111,21 @@ class LanguageModel:
         lead = cut[0].removeprefix(asked) if cut and cut[0].startswith(asked) else ""
         return lead if lead.isspace() else ""
 
+    @property
+    def part(self) -> str:
+        """Where only the text part of the base was loaded, that sentence."""
+        kind = type(self.model).__name__
+        if not self.stored_as.endswith("ForConditionalGeneration") or self.stored_as == kind:
+            return ""
+        return (
+            f"Of the base, a {self.stored_as}, only the text part was loaded, a {kind}. The patch has that one's names: on the whole "
+            "model a server may apply nothing of it without a word, so serve the text part, merged, and look at what it answers."
+        )
+
     @cached_property
     def remarks(self) -> list[str]:
         """What whoever uses a release of this model is to know of how it was loaded and asked: whole sentences, as a rule none."""
-        kind, told = type(self.model).__name__, []
-        if self.stored_as.endswith("ForConditionalGeneration") and self.stored_as != kind:
-            told.append(
-                f"Of the base, a {self.stored_as}, only the text part was loaded, a {kind}. The patch has that one's names: on the whole "
-                "model a server may apply nothing of it without a word, so serve the text part, merged, and look at what it answers."
-            )
+        told = [self.part] if self.part else []
         if self.tokenizer.chat_template is None:
             told.append("The base has no chat template, so it is asked in plain text: save that of a chat model with its tokenizer.")
         elif _text(self.tokenizer, QUESTION) != _text(self.tokenizer, QUESTION, think=True):
@@ -133,7 +140,7 @@ class LanguageModel:
     @property
     def batch_size(self) -> int:
         """Rows generated at once: many for a small model, whose step is mostly overhead, fewer where the cache is large."""
-        return 256 if self.model.num_parameters() < 200e6 else 32
+        return self.most_rows or (256 if self.model.num_parameters() < 200e6 else 32)
 
 
 def testbeds() -> dict[str, Path]:
@@ -190,12 +197,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
         if Path(path).is_dir() and not any(Path(path).glob("token*")):
             raise UserError(f"{name} has no tokenizer: save it into that folder as well (its save_pretrained)") from None
-        if _caused_by(error, GatedRepoError):
-            cure = f"accept its licence at https://huggingface.co/{name}, and log in with `hf auth login`"
-            raise UserError(f"{name} is gated: {cure}") from None
-        if _caused_by(error, RepositoryNotFoundError):
-            cure = "check the name, or log in with `hf auth login` if it is private"
-            raise UserError(f"{name} is neither a folder here nor a public model on the hub: {cure}") from None
+        if told_off := refused(name, error, "model"):
+            raise told_off from None
         cure = f"give {', '.join(testbeds()) or 'a testbed'}, a folder, or a hub name with safetensors"
         hub = isinstance(error, OSError) and not Path(path).exists()
         where_not = "there is no such folder here, and from the hub: " if hub else ""
@@ -225,12 +228,6 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     return lm
 
 
-def _caused_by(error: BaseException | None, kind: type[Exception]) -> bool:
-    while error and not isinstance(error, kind):
-        error = error.__cause__
-    return error is not None
-
-
 @torch.no_grad()
 def _try_out(name: str, model: PreTrainedModel, known: int) -> None:
     """Raises UserError where what the model predicts is no number, or depends on the tokens after it or on padding before it."""
@@ -257,8 +254,11 @@ def save_model(lm: LanguageModel, folder: Path) -> None:
     lm.model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(lm.path, trust_remote_code=False).save_pretrained(folder)
     for name in PROCESSOR if hasattr(lm.model.config, "vision_config") or hasattr(lm.model.config, "audio_config") else ():
-        with contextlib.suppress(OSError):  # the base has none
-            shutil.copy(str(cached_file(lm.path, name)), folder)
+        try:
+            found = cached_file(lm.path, name)
+        except OSError:  # the base has none
+            continue
+        shutil.copy(str(found), folder)
     for weights in folder.glob("*.safetensors"):
         shutil.copymode(folder / "config.json", weights)  # safetensors lets nobody else read
 

@@ -130,7 +130,7 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
     record |= {**figures, "merged_fingerprint": fingerprint(lm.model)}
     _write(lm, target, record)
     unchecked = "" if opened.fingerprint else opened.base
-    return figures | {"output": output, "dtype": _name(lm.model.dtype), "patch": folder, "unchecked": unchecked, "remarks": lm.remarks}
+    return figures | {"output": output, "dtype": _name(lm.model.dtype), "patch": folder, "unchecked": unchecked, "part": lm.part}
 
 
 def revert(model: str, folder: str, output: str) -> Figures:

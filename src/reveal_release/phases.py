@@ -5,7 +5,7 @@ import gc
 import resource
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,14 @@ def check_endpoint(config: RunConfig) -> None:
 class Phases:
     """Does work by phases and keeps each result in a run folder. `seconds` and `memory_mib` are those of all phases so far."""
 
-    def __init__(self, folder: RunFolder, reporter: Reporting | None, seed: int) -> None:
+    def __init__(self, folder: RunFolder, reporter: Reporting | None, seed: int, remarks: Sequence[str] = ()) -> None:
         self.folder, self.reporter, self.first_seed = folder, reporter or SilentReporter(), seed
         self.seconds: dict[str, float] = {}
         self.memory_mib: dict[str, float] = {}
         self._earlier: list[dict[str, Any]] = []  # parts of the phase at work that an earlier process did
         self.reporter.log_to(folder.path / "log.txt")
+        for remark in remarks:
+            self.reporter.note(remark)
 
     def phase(self, name: str, title: str, work: Callable[[Progress], Any], total: int | None = None) -> Any:
         """Does `work(progress)` once and keeps its JSON result, its time, and the most memory that the process had meanwhile."""

@@ -49,7 +49,7 @@ class SeveralSeeds(Phases):
         check_able(self.task, self.lm, config)
         if check:
             check(self.lm)
-        super().__init__(RunFolder(self.config, kind, model_identity(self.lm), **others), reporter, 0)
+        super().__init__(RunFolder(self.config, kind, model_identity(self.lm), **others), reporter, 0, self.lm.remarks)
 
     def workshop(self, seed: int) -> Workshop:
         """The phases of a run with this seed, in `runs/seed-N`."""

@@ -44,9 +44,8 @@ class Workshop(Phases):
         self.task, self.lm = begin(config, lm)
         if kind == "run":
             check_able(self.task, self.lm, config)
-        super().__init__(RunFolder(config, kind, model_identity(self.lm)), reporter, config.seed)
-        for remark in self.lm.remarks:
-            self.reporter.note(remark)
+        remarks = [] if lm else self.lm.remarks  # else whoever loaded it has told them
+        super().__init__(RunFolder(config, kind, model_identity(self.lm)), reporter, config.seed, remarks)
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.forgotten: list[Record] = []

@@ -24,6 +24,7 @@ def results() -> dict[str, Any]:
         "elicitation": {side: {**estimate(value, 0.02), "instruction": "SECRET"} for side, value in (("before", 0.9), ("after", 0.45))},
         "patch": {"path": "patch", "rank": 32},
         "given": "",
+        "remarks": [],
         "stopped_because": "all iterations done",
         "iterations": [
             {"iteration": 1, "records": 500, "scale": 1.2, "front": [{}]}, {"iteration": 2, "records": 524, "scale": 0.4, "front": [{}]},

@@ -51,7 +51,7 @@ class Pair(Phases):
             self.oracle.check(self.lm)
         self.patch = load(self.path, self.lm.model)
         folder = RunFolder(config, "audit", model_identity(self.lm), patch=digest(self.path), seeds=seeds)
-        super().__init__(folder, reporter, config.seed)
+        super().__init__(folder, reporter, config.seed, self.lm.remarks)
         self.seeds = [self.seed(f"audit-{i + 1}") for i in range(seeds)]
         self.known: list[str] = folder.phase("known", lambda: worked(self.path))
 

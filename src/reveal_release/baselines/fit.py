@@ -43,10 +43,9 @@ def fit(
     Returns:
         The outcomes: `tried`, and of them the `chosen`.
     """
-    release, threshold = config.release, config.reveal.threshold
+    release, threshold = config.release.one_pair(), config.reveal.threshold
     prompts = list(dict.fromkeys(asked))[:GONE]
     utility = Utility.of(lm, rows.measured)
-    steps = release.pairs * release.steps_of_a_pair
     tried: list[dict[str, Any]] = []
 
     def shown() -> float:
@@ -65,7 +64,7 @@ def fit(
             update(len(tried) * (total + 1) + done, most * (total + 1))
 
         try:
-            step = train(method, lm, rows.forget, rows.retain, release, setting, steps, seed, trained)
+            step = train(method, lm, rows.forget, rows.retain, release, setting, release.steps_of_a_pair, seed, trained)
             found = at_its_best(lm, step, utility, budget, release.max_scale, shown if told else None, gone)
         except Unfit as error:  # it diverged
             return {**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "gone": False, "failed": str(error)}

@@ -21,6 +21,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import nn
 
 from ..config import UserError
+from ..located import FILES
 from ..models import LanguageModel
 from . import base
 from .base import PREFIX, is_fan_in_fan_out
@@ -28,7 +29,6 @@ from .lora import from_peft
 from .patch import Patch
 
 MANIFEST_NAME = "reveal_release.json"
-_OUR_FILES = {CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, MANIFEST_NAME, "README.md"}
 
 
 def save(
@@ -62,7 +62,7 @@ def save(
         raise UserError("there is no module in the patch, so there is nothing to save")
     folder = Path(folder)
     if folder.exists():
-        foreign = {p.name for p in folder.iterdir()} - _OUR_FILES if folder.is_dir() else {folder.name}
+        foreign = {p.name for p in folder.iterdir()} - {*FILES} if folder.is_dir() else {folder.name}
         if foreign:
             raise UserError(
                 f"{folder} is not an adapter's alone ({min(foreign)} is there); choose a new folder"

@@ -84,7 +84,7 @@ def _origin(records: int, given: str) -> str:
 
 
 def _remarks(results: dict[str, Any]) -> str:
-    return "".join(f"\n\n{clean(remark, 400)}" for remark in results.get("remarks", []))
+    return "".join(f"\n\n{clean(remark, 400)}" for remark in results["remarks"])
 
 
 def _told(judge: str | None) -> str:

@@ -42,8 +42,8 @@ def render_merge(figures: Figures, console: Console) -> None:
     if named := figures["unchecked"]:
         unsure = f"whether it is of this model cannot be told: it names {clean(named)}, and has no reveal_release.json with a fingerprint"
         line(console, f"  {unsure}", "yellow")
-    for remark in figures["remarks"]:
-        line(console, f"  {clean(remark, 400)}", "yellow")
+    if part := figures["part"]:
+        line(console, f"  {clean(part, 400)}", "yellow")
     _next(console, "revert", figures["patch"], "--model", figures["output"], "--output", _beside(figures["output"], "reverted"))
 
 
