@@ -3,10 +3,9 @@
     study(RunConfig(task="toxicity", output="out/study"), ["olora", "gauge-free", "kl"], seeds=[0, 1, 2])
 
 Each seed searches and writes its data once, and trains one forget module, of the one pair that is studied (`ReleaseConfig.one_pair`), for
-all variants that do not touch it. Each variant then
-trains its retain module, goes as far as it takes to forget the share asked for, and is measured there: what it costs, how much the two
-modules overlap, and what they do to each other. As in the loop, each phase is done once and kept in the output folder; more variants or
-seeds may be added to it later. docs/study.md says how to read it.
+all variants that do not touch it. Each variant then trains its retain module, goes as far as it takes to forget the share asked for, and is
+measured there: what it costs, how much the two modules overlap, and what they do to each other. As in the loop, each phase is done once and
+kept in the output folder; more variants or seeds may be added to it later. docs/study.md says how to read it.
 """
 
 from collections.abc import Callable, Sequence
