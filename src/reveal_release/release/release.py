@@ -133,9 +133,9 @@ def averaged(
     Args:
         train: a pair by its seed, as `train_modules` trains it.
     """
-    step = Patch()
+    each, step = config.steps_of_a_pair, Patch()
     for pair in range(config.pairs):
-        pems = train(seed + 2 * pair, shifted(progress, pair * config.steps_of_a_pair, config.pairs * config.steps_of_a_pair))
+        pems = train(seed + 2 * pair, shifted(progress, pair * each, config.pairs * each))
         step = step + direction(*pems, config).scale(1 / config.pairs)
     return step
 
