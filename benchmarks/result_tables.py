@@ -22,12 +22,17 @@ NO_SKILL = ("perplexity", "distinct_2", "degenerate", "unparsed_answers")
 
 
 def skills(row: Results, original: Results) -> float:
-    """Mean change of the other skills' scores, in points; NaN where none is measured. TOFU's model utility stands for its parts."""
+    """Mean change of the other skills' scores, in points; NaN where none is measured."""
+    changes = list(changed(row, original).values())
+    return sum(changes) / len(changes) if changes else math.nan
+
+
+def changed(row: Results, original: Results) -> dict[str, float]:
+    """Of each other skill's score the change, in points. TOFU's model utility stands for its parts."""
     names = [name for name in original["retain"] if not name.startswith(NO_SKILL)]
     if "model_utility" in names:
         names = ["model_utility"]
-    changes = [row["retain"][name]["value"] - original["retain"][name]["value"] for name in names]
-    return 100 * sum(changes) / len(changes) if changes else math.nan
+    return {name: 100 * (row["retain"][name]["value"] - original["retain"][name]["value"]) for name in names}
 
 
 def points(value: float) -> str:
@@ -145,6 +150,34 @@ def at_a_glance(compared: Sequence[Results]) -> list[str]:
     columns = range(len(compared))
     rows = [[*who, " or ".join(sorted(needs[who])), *(found.get(i, "") for i in columns)] for who, found in left.items() if found]
     return [*table_lines(header, rows), ""]
+
+
+def run_by_run(compared: Sequence[Results], mark: float = 2.0) -> list[str]:
+    """What each run of ours left and cost, the seeds side by side, and how many lost more than `mark` (per cent, or points)."""
+    table, costs, losses = [], [], []
+    for results in compared:
+        original = results["original"]["metrics"]
+        forgotten = next(iter(original["forget"]))
+        runs = [cell["metrics"] for cell in results["cells"] if cell["method"] == OURS and cell["metrics"]]
+        if not runs:
+            continue
+        left = [run["forget"][forgotten]["value"] for run in runs]
+        percent = percentage(forgotten, *(run["forget"][forgotten] for run in runs))
+        prose = original["retain"]["perplexity"]["value"]
+        cost = [100 * (run["retain"]["perplexity"]["value"] - prose) / prose for run in runs]
+        lost = [min(changed(run, original).items(), key=lambda one: one[1]) for run in runs if changed(run, original)]
+        table.append([
+            results["task"], results["model"], label(forgotten) + ", %" * percent,
+            ", ".join(f"{100 * one:.1f}" if percent else f"{one:.3g}" for one in left),
+            ", ".join(f"{one:+.1f}" for one in cost), ", ".join(f"{one:+.1f} {label(name)}" for name, one in lost),
+        ])  # fmt: skip
+        costs, losses = costs + cost, losses + [-one for _, one in lost]
+    header = ["task", "model", "metric", "left, by seed", "perplexity, %", "the skill that lost most, points"]
+    told = (
+        f"Of {len(costs)} runs {sum(one > mark for one in costs)} raised perplexity by more than {mark:g} %, at most {max(costs):.1f}, and "
+        f"{sum(one > mark for one in losses)} took more than {mark:g} points of a skill, at most {max(losses):.1f}."
+    )
+    return [*table_lines(header, table), "", told, ""]
 
 
 # -- a study ---------------------------------------------------------------------------------------------------

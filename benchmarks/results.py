@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from result_tables import Results, ablation, at_a_glance, comparison, study
+from result_tables import Results, ablation, at_a_glance, comparison, run_by_run, study
 
 from reveal_release import RunConfig
 from reveal_release.ablations import REAL
@@ -177,6 +177,7 @@ def page() -> str:
     compared = [results for results in stored.values() if kind_of(results) == "compare"]
     for model in dict.fromkeys(results["model"] for results in compared):
         lines += [f"## {model}: what each method leaves", "", *at_a_glance([one for one in compared if one["model"] == model])]
+    lines += ["## reveal-release: each run", "", *run_by_run(compared)]
     for path, results in stored.items():
         lines += section(results, path.with_suffix(".md"))
     return "\n".join(lines).rstrip("\n") + "\n"

@@ -94,6 +94,25 @@ def test_a_comparison_by_hand() -> None:
         assert results.configured({**whole, "config_hash": before}).startswith(words)
 
 
+def test_each_run_by_hand() -> None:
+    """Ours alone, in the order of the seeds; of the skills the one that fell most; what lies on a mark is not past it."""
+    ours, other = {"method": "reveal-release"}, {"method": "npo"}
+    cells = [
+        {**ours, "metrics": metrics(0.25, 0.75, 0.75, 100.0)}, {**other, "metrics": metrics(0.0, 0.0, 0.0, 900.0)},
+        {**ours, "metrics": metrics(0.0, 1.0, 0.875, 102.0)}, {**ours, "metrics": metrics(0.5, 1.125, 1.0625, 98.0)},
+    ]  # fmt: skip
+    compared = {"task": "code", "model": "m", "cells": cells, "original": {"metrics": metrics(1.0, 1.0, 1.0, 100.0)}}
+    none = {**compared, "cells": [cells[1], {**ours, "metrics": None}]}
+    _, _, row, _, told, end = result_tables.run_by_run([none, compared], mark=2)
+    assert row == (
+        "| code | m | code pass@1, % | 25.0, 0.0, 50.0 | +0.0, +2.0, -2.0 "
+        "| -25.0 maths exact match, -12.5 F1 person, +6.2 F1 person |"
+    ) and not end  # fmt: skip
+    assert told == (
+        "Of 3 runs 0 raised perplexity by more than 2 %, at most 2.0, and 2 took more than 2 points of a skill, at most 25.0."
+    )
+
+
 def test_all_tasks_at_a_glance_by_hand() -> None:
     """A column a task; bold where a method is on the task's front, empty where it was not measured."""
 
