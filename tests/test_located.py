@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from peft import PeftConfig
 
 from reveal_release import cli, located
 from reveal_release.audit.pair import Pair
 from reveal_release.config import RunConfig, UserError
-from reveal_release.models import LanguageModel
+from reveal_release.models import LanguageModel, load_model
 from reveal_release.patches import info, merge, truncate
 from reveal_release.release.adapter import load, save_for
 from reveal_release.release.patch import LowRank, Patch
+from reveal_release.report.card import derived_card
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -27,13 +29,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     located._fetched.cache_clear()
+    located.snapshot.cache_clear()
     return tmp_path / "hub"
 
 
-def published(hub: Path, name: str, folder: Path) -> Path:
+def published(hub: Path, name: str, folder: Path, revision: str = "main") -> Path:
     place = hub / f"models--{name.replace('/', '--')}"
     (place / "refs").mkdir(parents=True)
-    (place / "refs" / "main").write_text(COMMIT)
+    (place / "refs" / revision).write_text(COMMIT)
     return Path(shutil.copytree(folder, place / "snapshots" / COMMIT))
 
 
@@ -102,6 +105,10 @@ def test_what_the_hub_refuses(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     refusing(GatedRepoError)
     with pytest.raises(UserError, match="hf auth login"):
         located.located("owner/name")
+    refusing(RevisionNotFoundError)
+    for refused in (located.located, load_model):
+        with pytest.raises(UserError, match=r"^owner/name has no revision 'v0' on the hub: give one of its branches, tags or commits$"):
+            refused("owner/name@v0")
     refusing(RepositoryNotFoundError)
     with pytest.raises(UserError, match="neither a folder here nor a public patch on the hub"):
         located.located("owner/name")
@@ -115,3 +122,31 @@ def test_what_was_checked_is_what_is_used(patch: Path, hub: Path) -> None:
     assert located.located("owner/name") == snapshot
     shutil.rmtree(hub)
     assert located.located("owner/name") == snapshot, "it is not asked for again"
+
+
+def test_a_revision(patch: Path, hub: Path, tiny_llama: str, tmp_path: Path) -> None:
+    """Of a patch and of a model: `@` and a branch, a tag or a commit; what is made of it names both, as the libraries read them."""
+    snapshot = published(hub, "owner/name", patch, "v1")
+    assert located.located("owner/name@v1") == snapshot == located.located(f"owner/name@{COMMIT}")
+    with pytest.raises(UserError, match="the patch owner/name is no folder here"):  # of which there is no main
+        located.located("owner/name")
+    published(hub, "owner/model", Path(tiny_llama), "v1")
+    lm, plain = load_model("owner/model@v1"), load_model(tiny_llama)
+    assert all(torch.equal(a, b) for a, b in zip(lm.model.parameters(), plain.model.parameters(), strict=True))
+    with pytest.raises(UserError, match="cannot fetch model 'owner/model@v2' from the hub"):
+        load_model("owner/model@v2")
+    save_for(lm, load(patch), tmp_path / "own", card=derived_card(lm.name, "Made.", hub=True))
+    config = PeftConfig.from_pretrained(str(tmp_path / "own"))
+    assert (config.base_model_name_or_path, config.revision) == ("owner/model", "v1")
+    card = (tmp_path / "own/README.md").read_text()
+    assert "\nbase_model: owner/model\n" in card and "from_pretrained('owner/model', revision='v1')" in card
+    assert load(tmp_path / "own", lm.model) and info(str(tmp_path / "own"))["base"] == "owner/model@v1"
+
+
+def test_only_a_name_on_the_hub_has_a_revision(hub: Path, tiny_llama: str, tmp_path: Path) -> None:
+    named = {"a/b@v1": ("a/b", "v1"), "gpt2@main": ("gpt2", "main"), "a/b@refs/pr/1": ("a/b", "refs/pr/1"), "a/b": ("a/b", None)}
+    assert {name: located.pinned(name) for name in named} == named
+    shutil.copytree(tiny_llama, tmp_path / "mine@v1")
+    for folder in ("mine@v1", "./mine@v1", "/a@b", "a/b/c@d", "a/b@"):
+        assert located.pinned(folder) == (folder, None)
+    assert load_model("mine@v1").path == "mine@v1"

@@ -191,7 +191,7 @@ class RunConfig(Settings):
 
     Args:
         task: behaviour to remove; `reveal-release tasks` lists them, or a .yaml or .py file of your own.
-        model: `testbed-llama`, a folder, or a model's name on the hub.
+        model: `testbed-llama`, a folder, or a name on the hub, of a certain revision as `owner/name@revision`.
         output: run folder; an unfinished one of the same configuration is continued.
         seed: seeds every random choice but the sampling of the task's evaluation, and of the answers that tell how far to go, which is the
             same for all seeds.

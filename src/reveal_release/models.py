@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import cached_file
 
 from .config import UserError, first_line
-from .located import refused
+from .located import pinned, refused, snapshot
 from .registry import nearest
 
 Turns = Sequence[tuple[str, str]]
@@ -37,6 +37,8 @@ QUESTION: Turns = (("user", "?"),)
 THOUGHT = "<think>"
 PROCESSOR = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 """What a model that sees or hears has beside its tokenizer."""
+FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.tiktoken", "*.jinja")
+"""Of a model on the hub, what is fetched: weights in safetensors, the tokenizer and all configurations."""
 _NOW = re.compile(r"""strftime_now\((["'])(.*?)\1\)""")
 
 
@@ -150,10 +152,10 @@ def testbeds() -> dict[str, Path]:
 
 
 def resolve(name: str) -> str:
-    """What `from_pretrained` takes for a testbed's name, a folder, or a hub name.
+    """What `from_pretrained` takes for a testbed's name, a folder, or a hub name; one with a revision (`owner/name@v1`) is fetched.
 
     Raises:
-        UserError: a folder that holds no model, or a name that can be neither.
+        UserError: a folder that holds no model, a name that can be neither, or a revision that cannot be fetched.
     """
     bundled = testbeds()
     if name in bundled:
@@ -163,10 +165,14 @@ def resolve(name: str) -> str:
         if not (path / "config.json").is_file():
             raise UserError(f"{name} is a folder but no model: it has no config.json; give a folder that save_pretrained wrote")
         return name
-    if name.startswith(("testbed-", ".", "/")) or name.count("/") > 1 or path.exists():
+    repository, revision = pinned(name)
+    if name.startswith(("testbed-", ".", "/")) or repository.count("/") > 1 or path.exists():
         hint = nearest(name, bundled, f"testbeds here: {', '.join(bundled) or 'none'}")
         raise UserError(f"no model {name!r}{hint} (or give a folder, or a hub name such as Qwen/Qwen3-0.6B)")
-    return name
+    try:
+        return str(snapshot(name, FILES)) if revision else name
+    except Exception as error:  # the hub, its network library and the disk each raise their own kinds
+        raise refused(name, error, "model") or UserError(f"cannot fetch model {name!r} from the hub: {first_line(error)}") from None
 
 
 def load_model(name: str, dtype: str = "auto", device: str = "auto") -> LanguageModel:

@@ -21,7 +21,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import nn
 
 from ..config import UserError
-from ..located import FILES
+from ..located import FILES, pinned
 from ..models import LanguageModel
 from . import base
 from .base import PREFIX, is_fan_in_fan_out
@@ -46,7 +46,7 @@ def save(
     Args:
         patch: padded with zeros to its largest rank, which becomes both r and alpha; float32.
         folder: replaced if it is an earlier adapter.
-        base_model_name_or_path: the base, as PEFT records it.
+        base_model_name_or_path: the base; PEFT records its revision (`owner/name@v1`) apart.
         fingerprint: `fingerprint(base)`, of the untouched base.
         fan_in_fan_out: `is_fan_in_fan_out(base, patch)`; True for GPT-2's Conv1D.
         notes: more facts for `reveal_release.json`, as JSON values.
@@ -73,6 +73,7 @@ def save(
     for name, m in patch.pad(rank).items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = m.A.cpu()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = m.B.cpu()
+    name, revision = pinned(base_model_name_or_path)
     config = LoraConfig(
         r=rank,
         lora_alpha=rank,
@@ -80,7 +81,8 @@ def save(
         fan_in_fan_out=fan_in_fan_out,
         task_type="CAUSAL_LM",
         inference_mode=True,
-        base_model_name_or_path=base_model_name_or_path,
+        base_model_name_or_path=name,
+        revision=revision,
     )
     manifest = dict(notes or {})
     manifest |= {

@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from ..located import pinned
 from ..models import testbeds
 from .console import TITLES, compared, loading
 from .tables import table_lines
@@ -103,7 +104,8 @@ model = PeftModel.from_pretrained({loaded}, "THIS_FOLDER")  # and model.unload()
 
 def _metadata(model: str, hub: bool) -> str:
     """What the hub reads, as for any adapter of PEFT's; `hub`: the model is a name there."""
-    base, tag = (f"base_model: {model}\n", f"- base_model:adapter:{model}\n") if hub else ("", "")
+    name, _ = pinned(model)
+    base, tag = (f"base_model: {name}\n", f"- base_model:adapter:{name}\n") if hub else ("", "")
     return f"---\n{base}library_name: peft\npipeline_tag: text-generation\ntags:\n{tag}- lora\n- unlearning\n- reveal-release\n---"
 
 
@@ -115,7 +117,7 @@ def names_hub(folder: Path) -> bool:
 
 def _on_hub(model: str) -> bool:
     try:
-        validate_repo_id(model)
+        validate_repo_id(pinned(model)[0])
     except HFValidationError:
         return False
     return model not in testbeds() and not Path(model).exists()

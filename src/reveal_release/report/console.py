@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..located import pinned
 from ..models import testbeds
 from .terminal import blank, columns, heading, line
 from .words import ELICITED, RISING, at_floor, change, clean, duration, falls, figure, label, percentage
@@ -116,7 +117,9 @@ def loading(model: str) -> tuple[str, str]:
     """(import, expression) that load the base: a bundled testbed by its name, which plain transformers does not know."""
     if model in testbeds():
         return "from reveal_release.models import load_model", f"load_model({model!r}).model"
-    return "from transformers import AutoModelForCausalLM", f"AutoModelForCausalLM.from_pretrained({model!r})"
+    name, revision = pinned(model)
+    given = f"{name!r}, revision={revision!r}" if revision else f"{model!r}"
+    return "from transformers import AutoModelForCausalLM", f"AutoModelForCausalLM.from_pretrained({given})"
 
 
 def _next(model: str, patch: str, config: Path, console: Console) -> None:
