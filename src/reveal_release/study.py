@@ -20,7 +20,7 @@ from .registry import nearest
 from .release.adapter import load, save_for
 from .release.keep import KEEPERS
 from .release.patch import Patch
-from .release.release import direction, keeping
+from .release.release import direction, suited
 from .report.plots import study_picture
 from .report.study import markdown
 from .seeds import PARTS, SeveralSeeds, averaged, check_seeds, plain
@@ -104,7 +104,7 @@ class Study(SeveralSeeds):
 
     def cell(self, name: str, seed: int, bench: Bench, target: float, lacking: str) -> dict[str, Any]:
         """Trains and measures one, where there are data for it and it forgets enough."""
-        release = keeping(replace(self.config.release.one_pair(), keep=self.variants[name]), bench.rows.forget, bench.rows.unanswered)
+        release = suited(replace(self.config.release.one_pair(), keep=self.variants[name]), bench.rows.forget, bench.rows.unanswered)
         cell: dict[str, Any] = {"variant": name, "keep": self.variants[name], "seed": seed, "failed": lacking}
         if lacking:
             return cell

@@ -24,7 +24,7 @@ from .release import per_layer
 from .release.adapter import load, save_for
 from .release.front import trade_off
 from .release.patch import Patch
-from .release.release import MARGIN, Utility, averaged, choose_scale, keeping, mean_nll, train_modules
+from .release.release import MARGIN, Utility, averaged, choose_scale, mean_nll, suited, train_modules
 from .release.runtime import applied
 from .release.scale import ScaleSearch
 from .report.card import card
@@ -146,7 +146,7 @@ class Workshop(Phases):
                 cure = f"it hardly shows the behaviour, or {now} does not part them: set another"
             raise Unfit(f"the model wrote {rows.lacking}: {cure}")
         shown, is_gone = self.probes(t, data.forget)
-        config, path = keeping(self.config.release, rows.forget, rows.unanswered), self.folder.state / f"step-{t}"
+        config, path = suited(self.config.release, rows.forget, rows.unanswered), self.folder.state / f"step-{t}"
         budget = self.config.utility_budget
 
         def pair(seed: int, told: Progress | None) -> tuple[Patch, Patch]:
@@ -171,7 +171,7 @@ class Workshop(Phases):
                 save_for(self.lm, step.scale(chosen.scale), path)
             self.folder.drop("state/elicit-after.json", "state/samples.json", "model")  # of a run that ended where this now succeeded
             figures = {"scale": chosen.scale, "layer_weights": weights, "utility_loss": chosen.cost, "gone": chosen.gone}
-            return {**figures, "keep": config.keep, "front": [asdict(point) for point in points]}
+            return {**figures, "keep": config.keep, "pairs": config.pairs, "front": [asdict(point) for point in points]}
 
         trained = config.pairs * config.steps_of_a_pair
         outcome = self.phase(f"release-{t}", f"Release {t}: train, subtract, choose how far", work, trained)

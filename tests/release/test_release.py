@@ -17,7 +17,7 @@ from reveal_release.models import LanguageModel
 from reveal_release.release import release
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import train_pem
-from reveal_release.release.release import MARGIN, Utility, averaged, choose_scale, direction, keeping, mean_nll, train_modules
+from reveal_release.release.release import MARGIN, Utility, averaged, choose_scale, direction, mean_nll, suited, train_modules
 from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.release.runtime import applied
 from reveal_release.tasks import Record
@@ -223,11 +223,14 @@ def test_unanswered_records_count_as_much_as_they_are_of_the_behaviour(
 
 
 def test_a_skill_is_kept_apart_and_a_style_is_not(lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]) -> None:
-    """Where more than half of the forget records are unanswered the modules are those of an activation null space, else as without."""
-    config = replace(CONFIG, steps=2, retain_steps=2, keep={"kl": 1.0, "skill-null-space": 0.6})
-    for unanswered, keep in ((forget[:2], {"kl": 1.0}), (forget[:3], {"kl": 1.0, "activation-null-space": 0.6})):
-        data, kept = (forget, harmless, retain), keeping(config, forget, unanswered)
-        found, wanted = (train_modules(lm, *data, c, 3, None, unanswered) for c in (kept, replace(config, keep=keep)))
+    """Where more than half of the forget records are unanswered there is one pair, of an activation null space, else as without."""
+    config = replace(CONFIG, pairs=2, steps=2, retain_steps=2, keep={"kl": 1.0, "skill-null-space": 0.6})
+    longer = replace(config, pairs=1, steps=4, retain_steps=4, max_scale=CONFIG.max_scale / 2)
+    apart = replace(longer, keep={"kl": 1.0, "activation-null-space": 0.6})
+    for unanswered, like in ((forget[:2], replace(config, keep={"kl": 1.0})), (forget[:3], apart)):
+        data, kept = (forget, harmless, retain), suited(config, forget, unanswered)
+        assert kept == replace(like, keep=kept.keep)
+        found, wanted = (train_modules(lm, *data, c, 3, None, unanswered) for c in (kept, like))
         for patch, other in zip(found, wanted, strict=True):
             for name in patch:
                 torch.testing.assert_close(patch.delta(name), other.delta(name))
