@@ -32,7 +32,8 @@ def changed(row: Results, original: Results) -> dict[str, float]:
     names = [name for name in original["retain"] if not name.startswith(NO_SKILL)]
     if "model_utility" in names:
         names = ["model_utility"]
-    return {name: 100 * (row["retain"][name]["value"] - original["retain"][name]["value"]) for name in names}
+    change = {name: row["retain"][name]["value"] - original["retain"][name]["value"] for name in names}
+    return {name: round(100 * one, 6) for name, one in change.items()}  # 0.90 to 0.88 are 2 points, and no more
 
 
 def points(value: float) -> str:
@@ -164,7 +165,7 @@ def run_by_run(compared: Sequence[Results], mark: float = 2.0) -> list[str]:
         left = [run["forget"][forgotten]["value"] for run in runs]
         percent = percentage(forgotten, *(run["forget"][forgotten] for run in runs))
         prose = original["retain"]["perplexity"]["value"]
-        cost = [100 * (run["retain"]["perplexity"]["value"] - prose) / prose for run in runs]
+        cost = [round(100 * (run["retain"]["perplexity"]["value"] / prose - 1), 6) for run in runs]
         lost = [min(changed(run, original).items(), key=lambda one: one[1]) for run in runs if changed(run, original)]
         table.append([
             results["task"], results["model"], label(forgotten) + ", %" * percent,
@@ -173,11 +174,16 @@ def run_by_run(compared: Sequence[Results], mark: float = 2.0) -> list[str]:
         ])  # fmt: skip
         costs, losses = costs + cost, losses + [-one for _, one in lost]
     header = ["task", "model", "metric", "left, by seed", "perplexity, %", "the skill that lost most, points"]
+    dearer, poorer = ([one for one in all_runs if one > mark] for all_runs in (costs, losses))
     told = (
-        f"Of {len(costs)} runs {sum(one > mark for one in costs)} raised perplexity by more than {mark:g} %, at most {max(costs):.1f}, and "
-        f"{sum(one > mark for one in losses)} took more than {mark:g} points of a skill, at most {max(losses):.1f}."
+        f"Of {len(costs)} runs {len(dearer)} raised perplexity by more than {mark:g} %{_most(dearer)}, and {len(poorer)} took more than "
+        f"{mark:g} points of a skill{_most(poorer)}."
     )
     return [*table_lines(header, table), "", told, ""]
+
+
+def _most(figures: Sequence[float]) -> str:
+    return f", at most {max(figures):.1f}" if figures else ""
 
 
 # -- a study ---------------------------------------------------------------------------------------------------

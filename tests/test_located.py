@@ -141,12 +141,25 @@ def test_a_revision(patch: Path, hub: Path, tiny_llama: str, tmp_path: Path) -> 
     card = (tmp_path / "own/README.md").read_text()
     assert "\nbase_model: owner/model\n" in card and "from_pretrained('owner/model', revision='v1')" in card
     assert load(tmp_path / "own", lm.model) and info(str(tmp_path / "own"))["base"] == "owner/model@v1"
+    truncate(str(tmp_path / "own"), 1, str(tmp_path / "small"))
+    small = PeftConfig.from_pretrained(str(tmp_path / "small"))
+    assert (small.base_model_name_or_path, small.revision) == ("owner/model", "v1")
+    assert "revision='v1'" in (tmp_path / "small/README.md").read_text()
+    (tmp_path / "own/reveal_release.json").unlink()  # as of another tool
+    assert info(str(tmp_path / "own"))["base"] == "owner/model@v1"
 
 
-def test_only_a_name_on_the_hub_has_a_revision(hub: Path, tiny_llama: str, tmp_path: Path) -> None:
+def test_only_a_name_on_the_hub_has_a_revision(patch: Path, hub: Path, tiny_llama: str, tmp_path: Path) -> None:
     named = {"a/b@v1": ("a/b", "v1"), "gpt2@main": ("gpt2", "main"), "a/b@refs/pr/1": ("a/b", "refs/pr/1"), "a/b": ("a/b", None)}
     assert {name: located.pinned(name) for name in named} == named
     shutil.copytree(tiny_llama, tmp_path / "mine@v1")
     for folder in ("mine@v1", "./mine@v1", "/a@b", "a/b/c@d", "a/b@"):
         assert located.pinned(folder) == (folder, None)
-    assert load_model("mine@v1").path == "mine@v1"
+    lm = load_model("mine@v1")
+    assert lm.path == "mine@v1"
+    save_for(lm, load(patch), tmp_path / "own", card=derived_card(lm.name, "Made.", hub=False))
+    (tmp_path / "mine@v1").rename(tmp_path / "elsewhere")
+    truncate("own", 1, "small")  # where there is no such folder
+    small = PeftConfig.from_pretrained("small")
+    assert (small.base_model_name_or_path, small.revision) == ("mine@v1", None)
+    assert "from_pretrained('mine@v1')" in Path("small/README.md").read_text()

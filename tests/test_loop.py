@@ -265,6 +265,26 @@ def revealed_again(config: RunConfig, *iterations: int) -> None:
 FIRST = ("evaluate-0", "reveal-1", "forget-1", "retain", "elicit-before")
 
 
+def test_a_skill_has_one_pair(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose prompts drew out nothing but the behaviour; a style, as the whole run has it, as many as are configured."""
+    seen: list[ReleaseConfig] = []
+
+    def train(*args: Any) -> Any:
+        seen.append(args[4])
+        return release.train_modules(*args)
+
+    monkeypatch.setattr(workshop, "train_modules", train)
+    assert whole[1]["iterations"][0]["pairs"] == 2
+    for skill, pairs in ((False, 2), (True, 1)):
+        config = copied(whole, tmp_path / f"{skill}", FIRST)
+        for phase in ("forget-1", "retain") if skill else ():
+            path = tmp_path / f"{skill}/state/{phase}.json"
+            data = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps(data | {"result": data["result"] | {"harmless": []}}))
+        assert run(config)["iterations"][0]["pairs"] == pairs
+    assert [(one.pairs, one.steps, one.retain_steps) for one in seen] == [(2, 3, 3), (2, 3, 3), (1, 6, 6)]
+
+
 def test_no_budget_stops_without_a_patch(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release.Utility, "loss", lambda self: 0.01)  # any step costs: by chance, one on a random model may not
     results = run(copied(whole, tmp_path / "out", FIRST, utility_budget=0.0, save_merged=True))

@@ -151,8 +151,10 @@ def testbeds() -> dict[str, Path]:
     return {path.name: path for path in sorted(root.glob("testbed-*")) if (path / "config.json").is_file()}
 
 
-def resolve(name: str) -> str:
-    """What `from_pretrained` takes for a testbed's name, a folder, or a hub name; one with a revision (`owner/name@v1`) is fetched.
+def resolve(name: str, wanted: tuple[str, ...] = FILES) -> str:
+    """What `from_pretrained` takes for a testbed's name, a folder, or a hub name.
+
+    Of one with a revision (`owner/name@v1`) the files that are `wanted` are fetched.
 
     Raises:
         UserError: a folder that holds no model, a name that can be neither, or a revision that cannot be fetched.
@@ -170,7 +172,7 @@ def resolve(name: str) -> str:
         hint = nearest(name, bundled, f"testbeds here: {', '.join(bundled) or 'none'}")
         raise UserError(f"no model {name!r}{hint} (or give a folder, or a hub name such as Qwen/Qwen3-0.6B)")
     try:
-        return str(snapshot(name, FILES)) if revision else name
+        return str(snapshot(name, wanted)) if revision else name
     except Exception as error:  # the hub, its network library and the disk each raise their own kinds
         raise refused(name, error, "model") or UserError(f"cannot fetch model {name!r} from the hub: {first_line(error)}") from None
 
@@ -201,7 +203,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     except (UserError, torch.OutOfMemoryError):  # of the latter the command line tells what to do
         raise
     except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
-        if Path(path).is_dir() and not any(Path(path).glob("token*")):
+        if Path(name).is_dir() and not any(Path(name).glob("token*")):
             raise UserError(f"{name} has no tokenizer: save it into that folder as well (its save_pretrained)") from None
         if told_off := refused(name, error, "model"):
             raise told_off from None

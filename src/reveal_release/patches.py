@@ -49,11 +49,15 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Opened:
-    """A patch's folder, read. `base` is the name that it records; `fingerprint` is None for an adapter that another tool wrote."""
+    """A patch's folder, read. `base` is the name that it records, `revision` the part of that which is one.
+
+    `fingerprint` is None for an adapter that another tool wrote.
+    """
 
     folder: Path
     patch: Patch
     base: str
+    revision: str | None
     fingerprint: str | None
     fan_in_fan_out: bool
 
@@ -244,7 +248,8 @@ def _open(folder: str) -> Opened:
     config = PeftConfig.from_pretrained(str(path))
     assert isinstance(config, LoraConfig)  # from_peft refuses others
     base, identity = recorded_base(path)
-    return Opened(path, patch, base or config.base_model_name_or_path or "unknown", identity, config.fan_in_fan_out)
+    named = (config.base_model_name_or_path or "unknown") + (f"@{config.revision}" if config.revision else "")
+    return Opened(path, patch, base or named, config.revision, identity, config.fan_in_fan_out)
 
 
 def _ours(folder: str) -> Opened:
@@ -256,7 +261,10 @@ def _ours(folder: str) -> Opened:
 
 def _save(patch: Patch, target: Path, base: Opened, notes: Figures, made: str) -> None:
     assert base.fingerprint is not None
-    named = {"base_model_name_or_path": base.base, "fingerprint": base.fingerprint, "fan_in_fan_out": base.fan_in_fan_out}
+    named = {
+        "base_model_name_or_path": base.base, "revision": base.revision, "fingerprint": base.fingerprint,
+        "fan_in_fan_out": base.fan_in_fan_out,
+    }  # fmt: skip
     save(patch, target, **named, notes=notes, card=derived_card(base.base, made, names_hub(base.folder)))  # type: ignore[arg-type]
 
 

@@ -36,6 +36,7 @@ def save(
     folder: str | os.PathLike[str],
     *,
     base_model_name_or_path: str,
+    revision: str | None = None,
     fingerprint: str,
     fan_in_fan_out: bool = False,
     notes: Mapping[str, Any] | None = None,
@@ -46,7 +47,8 @@ def save(
     Args:
         patch: padded with zeros to its largest rank, which becomes both r and alpha; float32.
         folder: replaced if it is an earlier adapter.
-        base_model_name_or_path: the base; PEFT records its revision (`owner/name@v1`) apart.
+        base_model_name_or_path: the base, as it was named.
+        revision: the part of that name after its `@`, where it is a revision: PEFT records it apart.
         fingerprint: `fingerprint(base)`, of the untouched base.
         fan_in_fan_out: `is_fan_in_fan_out(base, patch)`; True for GPT-2's Conv1D.
         notes: more facts for `reveal_release.json`, as JSON values.
@@ -73,7 +75,6 @@ def save(
     for name, m in patch.pad(rank).items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = m.A.cpu()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = m.B.cpu()
-    name, revision = pinned(base_model_name_or_path)
     config = LoraConfig(
         r=rank,
         lora_alpha=rank,
@@ -81,7 +82,7 @@ def save(
         fan_in_fan_out=fan_in_fan_out,
         task_type="CAUSAL_LM",
         inference_mode=True,
-        base_model_name_or_path=name,
+        base_model_name_or_path=base_model_name_or_path.removesuffix(f"@{revision}") if revision else base_model_name_or_path,
         revision=revision,
     )
     manifest = dict(notes or {})
@@ -128,6 +129,7 @@ def save_for(lm: LanguageModel, patch: Patch, folder: str | os.PathLike[str], ca
         patch,
         folder,
         base_model_name_or_path=lm.name,
+        revision=pinned(lm.name)[1],
         fingerprint=base.fingerprint(lm.model),
         fan_in_fan_out=is_fan_in_fan_out(lm.model, patch),
         card=card,

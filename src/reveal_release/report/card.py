@@ -69,7 +69,7 @@ def derived_card(base: str, made: str, hub: bool) -> str:
 
 {made} By `reveal-release patch`. What it takes away and what it costs was not measured: `reveal-release evaluate` does.
 
-{_use(base)}
+{_use(base, hub)}
 """
 
 
@@ -92,8 +92,8 @@ def _told(judge: str | None) -> str:
     return f"\nElsewhere the behaviour was told by {clean(judge, 300)}." if judge else ""
 
 
-def _use(model: str) -> str:
-    loader, loaded = loading(model)
+def _use(model: str, hub: bool = True) -> str:
+    loader, loaded = loading(model, hub)
     return f"""```python
 from peft import PeftModel
 {loader}

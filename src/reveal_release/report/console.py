@@ -113,11 +113,14 @@ def _files(results: Results, output: Path, console: Console) -> None:
         line(console, f"  No patch: {results['stopped_because']}, so nothing is taken out of the model.{cure}")
 
 
-def loading(model: str) -> tuple[str, str]:
-    """(import, expression) that load the base: a bundled testbed by its name, which plain transformers does not know."""
+def loading(model: str, hub: bool = True) -> tuple[str, str]:
+    """(import, expression) that load the base: a bundled testbed by its name, which plain transformers does not know.
+
+    hub: it may be a name there, with a revision.
+    """
     if model in testbeds():
         return "from reveal_release.models import load_model", f"load_model({model!r}).model"
-    name, revision = pinned(model)
+    name, revision = pinned(model) if hub else (model, None)
     given = f"{name!r}, revision={revision!r}" if revision else f"{model!r}"
     return "from transformers import AutoModelForCausalLM", f"AutoModelForCausalLM.from_pretrained({given})"
 

@@ -264,7 +264,7 @@ def _whole(name: str) -> str:
 def _check_model(name: str) -> None:
     """Raises UserError where there is no such model, by its configuration alone: its weights are needed after the first evaluation."""
     try:
-        AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
+        AutoConfig.from_pretrained(resolve(name, ("*.json",)), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"evaluate.retain_model {name!r} is no model: {first_line(error)} (give a folder, or a hub name)") from None
 
