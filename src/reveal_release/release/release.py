@@ -144,9 +144,10 @@ def suited(config: ReleaseConfig, forget: Sequence[Row], unanswered: Sequence[Ro
     """The settings for these records, by whether most of them are unanswered: for a skill, or else for a style.
 
     A skill such as writing code is all that its prompts draw out, and the layers read other things there than elsewhere: the modules can
-    then do without the leading directions of what is retained (`skill-null-space`). What is left is its own, and one pair that is trained
-    for as long as all finds it well enough to be taken no further than it was trained, where the mean of shorter ones has to be taken
-    twice as far. A style, such as toxicity, comes out under prompts that also draw other answers; to change it those directions are needed.
+    then do without the leading directions of what is retained (`skill-null-space`). What is left is its own: one pair that is trained for
+    as long as all forgets it within the step that it was trained as, and the mean of shorter ones has to be taken several times as far,
+    which costs the rest. A style, such as toxicity, comes out under prompts that also draw other answers; to change it those directions
+    are needed.
     """
     if 2 * len(unanswered) > len(forget):
         return config.one_pair()
