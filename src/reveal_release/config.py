@@ -106,8 +106,8 @@ class ReleaseConfig(Settings):
         rank: LoRA rank r of each module; alpha is 2 r.
         layers: share of the model's blocks, the last ones, whose linear layers the modules change; 1 is all.
         pairs: pairs of a forget and a retain module, each trained from a random start of its own; the step is the mean over them. Of a
-            skill, where most forget records have prompts without a harmless answer, one pair is trained, for as long as all, and its
-            step has a share of `max_scale`.
+            skill, where most forget records have prompts without a harmless answer, one pair is trained, for as long as all, and
+            its s is at most max_scale / pairs.
         steps: optimiser steps of each forget module.
         batch: records per optimiser step.
         learning_rate: peak learning rate, falling to 0.
