@@ -166,7 +166,8 @@ def run_by_run(compared: Sequence[Results], mark: float = 2.0) -> list[str]:
         percent = percentage(forgotten, *(run["forget"][forgotten] for run in runs))
         prose = original["retain"]["perplexity"]["value"]
         cost = [round(100 * (run["retain"]["perplexity"]["value"] / prose - 1), 6) for run in runs]
-        lost = [min(changed(run, original).items(), key=lambda one: one[1]) for run in runs if changed(run, original)]
+        changes = [changed(run, original) for run in runs]
+        lost = [min(change.items(), key=lambda one: one[1]) for change in changes if change]
         table.append([
             results["task"], results["model"], label(forgotten) + ", %" * percent,
             ", ".join(f"{100 * one:.1f}" if percent else f"{one:.3g}" for one in left),
