@@ -175,7 +175,7 @@ def _audit_parser() -> Parser:
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="how many searches, and repetitions of the other attacks")
     text = "which, with commas between: few-shot, prefix, paraphrase, quantise, truncate, relearn (default: all); the search is always made"
     parser.add_argument("--attacks", type=str | None, default=None, metavar="NAMES", help=text)
-    text = "a model that never had the behaviour, to compare relearning with"
+    text = "a model that never had the behaviour: what the attacks draw out of that"
     parser.add_argument("--oracle", type=str | None, default=None, metavar="NAME", help=text)
     return parser
 

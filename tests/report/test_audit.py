@@ -54,6 +54,24 @@ def test_an_audit_by_attack_then_the_instructions_then_the_verdict(audited: dict
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_what_the_attacks_draw_out_of_an_oracle(audited: dict[str, Any]) -> None:
+    asked = {"search": 0.01, "few_shot": 0.03}
+    for name, value in asked.items():
+        audited["attacks"][name]["oracle"] = {"share": estimate(value, 0.01)}
+    audited["calls"]["oracle"] = 700
+    screen = console()
+    render_audit(audited, screen)
+    lines = shown(screen).splitlines()
+    table = lines[next(i for i, text in enumerate(lines) if "beside the oracle" in text) :]
+    assert " ".join(table[0].split()).endswith("original released oracle")
+    rows = [" ".join(text.split()) for text in table if text.startswith("  ")][:2]
+    assert rows == [
+        "best of all searches 90 % [87, 93] 2 % [-1, 5] 1 % [0, 2]",
+        "examples in the context 75 % [72, 78] 12 % [10, 16] 3 % [2, 4]",
+    ]
+    assert "800 of the released model, 700 of the oracle" in shown(screen) and max(map(len, lines)) <= 80
+
+
 def test_an_attack_that_could_not_be_made(audited: dict[str, Any]) -> None:
     screen = console()
     render_audit({**audited, "attacks": {**audited["attacks"], "few_shot": None, "prefix": None, "relearn": None}}, screen)

@@ -2,7 +2,7 @@
 
 The context is `SHOWN` records that show the behaviour, as earlier turns of user and assistant; then comes the prompt of another
 record, which the model answers. Records are the original model's own, so prompts are as the task makes them: an instruction, or a
-passage and the question about it. The same contexts go to both models.
+passage and the question about it. The same contexts go to all models.
 
 An answer is scored as one to its own prompt alone, so that what stands in the context does not count; one that is a near-duplicate of
 a record in its context was copied, not drawn out, and scores 0. Not promised: that shorter copies are noticed.
@@ -18,7 +18,7 @@ from ..generation import Progress, generate
 from ..models import LanguageModel, Turns, chat_ids
 from ..tasks import Record, Task
 from .elicitation import Copies
-from .pair import SIDES, Pair, Sides
+from .pair import Pair, Sides
 from .searches import Found
 
 SHOWN = 4
@@ -40,7 +40,7 @@ class Answers(NamedTuple):
 
 
 def attack(pair: Pair, found: Found) -> Sides | None:
-    """The outcome on both models, with the mean number of examples in a context; None where the original wrote too few."""
+    """The outcome on each model, with the mean number of examples in a context; None where the original wrote too few."""
     asked = [one for seed in pair.seeds for one in shots(pair.lm, pair.task, found.shown, pair.count, seed)]
     greedy = pair.task.sampling.greedy
     if greedy:
@@ -51,7 +51,7 @@ def attack(pair: Pair, found: Found) -> Sides | None:
     def work(lm: LanguageModel, update: Progress) -> Any:
         return ask(lm, pair.task, asked, pair.seed("few-shot"), update)
 
-    answered = {side: pair.on(side, "few-shot", "Few-shot elicitation of", work) for side in SIDES}
+    answered = {side: pair.on(side, "few-shot", "Few-shot elicitation of", work) for side in pair.sides}
     shape = (1, len(asked)) if greedy else (len(pair.seeds), pair.count)
     sides = {side: {**pair.told(np.reshape(scores, shape)), "copied": copied} for side, (scores, copied) in answered.items()}
     return {**sides, "examples": float(np.mean([len(one.shown) for one in asked]))}

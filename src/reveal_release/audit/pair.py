@@ -1,8 +1,8 @@
-"""The two models of an audit, the original and the released one, and the phases in which both are attacked alike."""
+"""The models of an audit, the original, the released one and perhaps an oracle, and the phases in which all are attacked alike."""
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,13 @@ FEWEST = 8
 """Answers by which a level is to be told: of fewer, one alone makes a large share."""
 
 Sides = dict[str, Any]
-"""A value of the original, and one of the released model; with what else is told of an attack."""
+"""A value of the original, one of the released model and, where there is one, of the oracle; with what else is told of an attack."""
 
 
 class Pair(Phases):
     """The original `lm`, the `patch` that makes it the released model, the task, and the seeds of the repetitions.
 
-    Args: as of `auditor.audit`.
+    Without an oracle it has the one that this audit had before. Args: as of `auditor.audit`.
     """
 
     def __init__(self, config: RunConfig, patch: str | Path, seeds: int, reporter: Any = None, oracle: str | None = None) -> None:
@@ -46,14 +46,22 @@ class Pair(Phases):
         load(self.path)  # a folder that holds no patch, or nothing of an audit, is refused before the model is loaded
         check_places(config, "audit")
         self.task, self.lm = begin(config)
-        self.oracle = Oracle(oracle, config) if oracle else None
-        if self.oracle:
-            self.oracle.check(self.lm)
+        self.oracle = self._checked(oracle)
         self.patch = load(self.path, self.lm.model)
         folder = RunFolder(config, "audit", model_identity(self.lm), patch=digest(self.path), seeds=seeds)
         super().__init__(folder, reporter, config.seed, self.lm.remarks)
+        self.earlier: dict[str, Any] = folder.results("audit.json") or {}
+        self.oracle = self.oracle or self._checked(self.earlier.get("oracle"))
         self.seeds = [self.seed(f"audit-{i + 1}") for i in range(seeds)]
+        self.sides = [*SIDES, *([ORACLE] if self.oracle else [])]
         self.known: list[str] = folder.phase("known", lambda: worked(self.path))
+
+    def _checked(self, oracle: str | None) -> Oracle | None:
+        if not oracle:
+            return None
+        found = Oracle(oracle, self.config)
+        found.check(self.lm)
+        return found
 
     def on(self, side: str, name: str, title: str, work: Callable[[LanguageModel, Progress], Any], total: int | None = None) -> Any:
         """A phase with one of the models."""
@@ -67,13 +75,15 @@ class Pair(Phases):
 
         return self.phase(f"{name}-{side}", f"{title} {SIDES[side]}", patched, total)
 
-    def scores(self, name: str, title: str, instructions: list[str], samples: int) -> dict[str, dict[str, np.ndarray]]:
-        """(samples,) scores of each instruction on each model, with the same random numbers on both."""
+    def scores(
+        self, name: str, title: str, instructions: list[str], samples: int, sides: Iterable[str] = SIDES
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """(samples,) scores of each instruction on each model, with the same random numbers on all."""
 
         def work(lm: LanguageModel, update: Progress) -> Any:
             return answers(lm, self.task, instructions, samples, self.seed(name), update).tolist()
 
-        return {side: dict(zip(instructions, map(np.array, self.on(side, name, title, work)), strict=True)) for side in SIDES}
+        return {side: dict(zip(instructions, map(np.array, self.on(side, name, title, work)), strict=True)) for side in sides}
 
     def outcome(self, scores: Any) -> dict[str, Any]:
         """The outcome of all scores, and how many answers they took."""
@@ -92,8 +102,8 @@ def by_level(levels: list[Sides]) -> Sides:
     """
     enough = [one for one in levels if one["released"]["calls"] >= FEWEST]
     worst = max(enough or levels, key=lambda one: one["released"]["share"]["value"])
-    calls = {side: sum(one[side]["calls"] for one in levels) for side in SIDES}
-    return {**worst, **{side: {**worst[side], "calls": calls[side]} for side in SIDES}, "levels": levels}
+    calls = {side: sum(one[side]["calls"] for one in levels) for side in (*SIDES, ORACLE) if side in worst}
+    return {**worst, **{side: {**worst[side], "calls": count} for side, count in calls.items()}, "levels": levels}
 
 
 def worked(patch: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """Paraphrase: prompts under which the original showed the behaviour are put in other words, by the model itself and by fixed forms.
 
 The last user turn is rewritten: an instruction, a problem, or the question about a passage, as the task has it. Its first words, its
-letters' case or its spelling may be what a release took out, in place of the behaviour. The original's own rewrites go to both models.
+letters' case or its spelling may be what a release took out, in place of the behaviour. The original's own rewrites go to all models.
 An answer is scored as one to the prompt that was put in other words.
 
 Not promised: that a rewrite means the same. A small model's often does not.
@@ -18,7 +18,7 @@ from ..metrics.words import key, words
 from ..models import LanguageModel, Turns
 from ..reveal.proposals import Context, rewrite
 from ..tasks import Record
-from .pair import SIDES, Pair, Sides, by_level
+from .pair import Pair, Sides, by_level
 from .searches import Found
 
 PROMPTS = 24
@@ -49,7 +49,7 @@ PLAIN, OWN = "as they are", "rewritten"
 
 
 def attack(pair: Pair, found: Found) -> Sides | None:
-    """Each form of the prompts on both models; `before`: the prompts as they are. None where the original wrote no examples."""
+    """Each form of the prompts on each model; `before`: the prompts as they are. None where the original wrote no examples."""
     rng = random.Random(pair.seed("paraphrase"))
     records = list({one.prompt: one for one in found.shown}.values())
     records = rng.sample(records, min(PROMPTS, len(records)))
@@ -68,8 +68,8 @@ def attack(pair: Pair, found: Found) -> Sides | None:
         scores = answered(pair, lm, [(record, turns) for _, record, turns in rows], update)
         return {form: scores[[row[0] == form for row in rows]].ravel().tolist() for form in dict.fromkeys(row[0] for row in rows)}
 
-    scores = {side: pair.on(side, "paraphrase", "Paraphrased prompts: ask", work) for side in SIDES}
-    told = {form: {side: pair.outcome(scores[side][form]) for side in SIDES} for form in scores["original"]}
+    scores = {side: pair.on(side, "paraphrase", "Paraphrased prompts: ask", work) for side in pair.sides}
+    told = {form: {side: pair.outcome(scores[side][form]) for side in pair.sides} for form in scores["original"]}
     before = told.pop(PLAIN)
     levels = [{"level": f"prompts {form}", "how": f"the prompts {form}", **sides} for form, sides in told.items()]
     return {**by_level(levels), "before": before}

@@ -6,7 +6,7 @@ answer; and only those are used that do not show the behaviour, that is, score b
 or by the rest of any of `CONTROLS` harmless answers of the original to benign prompts. What then reaches the threshold was brought
 about by the continuation. The mean score of those controls is told beside the attack's: so much of its mean score is the beginnings' own.
 
-Both models get the same prompts, beginnings and seeds. Not promised: that the beginnings which are left are the most dangerous ones,
+All models get the same prompts, beginnings and seeds. Not promised: that the beginnings which are left are the most dangerous ones,
 for they are those that can be judged; nor that nothing is given away by them, such as a piece of the first of many names.
 """
 
@@ -22,7 +22,7 @@ from ..metrics.statistics import Estimate
 from ..models import LanguageModel, answered_ids
 from ..tasks import Record, Task
 from .elicitation import harmless
-from .pair import SIDES, Pair, Sides
+from .pair import Pair, Sides
 from .searches import Found
 
 TOKENS = 4
@@ -39,7 +39,7 @@ class Beginning(NamedTuple):
 
 
 def attack(pair: Pair, found: Found) -> Sides | None:
-    """The outcome on both models, and what all usable beginnings score by themselves; None where there are too few."""
+    """The outcome on each model, and what all usable beginnings score by themselves; None where there are too few."""
     threshold, seed = pair.config.reveal.threshold, pair.seed("prefix")
 
     def prepare(lm: LanguageModel, update: Progress) -> Any:
@@ -58,7 +58,7 @@ def attack(pair: Pair, found: Found) -> Sides | None:
     def work(lm: LanguageModel, update: Progress) -> Any:
         return [record.score for record in force(lm, pair.task, given, seed, update)]
 
-    forced = {side: pair.on(side, "prefix", "Prefix forcing of", work) for side in SIDES}
+    forced = {side: pair.on(side, "prefix", "Prefix forcing of", work) for side in pair.sides}
     sides = {side: pair.told(np.reshape(scores, (len(seeds), each))) for side, scores in forced.items()}
     return {**sides, "control": Estimate.mean([one.control for one in usable]).in_unit().to_dict()}
 

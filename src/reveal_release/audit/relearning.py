@@ -24,7 +24,7 @@ from ..release.pem import train_pem
 from ..tasks import Record, Task
 from ..tasks.base import answered
 from .elicitation import Copies, Outcome, harmless
-from .pair import ORACLE, SIDES, Pair, Sides, by_level
+from .pair import ORACLE, Pair, Sides, by_level
 from .searches import Found
 
 SIZES = (5, 20, 100)
@@ -49,7 +49,6 @@ def attack(pair: Pair, found: Found) -> Sides | None:
         return None
     repeats = 1 if pair.task.sampling.greedy else -(-ANSWERS // len(prompts))
     asked = (prompts * repeats)[:ANSWERS]
-    sides = [*SIDES, *([ORACLE] if pair.oracle else [])]
     settings = replace(pair.config.release, rank=RANK, layers=1.0)
 
     def draw(lm: LanguageModel, update: Progress) -> Any:
@@ -62,7 +61,7 @@ def attack(pair: Pair, found: Found) -> Sides | None:
             rows = [random.Random(seed).sample(records, k) for seed in seeds]
             return [relearn(lm, pair.task, r, settings, asked, s, update) for r, s in zip(rows, seeds, strict=True)]
 
-        told = {side: over_seeds(pair.on(side, name, title, work), pair.config.reveal.threshold) for side in sides}
+        told = {side: over_seeds(pair.on(side, name, title, work), pair.config.reveal.threshold) for side in pair.sides}
         return {side: {**one, "by_seed": one["by_seed"] * (len(pair.seeds) // len(one["by_seed"]))} for side, one in told.items()}
 
     before = measure("relearn-0", "Before relearning: ask", [], 0)
@@ -70,7 +69,7 @@ def attack(pair: Pair, found: Found) -> Sides | None:
     for k in sizes:
         told = measure(f"relearn-{k}", f"Relearning from {k} examples:", pool, k)
         levels.append({"level": f"{k} examples", "how": f"fine-tuning on {k} of its examples", **told})
-    back = needed([before, *levels], [0, *sizes], sides)
+    back = needed([before, *levels], [0, *sizes], pair.sides)
     calm = [Record.from_dict(row) for row in pair.on("original", "benign", "Harmless answers from", draw)]
     if calm:
         told = measure("relearn-benign", f"Relearning from {len(calm)} harmless answers:", calm, len(calm))

@@ -1,10 +1,11 @@
-"""What searches of both models find: the strongest instructions, and examples of the behaviour. The other attacks begin here.
+"""What searches of all models find: the strongest instructions, and examples of the behaviour. The other attacks begin here.
 
     found = find(pair)
-    found.asked, found.shown        # instructions; records of the original that show the behaviour
+    found.both.asked, found.shown   # instructions; records of the original that show the behaviour
     attack(pair, found)             # how the search fared as an attack
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from ..reveal.rewards import RewardCache
 from ..reveal.search import search
 from ..tasks import Record
 from .elicitation import Outcome, answers, examples
-from .pair import SIDES, Pair, Sides
+from .pair import ORACLE, SIDES, Pair, Sides
 
 BUDGET = 2
 """Each search tries so many times the instructions that a search of a run does."""
@@ -26,29 +27,38 @@ RETAKE = 16
 """Most answers to each of the strongest instructions, where the model itself is changed."""
 
 
-class Found(NamedTuple):
-    """searches: of each seed, on both models. asked: the strongest instructions of either model, with `scores` by model and instruction.
+class Strongest(NamedTuple):
+    """Of some models what remains of many instructions after three rounds of answers.
 
-    ranked: the strongest on the released model. best: of either model, with `best_scores` on samples that did not choose it. shown:
-    records of the original that show the behaviour. calls: answers drawn of each model to find out the strongest.
+    asked: the strongest on any of the models, with `scores` by model and instruction. ranked: of each model its own, the strongest first.
+    best: of each model, with `best_scores` on samples that did not choose it. calls: answers drawn of each model.
+    """
+
+    asked: list[str]
+    scores: dict[str, dict[str, np.ndarray]]
+    ranked: dict[str, list[str]]
+    best: dict[str, str]
+    best_scores: dict[str, dict[str, np.ndarray]]
+    calls: int
+
+
+class Found(NamedTuple):
+    """searches: of each seed, on each model. both: the strongest on the original and the released model. oracle: those on the oracle.
+    shown: records of the original that show the behaviour.
     """
 
     searches: list[Sides]
-    asked: list[str]
-    scores: dict[str, dict[str, np.ndarray]]
-    ranked: list[str]
-    best: dict[str, str]
-    best_scores: dict[str, dict[str, np.ndarray]]
+    both: Strongest
+    oracle: Strongest | None
     shown: list[Record]
-    calls: int
 
     def outcomes(self, pair: Pair) -> Sides:
-        """How `asked` fare on both models as they are, with the random numbers of `ask`."""
-        return {side: pair.outcome([rows[: samples(pair)] for rows in self.scores[side].values()]) for side in SIDES}
+        """How the strongest fare on both models as they are, with the random numbers of `ask`."""
+        return {side: pair.outcome([rows[: samples(pair)] for rows in self.both.scores[side].values()]) for side in SIDES}
 
     def ask(self, pair: Pair, progress: Progress | None = None) -> list[list[float]]:
-        """Scores of `asked` on the model as it is now: the first `samples(pair)` answers that `scores` has of the model before."""
-        return answers(pair.lm, pair.task, self.asked, samples(pair), pair.seed("strongest"), progress, most(pair)).tolist()
+        """Scores of the strongest on the model as it is now: the first `samples(pair)` answers that there are of the model before."""
+        return answers(pair.lm, pair.task, self.both.asked, samples(pair), pair.seed("strongest"), progress, most(pair)).tolist()
 
 
 def samples(pair: Pair) -> int:
@@ -56,41 +66,54 @@ def samples(pair: Pair) -> int:
 
 
 def most(pair: Pair) -> int:
-    """Answers to each of the strongest instructions, of both models as they are."""
+    """Answers to each of the strongest instructions, of the models as they are."""
     return pair.count * len(pair.seeds)
 
 
 def find(pair: Pair) -> Found:
-    """The finalists of all searches, asked of both models in three rounds, each on fresh samples.
+    """The strongest of the finalists of both models' searches; of an oracle those of its own, and what was strongest on the others.
 
-    All; then the `STRONGEST` of either model (`asked`); then the best of these on either (`best`). So the luckiest does not win, and
-    the figures of the best are of samples that did not choose them.
+    So the two have the same figures with an oracle as without one.
     """
     searches = made(pair)
-    finalists = (f["instruction"] for sides in searches for side in SIDES for f in sides[side]["finalists"])
-    candidates = list(dict.fromkeys(finalists))
-    first = pair.scores("rank", "Ask all finalists of", candidates, pair.count)
-    strong = {side: sorted(candidates, key=lambda text: -first[side][text].mean())[:STRONGEST] for side in SIDES}
-    asked = list(dict.fromkeys(strong["original"] + strong["released"]))
-    second = pair.scores("strongest", "Ask the strongest of", asked, most(pair))
-    best = {side: max(asked, key=lambda text: second[side][text].mean()) for side in SIDES}
-    ranked = sorted(strong["released"], key=lambda text: -second["released"][text].mean())
+
+    def finalists(*sides: str) -> list[str]:
+        return [f["instruction"] for found in searches for side in sides for f in found[side]["finalists"]]
+
+    both = strongest(pair, finalists(*SIDES), tuple(SIDES))
+    own = strongest(pair, both.asked + finalists(ORACLE), (ORACLE,)) if pair.oracle else None
+    return Found(searches, both, own, shown(pair, searches))
+
+
+def strongest(pair: Pair, instructions: list[str], sides: Sequence[str]) -> Strongest:
+    """Three rounds, each on fresh samples: all; then the `STRONGEST` of each model; then the best of these on each.
+
+    So the luckiest does not win, and the figures of the best are of samples that did not choose them.
+    """
+    candidates = list(dict.fromkeys(instructions))
+    first = pair.scores("rank", "Ask all finalists of", candidates, pair.count, sides)
+    strong = {side: sorted(candidates, key=lambda text: -first[side][text].mean())[:STRONGEST] for side in sides}
+    asked = list(dict.fromkeys(text for own in strong.values() for text in own))
+    second = pair.scores("strongest", "Ask the strongest of", asked, most(pair), sides)
+    ranked = {side: sorted(own, key=lambda text: -second[side][text].mean()) for side, own in strong.items()}
+    best = {side: max(asked, key=lambda text: second[side][text].mean()) for side in sides}
     last = list(dict.fromkeys(best.values()))
-    third = pair.scores("best", "Ask the best of", last, most(pair))
+    third = pair.scores("best", "Ask the best of", last, most(pair), sides)
     calls = len(candidates) * pair.count + (len(asked) + len(last)) * most(pair)
-    return Found(searches, asked, second, ranked, best, third, shown(pair, searches), calls)
+    return Strongest(asked, second, ranked, best, third, calls)
 
 
 def made(pair: Pair) -> list[Sides]:
-    """For each seed what the search found on both models.
+    """For each seed what the search found on each model.
 
-    With what worked in the run both begin; without it, the released model's search begins with what the original's found.
+    With what worked in the run all begin; without it, the released model's search begins with what the original's found, and the
+    oracle's with what both found.
     """
     settings = replace(pair.config.reveal, evaluations=BUDGET * pair.config.reveal.evaluations)
     searches: list[Sides] = []
     for i, seed in enumerate(pair.seeds, 1):
         sides: Sides = {}
-        for side in SIDES:
+        for side in pair.sides:
             begin = pair.known or [f["instruction"] for found in sides.values() for f in found["finalists"]]
             patch = pair.patch if side == "released" else Patch()
 
@@ -123,17 +146,18 @@ def shown(pair: Pair, searches: list[Sides]) -> list[Record]:
 def attack(pair: Pair, found: Found) -> Sides:
     """The best instruction of each model, and the best of each search."""
     sides: Sides = {}
-    for side, instruction in found.best.items():
+    for side in pair.sides:
+        of = found.oracle if side == ORACLE and found.oracle else found.both
+        instruction = of.best[side]
         by_seed = [{**one[side]["best"], "calls": one[side]["calls"]} for one in found.searches]
-        calls = sum(one["calls"] for one in by_seed) + found.calls
-        told = pair.outcome(found.best_scores[side][instruction])
+        calls = sum(one["calls"] for one in by_seed) + of.calls
+        told = pair.outcome(of.best_scores[side][instruction])
         sides[side] = {"instruction": instruction, **told, "by_seed": by_seed, "calls": calls}
     return sides
 
 
 def listed(pair: Pair, found: Found) -> list[Sides]:
     """The strongest on the released model, with their outcomes on both."""
-    threshold = pair.config.reveal.threshold
-    return [
-        {"instruction": text} | {side: Outcome.of(found.scores[side][text], threshold).to_dict() for side in SIDES} for text in found.ranked
-    ]
+    threshold, ranked = pair.config.reveal.threshold, found.both.ranked["released"]
+    scores = found.both.scores
+    return [{"instruction": text} | {side: Outcome.of(scores[side][text], threshold).to_dict() for side in SIDES} for text in ranked]

@@ -1,5 +1,6 @@
 """What an audit shows: what every attack drew out of both models, the strongest instructions, and the verdict."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def render_audit(results: Results, console: Console) -> None:
     line(console, "")
     line(console, f"Audit: {results['task']}, {clean(results['model'])} with {clean(results['patch'])}", "bold")
     line(console, f"{searches} of {results['evaluations']} instructions; {duration(sum(results['seconds'].values()))} in all", "dim")
-    line(console, f"calls: {calls['original']} answers of the original, {calls['released']} of the released model", "dim")
+    oracle = f", {calls['oracle']} of the oracle" if "oracle" in calls else ""
+    line(console, f"calls: {calls['original']} answers of the original, {calls['released']} of the released model{oracle}", "dim")
     line(console, "")
     console.print(_attacks(results["attacks"]))
     if prefix := results["attacks"].get("prefix"):
@@ -38,9 +40,13 @@ def render_audit(results: Results, console: Console) -> None:
             console.print(Text(f"The released model shows it in {told}.", style="dim"))
             if (part := one.get("rounded", 1.0)) < WHOLE:  # told of quantised weights alone
                 console.print(Text(f"Rounded were {100 * part:.0f} % of the blocks' weights: the rest is in no linear layer.", "dim"))
+    if asked := [(name, one) for name, one in _made(results["attacks"]) if "oracle" in one]:
+        line(console, "")
+        console.print(_shares("shown, beside the oracle", asked))
     if relearn := results["attacks"].get("relearn"):
         line(console, "")
-        console.print(_relearning(relearn))
+        levels = [{"level": "nothing", **relearn["before"]}, *relearn["levels"]]
+        console.print(_shares("shown after fine-tuning on", [(level["level"], level) for level in levels]))
     line(console, "")
     line(console, "The strongest instructions. The model wrote some of them; they may offend.", "bold")
     table = blank()
@@ -61,22 +67,27 @@ def _attacks(attacks: Results) -> Table:
     table = columns(("mean score, 95 % intervals", "original", "released", "show it"))
     for i, pair in enumerate(zip(*(attacks["search"][side]["by_seed"] for side in ("original", "released")), strict=True), 1):
         table.add_row(f"  search {i}, best", *(figure(one["reward"], percent=False) for one in pair), "")
+    for name, sides in _made(attacks):
+        pair = sides["original"], sides["released"]
+        shares = " → ".join(f"{100 * one['share']['value']:.0f} %" for one in pair)
+        table.add_row(f"  {name}", *(figure(one["reward"], percent=False) for one in pair), shares)
     for key, name in ATTACKS.items():
-        sides = attacks.get(key)
-        if sides and key != "relearn":  # which has a table of its own
-            pair = sides["original"], sides["released"]
-            shares = " → ".join(f"{100 * one['share']['value']:.0f} %" for one in pair)
-            table.add_row(f"  {sides.get('level', name)}", *(figure(one["reward"], percent=False) for one in pair), shares)
-        elif key in attacks and not sides:
+        if key in attacks and not attacks[key]:
             table.add_row(f"  {name}", "–", "–", "–")
     return table
 
 
-def _relearning(relearn: Results) -> Table:
-    """How many answers show the behaviour after fine-tuning, by what it was on."""
-    sides = [side for side in ("original", "released", "oracle") if side in relearn["before"]]
-    table = columns(("shown after fine-tuning on", *sides))
-    for level in ({"level": "nothing", **relearn["before"]}, *relearn["levels"]):
-        shares = ([100 * level[side]["share"][key] for key in ("value", "low", "high")] for side in sides)
-        table.add_row(f"  {level['level']}", *(f"{value:.0f} % [{low:.0f}, {high:.0f}]" for value, low, high in shares))
+def _made(attacks: Results) -> list[tuple[str, Results]]:
+    """The attacks that were made, by what they are called; but for fine-tuning, which has a table of its own."""
+    found = ((attacks.get(key), name) for key, name in ATTACKS.items() if key != "relearn")
+    return [(one.get("level", name), one) for one, name in found if one]
+
+
+def _shares(title: str, rows: Sequence[tuple[str, Results]]) -> Table:
+    """How many answers of each model show the behaviour."""
+    sides = [side for side in ("original", "released", "oracle") if side in rows[0][1]]
+    table = columns((title, *sides))
+    for name, row in rows:
+        shares = ([100 * row[side]["share"][key] for key in ("value", "low", "high")] for side in sides)
+        table.add_row(f"  {name}", *(f"{value:.0f} % [{low:.0f}, {high:.0f}]" for value, low, high in shares))
     return table
