@@ -15,8 +15,9 @@ from reveal_release.config import ReleaseConfig, UserError
 from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel
 from reveal_release.release import pem
+from reveal_release.release.offload import offloaded
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.release.pem import SURE, check_adaptable, descend, linear_layers, train_pem, unlikelihood
+from reveal_release.release.pem import SURE, check_adaptable, descend, fresh_lora, linear_layers, train_pem, unlikelihood
 from reveal_release.release.release import mean_nll
 from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.release.runtime import applied
@@ -276,6 +277,56 @@ def test_the_graph_of_one_loss_at_a_time_is_in_memory(lm: LanguageModel, rows: l
     assert most < 0.35 * of_all, "there are four"
     for name in summed:
         torch.testing.assert_close(apart.delta(name), summed.delta(name), rtol=1e-3, atol=1e-5)
+
+
+def test_a_step_that_fills_the_memory_is_taken_again(lm: LanguageModel, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its graph elsewhere."""
+    config, moved, calls = replace(CONFIG, batch=2), [False], [0]
+
+    def trained() -> Patch:
+        return train_pem(lm, rows[:2], config, steps=6, seed=1, unlearnt=rows[2:4])  # in batches of all, whichever is drawn
+
+    @contextlib.contextmanager
+    def elsewhere(model: nn.Module):  # type: ignore[no-untyped-def]
+        with offloaded(model):
+            moved[0] = True
+            yield
+            moved[0] = False
+
+    def full(*args):  # type: ignore[no-untyped-def]
+        calls[0] += 1
+        if calls[0] > 5 and not moved[0]:  # at the second loss of the third step
+            raise torch.OutOfMemoryError
+        return answer_log_probs(*args)
+
+    wanted = trained()
+    monkeypatch.setattr(pem, "answer_log_probs", full)
+    monkeypatch.setattr(pem, "offloaded", elsewhere)
+    with untouched(lm):
+        found = trained()
+    assert calls[0] == 2 * 6 + 2
+    assert (found + wanted.negate()).norm() < 0.01 * wanted.norm()
+    monkeypatch.setattr(pem, "offloaded", lambda model: contextlib.nullcontext())
+    calls[0] = 0
+    with untouched(lm), pytest.raises(torch.OutOfMemoryError):
+        trained()
+
+
+def test_what_a_step_had_added_before_the_memory_was_full_does_not_count(lm: LanguageModel) -> None:
+    with fresh_lora(lm, CONFIG, seed=0) as model:
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        before, calls = [p.clone() for p in parameters], 0
+
+        def losses():  # type: ignore[no-untyped-def]  # together they pull upwards, with the first counted twice downwards
+            nonlocal calls
+            calls += 1
+            yield sum(p.sum() for p in parameters)
+            if calls == 1:
+                raise torch.OutOfMemoryError
+            yield -1.5 * sum(p.sum() for p in parameters)
+
+        descend(model, losses, 0.1, steps=1)
+        assert calls == 2 and all((now > was).all() for now, was in zip(parameters, before, strict=True))
 
 
 def test_a_mixture_that_peft_would_adapt_as_no_patch_can_is_refused_at_the_start(

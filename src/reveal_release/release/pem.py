@@ -6,6 +6,7 @@ The model may carry patches at run time (`RuntimePatch`): the module is then tra
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from ..generation import Progress
 from ..models import LanguageModel
 from .keep import Role, Training, keepers
 from .lora import from_peft, trainable_factors
+from .offload import offloaded
 from .orthogonality import NullSpace
 from .patch import LowRank, Patch
 from .rows import Row, answer_log_probs, batches
@@ -129,18 +131,38 @@ def descend(
 ) -> None:
     """Takes `steps` steps of AdamW on the LoRA's parameters down the sum of `losses`, which draws new batches at each call.
 
-    Each loss goes backward as soon as it is there: of several, one graph at a time is in memory. The learning rate rises over ten steps
-    and falls linearly to 0; gradients are clipped at norm 1. What is read stays in `null_space`.
+    Each loss goes backward as soon as it is there: of several, one graph at a time is in memory. Where that is full, the step is taken
+    again with new batches, and what graphs hold waits in main memory from then on. The learning rate rises over ten steps and falls
+    linearly to 0; gradients are clipped at norm 1. What is read stays in `null_space`.
+
+    Raises:
+        OutOfMemoryError: the memory is full even so.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     factors, space = trainable_factors(model), null_space or NullSpace()
     space.project_(factors)
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+    graphs: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+
+    def backward() -> None:
+        with graphs():
+            for loss in losses():
+                loss.backward()
+
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, (step + 1) / 10) * (1 - step / steps)
-        for loss in losses():
-            loss.backward()
+        full = False
+        try:
+            backward()
+        except torch.OutOfMemoryError:
+            if graphs is not contextlib.nullcontext:
+                raise
+            full = True
+        if full:  # no longer in the handler, which holds on to the graph
+            graphs = partial(offloaded, model)
+            optimizer.zero_grad(set_to_none=True)
+            backward()
         space.project_gradients_(factors)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
