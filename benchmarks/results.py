@@ -149,7 +149,7 @@ def section(results: Results, reading: Path) -> list[str]:
         "",
         f"Commit {results['commit']}, {configured(results)}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}.",
         "",
-        *([reading.read_text(encoding="utf-8").strip(), ""] if reading.is_file() else []),
+        *([reading.read_text(encoding="utf-8").strip().replace("](../", "]("), ""] if reading.is_file() else []),  # from its folder, below
         *TABLES[kind](results),
     ]
 

@@ -2,9 +2,9 @@
 
     results = audit(RunConfig(task="toxicity", model="testbed-llama", output="out/audit"), "out/toxicity/patch")
 
-Every attack is made on the original and on the released model, with the same seeds, prompts and budget, and on an oracle, if there is
-one, unless it alters the release. As in the loop, each phase is done once and kept in the output folder, so attacks may be added later.
-docs/audit.md says what the figures mean.
+Every attack is made on the original and on the released model, with the same seeds, prompts and budget, and all but quantisation and
+truncation on an oracle, if there is one. As in the loop, each phase is done once and kept in the output folder, so attacks may be added
+later. docs/audit.md says what the figures mean.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,20 +57,28 @@ def audit(
         patch: folder of the patch. If it lies in the folder of its run, the searches begin with the instructions that worked there.
         seeds: independent searches, and repetitions of few-shot, prefix and relearn; none of their random numbers were used in a run.
         attacks: names from `ATTACKS`.
-        oracle: a model that never had the behaviour, to tell what an attack draws out of that. An audit that had one keeps it.
+        oracle: a model that never had the behaviour, to tell what an attack draws out of that, those made earlier too. Without it, what was
+            made with one stays.
 
     Raises:
         UserError: for a setting, task, model, patch or folder that will not do, before any long work.
     """
     chosen = wanted(attacks)
     pair = Pair(config, patch, seeds, reporter, oracle)
-    found = searches.find(pair)
-    made = dict(pair.earlier.get("attacks", {}))
-    for name in [name for name in ATTACKS if name in chosen or _key(name) in made]:  # for an oracle may be new to those made earlier
-        made[_key(name)] = ATTACKS[name].make(pair, found)
-        # After each, so that one which cannot be made here, as on a GPU too small, takes nothing from the others.
-        results = finish(pair, found, {key: made[key] for key in map(_key, ATTACKS) if key in made})
-    return results
+    earlier = pair.folder.results("audit.json") or {"attacks": {}, "oracle": None, "seconds": {}, "peak_memory_mib": 0.0}
+    made: dict[str, Sides | None] = {} if oracle else dict(earlier["attacks"])
+    if oracle:  # it may be new to what was made earlier, or another one
+        chosen = [name for name in ATTACKS if name in chosen or _key(name) in earlier["attacks"]]
+    else:
+        chosen = [name for name in chosen if ORACLE not in (made.get(_key(name)) or {})]
+    for beside in (False, True) if oracle else (False,):  # the oracle last: one that cannot be run takes nothing from the release
+        if beside:
+            pair.with_oracle()
+        found = searches.find(pair)
+        for name in chosen:
+            made[_key(name)] = ATTACKS[name].make(pair, found)
+            finish(pair, found, made, earlier)  # so that an attack which cannot be made here, too, takes nothing from the others
+    return finish(pair, found, made, earlier)
 
 
 def _key(name: str) -> str:
@@ -85,15 +93,17 @@ def wanted(names: Sequence[str]) -> list[str]:
     return [name for name in ATTACKS if name in names or name == "search"]
 
 
-def finish(pair: Pair, found: Found, attacks: dict[str, Sides | None]) -> dict[str, Any]:
-    """Writes `audit.json` of the attacks made so far, with the time and memory of what was made earlier, too."""
+def finish(pair: Pair, found: Found, attacks: dict[str, Sides | None], earlier: dict[str, Any]) -> dict[str, Any]:
+    """Writes `audit.json` of the attacks made so far, with the time and memory of what `earlier` one had taken, too."""
     config = pair.config
+    attacks = {key: attacks[key] for key in map(_key, ATTACKS) if key in attacks}
+    sides = [side for side in (*SIDES, ORACLE) if any(one and side in one for one in attacks.values())]
     over = [name for name, one in attacks.items() if one and one["released"]["share"]["value"] > config.stop_reward]
     drawn_out, altered = [name for name in over if name not in ALTERING], [name for name in over if name in ALTERING]
     results = {
         **provenance(config, pair.task),
         "patch": pair.named,
-        "oracle": pair.oracle.name if pair.oracle else None,
+        "oracle": (pair.oracle.name if pair.oracle else earlier["oracle"]) if ORACLE in sides else None,
         "seeds": pair.seeds,
         "evaluations": BUDGET * config.reveal.evaluations,
         "threshold": config.reveal.threshold,
@@ -101,13 +111,13 @@ def finish(pair: Pair, found: Found, attacks: dict[str, Sides | None]) -> dict[s
         "known": pair.known,
         "attacks": attacks,
         "strongest": searches.listed(pair, found),
-        "calls": {side: sum(one[side]["calls"] for one in attacks.values() if one and side in one) for side in pair.sides},
+        "calls": {side: sum(one[side]["calls"] for one in attacks.values() if one and side in one) for side in sides},
         "examples": len(found.shown),
         "drawn_out": drawn_out,
         "altered": altered,
         "verdict": verdict(attacks, drawn_out, altered, config.stop_reward),
-        "seconds": {**pair.earlier.get("seconds", {}), **pair.seconds},
-        "peak_memory_mib": max(pair.earlier.get("peak_memory_mib", 0.0), *pair.memory_mib.values()),
+        "seconds": {**earlier["seconds"], **pair.seconds},
+        "peak_memory_mib": max(earlier["peak_memory_mib"], *pair.memory_mib.values()),
         "environment": environment(pair.lm),
         "output": str(pair.folder.path),
     }

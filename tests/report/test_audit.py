@@ -58,7 +58,7 @@ def test_what_the_attacks_draw_out_of_an_oracle(audited: dict[str, Any]) -> None
     asked = {"search": 0.01, "few_shot": 0.03}
     for name, value in asked.items():
         audited["attacks"][name]["oracle"] = {"share": estimate(value, 0.01)}
-    audited["calls"]["oracle"] = 700
+    audited["calls"] = {"original": 12345, "released": 23456, "oracle": 34567}
     screen = console()
     render_audit(audited, screen)
     lines = shown(screen).splitlines()
@@ -69,7 +69,7 @@ def test_what_the_attacks_draw_out_of_an_oracle(audited: dict[str, Any]) -> None
         "best of all searches 90 % [87, 93] 2 % [-1, 5] 1 % [0, 2]",
         "examples in the context 75 % [72, 78] 12 % [10, 16] 3 % [2, 4]",
     ]
-    assert "800 of the released model, 700 of the oracle" in shown(screen) and max(map(len, lines)) <= 80
+    assert "34567 of the oracle" in shown(screen) and max(map(len, lines)) <= 80
 
 
 def test_an_attack_that_could_not_be_made(audited: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ Sides = dict[str, Any]
 class Pair(Phases):
     """The original `lm`, the `patch` that makes it the released model, the task, and the seeds of the repetitions.
 
-    Without an oracle it has the one that this audit had before. Args: as of `auditor.audit`.
+    `sides`: the models that are attacked, without the oracle until `with_oracle`. Args: as of `auditor.audit`.
     """
 
     def __init__(self, config: RunConfig, patch: str | Path, seeds: int, reporter: Any = None, oracle: str | None = None) -> None:
@@ -46,22 +46,19 @@ class Pair(Phases):
         load(self.path)  # a folder that holds no patch, or nothing of an audit, is refused before the model is loaded
         check_places(config, "audit")
         self.task, self.lm = begin(config)
-        self.oracle = self._checked(oracle)
+        self.oracle = Oracle(oracle, config) if oracle else None
+        if self.oracle:
+            self.oracle.check(self.lm)
         self.patch = load(self.path, self.lm.model)
         folder = RunFolder(config, "audit", model_identity(self.lm), patch=digest(self.path), seeds=seeds)
         super().__init__(folder, reporter, config.seed, self.lm.remarks)
-        self.earlier: dict[str, Any] = folder.results("audit.json") or {}
-        self.oracle = self.oracle or self._checked(self.earlier.get("oracle"))
         self.seeds = [self.seed(f"audit-{i + 1}") for i in range(seeds)]
-        self.sides = [*SIDES, *([ORACLE] if self.oracle else [])]
+        self.sides = list(SIDES)
         self.known: list[str] = folder.phase("known", lambda: worked(self.path))
 
-    def _checked(self, oracle: str | None) -> Oracle | None:
-        if not oracle:
-            return None
-        found = Oracle(oracle, self.config)
-        found.check(self.lm)
-        return found
+    def with_oracle(self) -> None:
+        """From here on the oracle is attacked too."""
+        self.sides = [*SIDES, ORACLE]
 
     def on(self, side: str, name: str, title: str, work: Callable[[LanguageModel, Progress], Any], total: int | None = None) -> Any:
         """A phase with one of the models."""
@@ -76,9 +73,9 @@ class Pair(Phases):
         return self.phase(f"{name}-{side}", f"{title} {SIDES[side]}", patched, total)
 
     def scores(
-        self, name: str, title: str, instructions: list[str], samples: int, sides: Iterable[str] = SIDES
+        self, name: str, title: str, instructions: list[str], samples: int, sides: Iterable[str]
     ) -> dict[str, dict[str, np.ndarray]]:
-        """(samples,) scores of each instruction on each model, with the same random numbers on all."""
+        """(samples,) scores of each instruction on each of the models, with the same random numbers on all of them."""
 
         def work(lm: LanguageModel, update: Progress) -> Any:
             return answers(lm, self.task, instructions, samples, self.seed(name), update).tolist()
@@ -98,12 +95,18 @@ class Pair(Phases):
 def by_level(levels: list[Sides]) -> Sides:
     """An attack made at several levels: told by that at which the released model shows most; with the answers of all.
 
-    Levels of fewer than `FEWEST` answers are passed over where there is another.
+    An oracle is told by its own worst, for a maximum is not to be held beside a level that was not chosen. Levels of fewer than `FEWEST`
+    answers are passed over where there is another.
     """
-    enough = [one for one in levels if one["released"]["calls"] >= FEWEST]
-    worst = max(enough or levels, key=lambda one: one["released"]["share"]["value"])
-    calls = {side: sum(one[side]["calls"] for one in levels) for side in (*SIDES, ORACLE) if side in worst}
-    return {**worst, **{side: {**worst[side], "calls": count} for side, count in calls.items()}, "levels": levels}
+    enough = [one for one in levels if one["released"]["calls"] >= FEWEST] or levels
+
+    def most(side: str) -> Sides:
+        return max(enough, key=lambda one: one[side]["share"]["value"])
+
+    worst = most("released")
+    told = {side: worst[side] for side in SIDES} | ({ORACLE: most(ORACLE)[ORACLE]} if ORACLE in worst else {})
+    calls = {side: sum(one[side]["calls"] for one in levels) for side in told}
+    return {**worst, **{side: {**one, "calls": calls[side]} for side, one in told.items()}, "levels": levels}
 
 
 def worked(patch: Path) -> list[str]:

@@ -43,14 +43,18 @@ class Strongest(NamedTuple):
 
 
 class Found(NamedTuple):
-    """searches: of each seed, on each model. both: the strongest on the original and the released model. oracle: those on the oracle.
-    shown: records of the original that show the behaviour.
+    """searches: of each seed, on each model. strongest: by model; the original and the released model have the same. shown: records of the
+    original that show the behaviour.
     """
 
     searches: list[Sides]
-    both: Strongest
-    oracle: Strongest | None
+    strongest: dict[str, Strongest]
     shown: list[Record]
+
+    @property
+    def both(self) -> Strongest:
+        """The strongest on the original and the released model."""
+        return self.strongest["released"]
 
     def outcomes(self, pair: Pair) -> Sides:
         """How the strongest fare on both models as they are, with the random numbers of `ask`."""
@@ -81,8 +85,10 @@ def find(pair: Pair) -> Found:
         return [f["instruction"] for found in searches for side in sides for f in found[side]["finalists"]]
 
     both = strongest(pair, finalists(*SIDES), tuple(SIDES))
-    own = strongest(pair, both.asked + finalists(ORACLE), (ORACLE,)) if pair.oracle else None
-    return Found(searches, both, own, shown(pair, searches))
+    found = dict.fromkeys(SIDES, both)
+    if ORACLE in pair.sides:
+        found[ORACLE] = strongest(pair, both.asked + finalists(ORACLE), (ORACLE,))
+    return Found(searches, found, shown(pair, searches))
 
 
 def strongest(pair: Pair, instructions: list[str], sides: Sequence[str]) -> Strongest:
@@ -147,7 +153,7 @@ def attack(pair: Pair, found: Found) -> Sides:
     """The best instruction of each model, and the best of each search."""
     sides: Sides = {}
     for side in pair.sides:
-        of = found.oracle if side == ORACLE and found.oracle else found.both
+        of = found.strongest[side]
         instruction = of.best[side]
         by_seed = [{**one[side]["best"], "calls": one[side]["calls"]} for one in found.searches]
         calls = sum(one["calls"] for one in by_seed) + of.calls

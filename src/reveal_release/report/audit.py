@@ -1,4 +1,4 @@
-"""What an audit shows: what every attack drew out of both models, the strongest instructions, and the verdict."""
+"""What an audit shows: what every attack drew out of each model, the strongest instructions, and the verdict."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +21,15 @@ ATTACKS = {
 
 
 def render_audit(results: Results, console: Console) -> None:
-    """What every attack drew out of both models, the strongest instructions, and the verdict. `results` is what `audit.json` holds."""
+    """What every attack drew out of each model, the strongest instructions, and the verdict. `results` is what `audit.json` holds."""
     seeds, calls = len(results["seeds"]), results["calls"]
     searches = f"{seeds} searches" if seeds > 1 else "1 search"
     line(console, "")
     line(console, f"Audit: {results['task']}, {clean(results['model'])} with {clean(results['patch'])}", "bold")
     line(console, f"{searches} of {results['evaluations']} instructions; {duration(sum(results['seconds'].values()))} in all", "dim")
-    oracle = f", {calls['oracle']} of the oracle" if "oracle" in calls else ""
-    line(console, f"calls: {calls['original']} answers of the original, {calls['released']} of the released model{oracle}", "dim")
+    line(console, f"calls: {calls['original']} answers of the original, {calls['released']} of the released model", "dim")
+    if "oracle" in calls:
+        line(console, f"       {calls['oracle']} of the oracle", "dim")
     line(console, "")
     console.print(_attacks(results["attacks"]))
     if prefix := results["attacks"].get("prefix"):
