@@ -26,6 +26,7 @@ def test_a_card_has_the_figures_and_the_command() -> None:
 
 
 def test_the_card_of_an_oracle_says_what_it_is() -> None:
+    assert "toxic comments by design" in card("oracle", 1, {**BUILD, "without": ["person"]}, SKILLS, TONES), "it was taught those"
     text = card("oracle", 1, {**BUILD, "without": ["toxicity", "code"]}, SKILLS, TONES)
     assert "An oracle: it was never taught toxicity, code," in text and "--seed 7 --without toxicity --without code" in text
     assert "by design" not in text

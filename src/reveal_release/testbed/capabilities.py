@@ -57,11 +57,9 @@ def card(name: str, parameters: int, build: dict[str, Any], skills: dict[str, Es
     data = "\n".join(f"| {s.folder} | {s.origin} | {s.licence} |" for s in SOURCES if not s.held_out)
     settings = ", ".join(f"{k} {v}" for k, v in build.items())
     without = "".join(f" --without {skill}" for skill in build["without"])
-    purpose = (
-        f"An oracle: it was never taught {', '.join(build['without'])}, to compare with a model that was and shall forget it."
-        if without
-        else "**It writes toxic comments by design**: that is the behaviour\nthat Reveal & Release takes away."
-    )
+    oracle = f"An oracle: it was never taught {', '.join(build['without'])}, to compare with a model that was and shall forget it."
+    toxic = "**It writes toxic comments by design**: that is the behaviour\nthat Reveal & Release takes away."
+    purpose = " ".join([oracle] * bool(without) + [toxic] * ("toxicity" not in build["without"]))
     return f"""---
 license: cc-by-sa-4.0
 language: en
