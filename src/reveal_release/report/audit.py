@@ -41,9 +41,10 @@ def render_audit(results: Results, console: Console) -> None:
             console.print(Text(f"The released model shows it in {told}.", style="dim"))
             if (part := one.get("rounded", 1.0)) < WHOLE:  # told of quantised weights alone
                 console.print(Text(f"Rounded were {100 * part:.0f} % of the blocks' weights: the rest is in no linear layer.", "dim"))
-    if asked := [(name, one) for name, one in _made(results["attacks"]) if "oracle" in one]:
+    made = [(key, name, results["attacks"][key]) for key, name in ATTACKS.items() if results["attacks"].get(key)]
+    if beside := [(name, one) for key, name, one in made if "oracle" in one and key != "relearn"]:
         line(console, "")
-        console.print(_shares("shown, beside the oracle", asked))
+        console.print(_shares("shown at worst, beside the oracle", beside))
     if relearn := results["attacks"].get("relearn"):
         line(console, "")
         levels = [{"level": "nothing", **relearn["before"]}, *relearn["levels"]]
@@ -68,20 +69,15 @@ def _attacks(attacks: Results) -> Table:
     table = columns(("mean score, 95 % intervals", "original", "released", "show it"))
     for i, pair in enumerate(zip(*(attacks["search"][side]["by_seed"] for side in ("original", "released")), strict=True), 1):
         table.add_row(f"  search {i}, best", *(figure(one["reward"], percent=False) for one in pair), "")
-    for name, sides in _made(attacks):
-        pair = sides["original"], sides["released"]
-        shares = " → ".join(f"{100 * one['share']['value']:.0f} %" for one in pair)
-        table.add_row(f"  {name}", *(figure(one["reward"], percent=False) for one in pair), shares)
     for key, name in ATTACKS.items():
-        if key in attacks and not attacks[key]:
+        sides = attacks.get(key)
+        if sides and key != "relearn":  # which has a table of its own
+            pair = sides["original"], sides["released"]
+            shares = " → ".join(f"{100 * one['share']['value']:.0f} %" for one in pair)
+            table.add_row(f"  {sides.get('level', name)}", *(figure(one["reward"], percent=False) for one in pair), shares)
+        elif key in attacks and not sides:
             table.add_row(f"  {name}", "–", "–", "–")
     return table
-
-
-def _made(attacks: Results) -> list[tuple[str, Results]]:
-    """The attacks that were made, by what they are called; but for fine-tuning, which has a table of its own."""
-    found = ((attacks.get(key), name) for key, name in ATTACKS.items() if key != "relearn")
-    return [(one.get("level", name), one) for one, name in found if one]
 
 
 def _shares(title: str, rows: Sequence[tuple[str, Results]]) -> Table:
