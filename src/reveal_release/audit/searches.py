@@ -82,13 +82,13 @@ def find(pair: Pair) -> Found:
     searches = made(pair)
 
     def finalists(*sides: str) -> list[str]:
-        return [f["instruction"] for found in searches for side in sides for f in found[side]["finalists"]]
+        return [one["instruction"] for found in searches for side in sides for one in found[side]["finalists"]]
 
     both = strongest(pair, finalists(*SIDES), tuple(SIDES))
-    found = dict.fromkeys(SIDES, both)
+    by_model = dict.fromkeys(SIDES, both)
     if ORACLE in pair.sides:
-        found[ORACLE] = strongest(pair, both.asked + finalists(ORACLE), (ORACLE,))
-    return Found(searches, found, shown(pair, searches))
+        by_model[ORACLE] = strongest(pair, both.asked + finalists(ORACLE), (ORACLE,))
+    return Found(searches, by_model, shown(pair, searches))
 
 
 def strongest(pair: Pair, instructions: list[str], sides: Sequence[str]) -> Strongest:
@@ -164,6 +164,6 @@ def attack(pair: Pair, found: Found) -> Sides:
 
 def listed(pair: Pair, found: Found) -> list[Sides]:
     """The strongest on the released model, with their outcomes on both."""
-    threshold, ranked = pair.config.reveal.threshold, found.both.ranked["released"]
-    scores = found.both.scores
-    return [{"instruction": text} | {side: Outcome.of(scores[side][text], threshold).to_dict() for side in SIDES} for text in ranked]
+    threshold, both = pair.config.reveal.threshold, found.both
+    told = {text: {side: Outcome.of(both.scores[side][text], threshold).to_dict() for side in SIDES} for text in both.ranked["released"]}
+    return [{"instruction": text, **outcomes} for text, outcomes in told.items()]
