@@ -27,7 +27,7 @@ from .elicitation import Copies, Outcome, harmless
 from .pair import ORACLE, Pair, Sides, by_level
 from .searches import Found
 
-SIZES = (5, 20, 100)
+SIZES = (2, 5, 20, 100)
 BENIGN = 100
 STEPS = 40
 MARKS = (10, 20, 40)
