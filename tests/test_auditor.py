@@ -147,7 +147,7 @@ def test_attacks_and_an_oracle_may_be_added_later(
     assert more["calls"] == {side: sum(one[side]["calls"] for one in more["attacks"].values()) for side in sides}
     again = audit(here, patch, seeds=2, attacks=["few-shot"])
     assert again["attacks"] == more["attacks"] and again["oracle"] == tiny_twin, "what was made stays"
-    assert audit(here, patch, seeds=2, attacks=["relearn"])["attacks"] == more["attacks"]
+    assert audit(here, patch, seeds=2, attacks=["relearn"])["attacks"] == more["attacks"], "beside the oracle, too"
     assert again["seconds"].keys() == more["seconds"].keys() >= {"relearn-4-released"}
     assert again["peak_memory_mib"] >= more["peak_memory_mib"]
     added = {path.name.rsplit("-", 1)[0] for path in set(state.iterdir()) - before}
@@ -204,7 +204,7 @@ def test_the_strongest_instructions_are_the_finalists_of_both(config: RunConfig,
     finalists = {one["instruction"] for search in found for one in search["finalists"]}
     texts = [one["instruction"] for one in whole["strongest"]]
     rewards = [one["released"]["reward"]["value"] for one in whole["strongest"]]
-    assert set(texts) <= finalists and len(set(texts)) == len(texts) == min(STRONGEST, len(finalists))
+    assert len(found) == 4 and set(texts) <= finalists and len(set(texts)) == len(texts) == min(STRONGEST, len(finalists))
     assert rewards == sorted(rewards, reverse=True) and all(one["original"]["reward"]["n"] == 16 for one in whole["strongest"])
     assert {whole["attacks"]["search"][side]["instruction"] for side in ("original", "released")} <= finalists
     assert "Write a reply." not in finalists
