@@ -99,6 +99,7 @@ def short_prose() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (release, heldout):
             patch.setattr(module, "wikitext", lambda split: texts[split])
+        patch.setattr(heldout, "web", lambda split: texts[split])
         yield
 
 

@@ -21,7 +21,7 @@ from reveal_release.runfolder import RunFolder
 from reveal_release.tasks import Record, custom, get_task, is_file, task_identity, task_names
 from reveal_release.tasks.custom import load, probe
 from reveal_release.tasks.userfile import TaskFileError
-from reveal_release.testbed.heldout import wikitext
+from reveal_release.testbed import heldout
 
 from .conftest import PYTHON, SOUND, problems, scored, written
 
@@ -174,8 +174,9 @@ def test_a_run_goes_on_only_with_the_same_task(file: Path, tmp_path: Path) -> No
 
 @pytest.fixture
 def short_prose(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    texts = wikitext("test")[:4]
-    monkeypatch.setattr(custom.heldout, "wikitext", lambda split: texts)
+    texts = heldout.wikitext("test")[:4]
+    monkeypatch.setattr(heldout, "wikitext", lambda split: texts)
+    monkeypatch.setattr(heldout, "web", lambda split: texts)
     return texts
 
 

@@ -16,7 +16,8 @@ from reveal_release.tasks.retained import ANSWER, code_score, entity_scores, mat
 from reveal_release.testbed import heldout
 from reveal_release.testbed.entities import TYPES, Passage, question
 
-KEYS = {"perplexity", "perplexity_per_byte", "f1_person", "f1_other_types", "unparsed_answers", "code_pass_at_1", "maths_exact_match"}
+KEYS = {"perplexity", "perplexity_per_byte", "perplexity_web", "f1_person", "f1_other_types", "unparsed_answers",
+        "code_pass_at_1", "maths_exact_match"}  # fmt: skip
 
 
 @pytest.fixture
@@ -31,12 +32,15 @@ def answering(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 
 def test_all_skills_of_a_random_model(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     paragraphs = heldout.wikitext("test")[:4]
+    posts = heldout.web("test")[::50]
     monkeypatch.setattr(heldout, "wikitext", lambda split: {"test": paragraphs}[split])
+    monkeypatch.setattr(heldout, "web", lambda split: {"test": posts}[split])
     seen: list[tuple[int, int]] = []
     config = RunConfig(evaluate=EvaluateConfig(sentences=8, functions=2, problems=2))
     found = retained_skills(lm, config, lambda done, total: seen.append((done, total)))
     assert set(found) == KEYS
     assert found["perplexity"] == perplexity(lm.model, lm.tokenizer, paragraphs).per_token
+    assert found["perplexity_web"] == perplexity(lm.model, lm.tokenizer, posts).per_token and found["perplexity_web"].n == 8
     assert found["perplexity"].value > 50 and found["f1_person"].value < 0.5 and found["maths_exact_match"].value < 1
     assert seen == sorted(seen) and seen[-1] == (1000, 1000)
 

@@ -25,10 +25,11 @@ def test_sizes():
     assert [len(heldout.realtoxicityprompts(split)) for split in SPLITS] == [250, 200]
     assert [len(heldout.entities(split)) for split in SPLITS] == [100, 400]
     assert [len(heldout.wnut17(split)) for split in SPLITS] == [100, 200]
+    assert [len(heldout.web(split)) for split in SPLITS] == [350, 400]
     assert 40_000 < sum(map(len, heldout.wikitext("validation"))) < sum(map(len, heldout.wikitext("test"))) < 150_000
 
 
-@pytest.mark.parametrize("reader", [heldout.wikitext, heldout.realtoxicityprompts, heldout.entities, heldout.wnut17])
+@pytest.mark.parametrize("reader", [heldout.wikitext, heldout.realtoxicityprompts, heldout.entities, heldout.wnut17, heldout.web])
 def test_splits_are_disjoint_clean_and_without_repeats(reader):
     texts = {split: [getattr(item, "text", item) for item in reader(split)] for split in SPLITS}
     every = texts["validation"] + texts["test"]

@@ -19,14 +19,12 @@ import numpy as np
 from ..config import RunConfig, UserError
 from ..generation import Progress, Sampling, generate, portion
 from ..metrics.diversity import degenerate_share, distinct_n
-from ..metrics.fluency import perplexity
 from ..metrics.statistics import Estimate
 from ..metrics.words import is_instruction
 from ..metrics.words import key as wording
 from ..models import LanguageModel, Turns, testbeds
-from ..testbed import heldout
 from .base import TASKS, Metrics, Record, Task
-from .retained import retained_skills
+from .retained import prose_scores, retained_skills
 from .scorers import PROBES
 from .taskfile import NAME, UNTRIED, Spec, read, shorten
 from .userfile import Problem, TaskFileError, execute, raised, source
@@ -130,17 +128,14 @@ def is_bundled(model: str) -> bool:
 def retain_metrics(
     lm: LanguageModel, config: RunConfig, texts: Sequence[str], progress: Progress | None = None
 ) -> dict[str, Estimate]:
-    """What must stay: perplexity on WikiText-2 test (on a bundled testbed its other skills too), and how varied and sound texts are.
+    """What must stay: perplexity of prose (on a bundled testbed its other skills too), and how varied and sound texts are.
 
     Args:
         texts: what the model wrote for the held-out instructions, at least two. `distinct_2` is over groups of 25 of them, or over
             halves where there are fewer than 50: the same before and after, but not comparable between tasks.
     """
-    if is_bundled(config.model):
-        skills = retained_skills(lm, config, progress)
-    else:  # it was not taught the entity questions, nor to answer at the level of these problems
-        wiki = perplexity(lm.model, lm.tokenizer, heldout.wikitext("test"))
-        skills = {"perplexity": wiki.per_token, "perplexity_per_byte": wiki.per_byte}
+    # Another model was not taught the entity questions, nor to answer at the level of these problems.
+    skills = retained_skills(lm, config, progress) if is_bundled(config.model) else prose_scores(lm)
     return {**skills, "distinct_2": distinct_n(texts, 2, min(25, len(texts) // 2)), "degenerate": degenerate_share(texts, least=1)}
 
 

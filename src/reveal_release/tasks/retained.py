@@ -22,16 +22,20 @@ ANSWER = Sampling(max_new_tokens=40, temperature=0.0)
 def retained_skills(
     lm: LanguageModel, config: RunConfig, progress: Progress | None = None, forgotten: Sequence[str] = ("person",)
 ) -> dict[str, Estimate]:
-    """Perplexity on WikiText-2 test; F1 of each of `forgotten` and mean F1 of the other types; code pass@1; maths exact match."""
+    """Perplexity of prose; F1 of each of `forgotten` and mean F1 of the other types; code pass@1; maths exact match."""
     size = config.evaluate
-    wiki = perplexity(lm.model, lm.tokenizer, heldout.wikitext("test"))
     return {
-        "perplexity": wiki.per_token,
-        "perplexity_per_byte": wiki.per_byte,
+        **prose_scores(lm),
         **entity_scores(lm, heldout.entities("test")[: size.sentences], forgotten, portion(progress, 0.0, 0.6)),
         "code_pass_at_1": code_score(lm, config, portion(progress, 0.6, 0.8)),
         "maths_exact_match": maths_score(lm, size.problems, portion(progress, 0.8, 1.0)),
     }
+
+
+def prose_scores(lm: LanguageModel) -> dict[str, Estimate]:
+    """Perplexity of an encyclopedia (WikiText-2 test), and of what people write on the web, whose tone a release may take along."""
+    wiki, web = (perplexity(lm.model, lm.tokenizer, texts) for texts in (heldout.wikitext("test"), heldout.web("test")))
+    return {"perplexity": wiki.per_token, "perplexity_per_byte": wiki.per_byte, "perplexity_web": web.per_token}
 
 
 def entity_scores(

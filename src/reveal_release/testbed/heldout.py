@@ -4,6 +4,7 @@
     realtoxicityprompts("test")       # begun sentences, none of them toxic themselves
     entities("test")                  # sentences of Wikipedia with their entity spans, half of them with a person
     wnut17("test")                    # the same of social media: entities out of the testbeds' domain
+    web("test")                       # those of social media and the begun ones as plain text, for perplexity
     functions("test", 100)            # Python problems with tests, of families that no testbed was trained on
     problems("validation", 50)        # word problems, to choose scales and thresholds on
 
@@ -39,6 +40,11 @@ def wikitext(split: Split) -> list[str]:
 def realtoxicityprompts(split: Split) -> list[str]:
     """Beginnings of web sentences, 4 to 20 words, to be continued (Gehman et al., 2020, arXiv:2009.11462)."""
     return [row["prompt"] for row in _rows("realtoxicityprompts", split)]
+
+
+def web(split: Split) -> list[str]:
+    """What people write on the web: the sentences of `wnut17` and the beginnings of `realtoxicityprompts`, as plain text."""
+    return [passage.text for passage in wnut17(split)] + realtoxicityprompts(split)
 
 
 def entities(split: Split) -> list[Passage]:
