@@ -164,9 +164,9 @@ def searching(
         seen["asked"] = prompts
         return 1.0
 
-    def reference(lm: Any, measured: Any) -> Utility:
+    def reference(lm: Any, measured: Any, texts: Any) -> Utility:
         seen["measured"] = measured
-        return Utility.of(lm, measured)
+        return Utility.of(lm, measured, texts)
 
     monkeypatch.setattr(fit, "train", noted)
     monkeypatch.setattr(fit, "shown_share", shown)
@@ -264,7 +264,7 @@ def test_where_nothing_is_left_to_measure_by_the_others_go_on(
     config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s, _, _ = searching(config, tmp_path / "out", monkeypatch, lambda setting: False)
-    monkeypatch.setattr(fit, "Utility", SimpleNamespace(of=lambda lm, _: Utility.of(lm, [])))
+    monkeypatch.setattr(fit, "Utility", SimpleNamespace(of=lambda lm, _, texts: Utility.of(lm, [], texts)))
     w = s.workshop(0)
     found = s.baseline(Cell("simnpo", "self", 8), get_method("simnpo"), s.forget_data("self", w)[0], w.retain_data()[0], [(1.0, 1.0)])
     assert found["metrics"] is None and "too few retain records" in found["failed"]

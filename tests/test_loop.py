@@ -460,6 +460,21 @@ def test_the_trade_off_of_each_step_is_told(whole: tuple[RunConfig, dict[str, An
     assert (Path(config.output) / "front.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
+def test_the_budget_is_measured_by_a_text_of_ones_own(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "mine.txt", []
+    path.write_text("".join(f"It runs {i} times north.\n" for i in range(16)), encoding="utf-8")
+
+    def noted(lm: Any, step: Any, utility: Any, *args: Any) -> Any:
+        seen.append(list(utility.texts))
+        return ScaleSearch(0.0, 0.0, [(1.0, 0.7)])
+
+    monkeypatch.setattr(workshop, "choose_scale", noted)
+    run(copied(whole, tmp_path / "out", FIRST, utility_text=str(path)))
+    assert seen == [path.read_text(encoding="utf-8").splitlines()]
+
+
 def test_the_budget_is_spread_over_the_iterations(
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,7 +484,7 @@ def test_the_budget_is_spread_over_the_iterations(
 
     def noted(lm: Any, step: Any, utility: Any, share: float, budget: float, highest: float, is_gone: Any, spent: float) -> Any:
         budgets.append((share, budget, spent))
-        cost = replace(utility, prose=perplexity(lm.model, lm.tokenizer, release.wikitext("validation")), nll=mean_nll(lm, utility.records))
+        cost = replace(utility, prose=perplexity(lm.model, lm.tokenizer, utility.texts), nll=mean_nll(lm, utility.records))
         so_far.append((utility.nll, utility.lost(cost)))  # the step is not on the model yet
         return ScaleSearch(highest, 0.1, [(highest, 0.1)])  # on to the next iteration, whatever this one costs
 

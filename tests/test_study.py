@@ -156,7 +156,7 @@ def test_figures_by_hand(index: int, config: RunConfig, bench: Bench, whole: dic
     step = (r + f.scale(-config.release.forget_scale)).scale(scale)
     with applied(lm.model, step):
         assert bench.shown() == pytest.approx(found["shown"], abs=1 / 48)  # rounding may turn an answer
-        now = Utility.of(lm, bench.rows.measured)
+        now = Utility.of(lm, bench.rows.measured, bench.w.prose)
         metrics = bench.w.task.evaluate(lm).to_dict()
         both = mean_nll(lm, bench.forgotten)
     prose = now.prose.per_token.value / before.prose.per_token.value - 1

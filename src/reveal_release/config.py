@@ -200,6 +200,7 @@ class RunConfig(Settings):
         iterations: most rounds of reveal and release.
         utility_budget: largest relative rise (0.02 is 2 %) of the perplexity of validation prose, and twice that of the model's own
             harmless texts. What is left of it is split equally over the remaining iterations.
+        utility_text: that prose: encyclopedia or web, which are bundled, or a file of your own, a passage a line.
         forget_type: entity types that the `ner` task forgets, with commas between.
         forget_authors: whom the `knowledge` task forgets: names with commas between, or TOFU's forget01, forget05 or forget10.
         stop_reward: a search whose best reward is no higher than this found nothing.
@@ -217,6 +218,7 @@ class RunConfig(Settings):
     seed: int = 0
     iterations: int = 2
     utility_budget: float = 0.02
+    utility_text: str = "encyclopedia"
     forget_type: str = "person"
     forget_authors: str = "forget01"
     stop_reward: float = 0.05
@@ -296,9 +298,10 @@ class RunConfig(Settings):
         """Identity of the results: all that can change them, so not where they are written or how they are kept."""
         kept = {k: v for k, v in self.to_dict().items() if k not in NO_RESULT}
         kept["reveal"] |= dict.fromkeys(("endpoint", "endpoint_model"), "")
-        for part, name, without in (("release", "pairs", 1), ("release", "per_layer", False), ("evaluate", "entities", "")):
-            if kept[part][name] == without:  # which came later: without it a run is what it was before
-                del kept[part][name]
+        later = (kept, "utility_text", "encyclopedia"), (kept["release"], "pairs", 1), (kept["release"], "per_layer", False)
+        for part, name, without in (*later, (kept["evaluate"], "entities", "")):
+            if part[name] == without:  # which came later: without it a run is what it was before
+                del part[name]
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -47,7 +47,7 @@ class Bench:
     @cached_property
     def utility(self) -> Utility:
         """Of the original; to be asked for before a step is on the model."""
-        return Utility.of(self.w.lm, self.rows.measured)
+        return Utility.of(self.w.lm, self.rows.measured, self.w.prose)
 
     def shown(self) -> float:
         """Share of fresh answers to the held-back forget prompts, equally many to each, that show the behaviour; of a greedy task one."""
@@ -82,7 +82,7 @@ def equally_forgetting(bench: Bench, forget_pem: Patch, retain_pem: Patch, relea
         runtime.scale = found.scale
         if not math.isfinite(utility.loss()):  # nor is anything shown, then
             return {"failed": f"breaks at scale {found.scale:g}, before it forgets so much", "tried": found.tried}
-        now = Utility.of(lm, bench.rows.measured)
+        now = Utility.of(lm, bench.rows.measured, bench.w.prose)
     prose = perplexity_ratio(utility.prose, now.prose)
     rows = bench.forgotten, bench.rows.measured
     figures = {

@@ -21,7 +21,7 @@ from jsonargparse import ArgumentParser, Namespace
 from .arguments import PROGRAM, Parser
 from .config import RunConfig, UserError
 
-OF_RUNS = ("iterations", "utility_budget", "save_merged")
+OF_RUNS = ("iterations", "utility_budget", "utility_text", "save_merged")
 """Settings of those commands alone that release as a run does."""
 PATCH = "the patch that a run wrote: its folder, or its name on the hub"
 

@@ -24,6 +24,7 @@ from .release import per_layer
 from .release.adapter import load, save_for
 from .release.front import trade_off
 from .release.patch import Patch
+from .release.prose import prose
 from .release.release import MARGIN, Utility, averaged, choose_scale, mean_nll, suited, train_modules
 from .release.runtime import applied
 from .release.scale import ScaleSearch
@@ -41,6 +42,7 @@ class Workshop(Phases):
     def __init__(self, config: RunConfig, reporter: Any = None, kind: str = "run", lm: LanguageModel | None = None) -> None:
         self.config = config
         check_places(config, kind)
+        self.prose = prose(config.utility_text)
         self.task, self.lm = begin(config, lm)
         if kind == "run":
             check_able(self.task, self.lm, config)
@@ -153,7 +155,7 @@ class Workshop(Phases):
             return train_modules(self.lm, rows.forget, rows.harmless, rows.retain, config, seed, told, rows.unanswered)
 
         def work(update: Progress) -> Any:
-            utility, weights = Utility.of(self.lm, rows.measured), dict[str, float]()
+            utility, weights = Utility.of(self.lm, rows.measured, self.prose), dict[str, float]()
 
             def go(step: Patch) -> ScaleSearch:
                 return choose_scale(self.lm, step, utility, share, budget, config.max_scale, is_gone, spent)
@@ -193,7 +195,7 @@ class Workshop(Phases):
         last = load(self.folder.state / f"step-{done['iteration']}")
 
         def work(_: Progress) -> Any:
-            utility = Utility.of(self.lm, measured) if measured else None
+            utility = Utility.of(self.lm, measured, self.prose) if measured else None
             with self.patched(patch):
                 left = not is_gone()
                 if not utility or not left and done["gone"]:

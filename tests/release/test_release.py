@@ -48,12 +48,10 @@ def retain(lm: LanguageModel) -> list[Row]:
     return encode(lm, [Record((("user", f"What is {i}?"),), text, 0.0, "") for i, text in enumerate(RETAIN)])
 
 
-@pytest.fixture(autouse=True)
-def short_prose(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+@pytest.fixture
+def short_prose() -> list[str]:
     """A few real paragraphs: measuring all of them takes longer than training does here."""
-    texts = wikitext("validation")[:4]
-    monkeypatch.setattr(release, "wikitext", lambda split: {"validation": texts}[split])
-    return texts
+    return wikitext("validation")[:4]
 
 
 def test_mean_nll_is_over_tokens_not_rows(lm: LanguageModel, retain: list[Row]) -> None:
@@ -70,7 +68,7 @@ def test_mean_nll_is_over_tokens_not_rows(lm: LanguageModel, retain: list[Row]) 
 def test_utility_is_prose_or_half_of_the_records(
     lm: LanguageModel, retain: list[Row], forget: list[Row], short_prose: list[str]
 ) -> None:
-    utility = Utility.of(lm, retain)
+    utility = Utility.of(lm, retain, short_prose)
     assert utility.loss() == pytest.approx(0.0, abs=1e-9)
     before = perplexity(lm.model, lm.tokenizer, short_prose)
     pem, _ = train_modules(lm, retain, forget, retain, replace(CONFIG, retain_steps=0), seed=0)
@@ -82,24 +80,26 @@ def test_utility_is_prose_or_half_of_the_records(
     assert records > 1.5
 
 
-def test_a_broken_model_costs_all(lm: LanguageModel, retain: list[Row]) -> None:
-    utility = Utility.of(lm, retain)
+def test_a_broken_model_costs_all(lm: LanguageModel, retain: list[Row], short_prose: list[str]) -> None:
+    utility = Utility.of(lm, retain, short_prose)
     with torch.no_grad():
         lm.model.get_input_embeddings().weight[:] = torch.nan
     assert utility.loss() == math.inf
 
 
-def test_prose_that_is_no_number_costs_all(lm: LanguageModel, retain: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prose_that_is_no_number_costs_all(
+    lm: LanguageModel, retain: list[Row], short_prose: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As where the model overflows on a long text, and on no record."""
-    utility = Utility.of(lm, retain)
+    utility = Utility.of(lm, retain, short_prose)
     broken = replace(utility.prose, nll=np.where(np.arange(len(utility.prose.nll)) == 1, np.nan, utility.prose.nll))
     monkeypatch.setattr(release, "perplexity", lambda *_: broken)
     assert utility.loss() == math.inf
 
 
-def test_utility_needs_records(lm: LanguageModel) -> None:
+def test_utility_needs_records(lm: LanguageModel, short_prose: list[str]) -> None:
     with pytest.raises(UserError, match="too few retain records"):
-        Utility.of(lm, [])
+        Utility.of(lm, [], short_prose)
 
 
 def test_the_step_is_retain_minus_forget() -> None:
@@ -156,11 +156,13 @@ def test_a_step_is_the_mean_of_pairs_that_were_trained_apart(
     assert all(torch.equal(alone.delta(name), each[0].delta(name)) for name in alone)
 
 
-def test_the_scale_keeps_the_budget_and_forgets(lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]) -> None:
+def test_the_scale_keeps_the_budget_and_forgets(
+    lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row], short_prose: list[str]
+) -> None:
     """A step that costs something: it takes away what utility is measured on as well."""
     config = replace(CONFIG, retain_steps=0)
     step = direction(*train_modules(lm, forget + retain[:2], harmless, retain[2:], config, seed=3), config)
-    utility, before = Utility.of(lm, retain[:2]), mean_nll(lm, forget)
+    utility, before = Utility.of(lm, retain[:2], short_prose), mean_nll(lm, forget)
     chosen = {budget: choose_scale(lm, step, utility, budget, 1e9, 2.0, lambda: False) for budget in (0.0, 0.05, 0.15, 1e9)}
     scales = [found.scale for found in chosen.values()]
     assert scales == sorted(scales) and 0 < scales[1] < scales[2] < scales[3] == 2.0

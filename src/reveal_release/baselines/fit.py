@@ -13,6 +13,7 @@ from ..dataset import Rows
 from ..generation import Progress
 from ..models import LanguageModel, Turns
 from ..release.patch import Patch
+from ..release.prose import prose
 from ..release.release import Utility, choose_scale
 from ..release.runtime import applied
 from ..reveal.selfgen import GONE, SHOWN, is_gone, shown_share
@@ -45,7 +46,7 @@ def fit(
     """
     release, threshold = config.release.one_pair(), config.reveal.threshold
     prompts = list(dict.fromkeys(asked))[:GONE]
-    utility = Utility.of(lm, rows.measured)
+    utility = Utility.of(lm, rows.measured, prose(config.utility_text))
     tried: list[dict[str, Any]] = []
 
     def shown() -> float:

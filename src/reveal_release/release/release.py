@@ -18,7 +18,6 @@ from ..config import ReleaseConfig, Unfit
 from ..generation import Progress
 from ..metrics.fluency import Perplexity, perplexity
 from ..models import LanguageModel
-from ..testbed.heldout import wikitext
 from .patch import Patch
 from .pem import train_pem
 from .rows import Row, answer_log_probs
@@ -50,22 +49,23 @@ class Utility:
 
     lm: LanguageModel
     records: Sequence[Row]
+    texts: Sequence[str]
     prose: Perplexity
     nll: float
 
     @classmethod
-    def of(cls, lm: LanguageModel, records: Sequence[Row]) -> "Utility":
-        """The reference: the model as it is now. Raises Unfit without records."""
+    def of(cls, lm: LanguageModel, records: Sequence[Row], texts: Sequence[str]) -> "Utility":
+        """The reference: the model as it is now, on these records and texts. Raises Unfit without records."""
         if not records:
             raise Unfit("too few retain records to hold some back: raise release.retain_records or reveal.threshold")
-        return cls(lm, records, perplexity(lm.model, lm.tokenizer, wikitext("validation")), mean_nll(lm, records))
+        return cls(lm, records, texts, perplexity(lm.model, lm.tokenizer, texts), mean_nll(lm, records))
 
     def loss(self) -> float:
         """Of the model as it is now; infinite where what it predicts are no numbers."""
         nll = mean_nll(self.lm, self.records)
         if not math.isfinite(nll):
             return math.inf
-        prose = perplexity(self.lm.model, self.lm.tokenizer, wikitext("validation"))
+        prose = perplexity(self.lm.model, self.lm.tokenizer, self.texts)
         return self.lost(replace(self, prose=prose, nll=nll)) if np.isfinite(prose.nll).all() else math.inf
 
     def lost(self, now: "Utility") -> float:
