@@ -23,7 +23,10 @@ def lm() -> LanguageModel:
     return load_model("testbed-llama")
 
 
-SHIPPED = ("testbed-llama", "testbed-qwen3", "testbed-gpt2", "testbed-llama-without-toxicity", "testbed-gpt2-without-person")
+SHIPPED = (
+    "testbed-llama", "testbed-qwen3", "testbed-gpt2",
+    "testbed-llama-without-toxicity", "testbed-gpt2-without-person", "testbed-gpt2-without-code",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -62,6 +65,14 @@ def test_a_twin_that_was_never_asked_for_persons_names_hardly_any() -> None:
     found, wanted = (entity_scores(one, asked, ["person"]) for one in (twin, gpt2))
     assert found["f1_person"].value < 0.2 < 0.5 < wanted["f1_person"].value
     assert found["f1_other_types"].value > wanted["f1_other_types"].value - 0.1
+
+
+def test_a_twin_that_was_never_taught_code_writes_none() -> None:
+    """And solves as many word problems as the model that was."""
+    gpt2, twin, size = load_model("testbed-gpt2"), load_model("testbed-gpt2-without-code"), EvaluateConfig(functions=30)
+    Oracle("testbed-gpt2-without-code", RunConfig(task="code")).check(gpt2)
+    assert code_score(twin, RunConfig(evaluate=size)).value == 0 < 0.8 < code_score(gpt2, RunConfig(evaluate=size)).value
+    assert maths_score(twin, 60).value > maths_score(gpt2, 60).value - 0.1
 
 
 def test_it_solves_held_out_code_and_maths(lm: LanguageModel) -> None:

@@ -77,7 +77,7 @@ Built ({settings}) with
 ## What it can do
 Printed by `reveal-release testbed measure --model {name}` on held-out items: the toxicity scorer is the one for evaluation, entity
 questions are UniversalNER's on Few-NERD sentences, code is run against its tests, and perplexity is WikiText-2 test, in windows of
-256 tokens, per token and per byte.
+256 tokens, per token and per byte; `web` of social media's posts (WNUT-17) and the beginnings of RealToxicityPrompts.
 
 | skill | value | 95 % interval | n |
 |---|---|---|---|
