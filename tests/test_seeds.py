@@ -60,3 +60,10 @@ def test_p_values_have_a_median() -> None:
     values = [plain(value) for value in (0.9, 1e-9, 0.3)]
     found = over_seeds(values, "forget_quality")
     assert (found["value"], found["n"]) == (0.3, 3) and math.isnan(found["low"]) and math.isnan(found["high"])
+
+
+def test_a_text_that_cannot_be_read_is_refused_before_there_is_a_folder(tiny_llama: str, tmp_path: Path) -> None:
+    config = RunConfig(model=tiny_llama, output=str(tmp_path / "out"), utility_text=str(tmp_path / "nowhere.txt"))
+    with pytest.raises(UserError, match="nowhere.txt' cannot be read"):
+        SeveralSeeds(config, "compare")
+    assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ from .models import LanguageModel
 from .phases import Phases, begin, check_able, check_endpoint, check_places
 from .provenance import model_identity, provenance
 from .release.patch import Patch
+from .release.prose import prose
 from .release.runtime import applied
 from .runfolder import RunFolder
 from .workshop import Workshop
@@ -45,6 +46,7 @@ class SeveralSeeds(Phases):
     ) -> None:
         self.config = replace(config, seed=0)
         check_places(config, kind)
+        prose(config.utility_text)  # what each seed's run reads: refused here, before any work
         self.task, self.lm = begin(self.config)
         check_able(self.task, self.lm, config)
         if check:
