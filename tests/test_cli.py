@@ -328,19 +328,22 @@ def test_a_flag_that_the_command_does_not_read(arguments: str, expected: str, ca
     assert failure(capsys, *arguments.split()) == expected
 
 
-def test_an_interrupt_that_a_library_made_another_error_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_library_made_another_error_of(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def swallows(options: object) -> None:
         try:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         except KeyboardInterrupt:
             raise ImportError("cannot load module more than once per process") from None
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     monkeypatch.setitem(cli.COMMANDS, "run", swallows)
     try:
-        assert cli.main(["run"]) == 130
+        assert cli.main(["run"]) == 128 + number
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
     assert capsys.readouterr().err.strip() == "stopped; the same command goes on from here"
 
 

@@ -6,7 +6,7 @@ Thin: it calls and prints.
     reveal-release run --config out/toxicity/config.yaml --seed 1 --output out/seed-1
 
 What is accepted stands in parsers.py. Exit codes: 0; 1 for a task file that is not sound; 2 for a mistake the user can mend, told
-in one line; 130 when stopped. torch is imported only by a command that needs it.
+in one line; 130 when stopped, 143 by SIGTERM. torch is imported only by a command that needs it.
 """
 
 import errno
@@ -66,13 +66,13 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        return _stopped(arguments)
+        return _stopped(arguments, interrupted)
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         if interrupted:  # a library that was being imported made another error of it
-            return _stopped(arguments)
+            return _stopped(arguments, interrupted)
         message = _told(error, arguments) or _told_of_task(error)
         if message is None:
             raise
@@ -93,7 +93,7 @@ def _quiet() -> None:
 
 
 def _interruptions() -> list[int]:
-    """What Ctrl-C fills, besides raising KeyboardInterrupt."""
+    """What Ctrl-C fills, or a `kill` or a cluster's scheduler (SIGTERM), besides raising KeyboardInterrupt."""
     caught: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -101,13 +101,14 @@ def _interruptions() -> list[int]:
         signal.default_int_handler(number, frame)
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, note)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, note)
     return caught
 
 
-def _stopped(arguments: list[str]) -> int:
+def _stopped(arguments: list[str], by: list[int]) -> int:
     print("\nstopped" + ("; the same command goes on from here" if _goes_on(arguments) else ""), file=sys.stderr)
-    return 130
+    return 128 + (by or [signal.SIGINT])[0]
 
 
 def _fail(message: str) -> int:

@@ -1,10 +1,16 @@
 """Packing, the schedule, and a tiny build: stopped and continued, it ends where it would have ended."""
 
+import contextlib
 import copy
+import dataclasses
 import json
 import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -252,6 +258,35 @@ def test_one_build_at_a_time_works_in_a_folder(processes, data, tmp_path):
         recipe.build_in(config(data, tmp_path), processes)
     assert not contents(tmp_path)
     del other
+
+
+def processes_of(folder):
+    """Command lines of this machine's processes that name the folder."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it may end meanwhile
+            lines.append(path.read_bytes().decode(errors="replace"))
+    return [line for line in lines if str(folder) in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_build_that_is_killed_leaves_no_process(number, data, tmp_path):
+    program = (
+        "import sys; from reveal_release import cli; from reveal_release.testbed import recipe\n"
+        f"cli.COMMANDS['run'] = lambda _: recipe.build_in(recipe.BuildConfig(**{dataclasses.asdict(config(data, tmp_path / 'out'))}), 2)\n"
+        "sys.exit(cli.main(['run']))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE, text=True) as build:
+        until = time.monotonic() + 120
+        while len(processes_of(tmp_path)) < 4 and time.monotonic() < until:  # it, the launcher, two workers
+            time.sleep(0.1)
+        assert len(processes_of(tmp_path)) >= 4 and build.poll() is None
+        build.send_signal(number)
+        told = build.communicate(timeout=60)[1]
+    assert build.returncode == 128 + number and "stopped; the same command goes on from here" in told
+    assert not processes_of(tmp_path)
 
 
 def test_a_model_that_is_not_a_build_is_not_written_over(data, tmp_path):

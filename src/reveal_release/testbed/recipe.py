@@ -246,7 +246,8 @@ def build_in(config: BuildConfig, processes: int) -> None:
             try:
                 code = process.wait()
             except KeyboardInterrupt:
-                process.wait()  # it was interrupted too, and ends its workers
+                process.terminate()  # by Ctrl-C it was interrupted too, by `kill` it was not; it ends its workers
+                process.wait()
                 raise
     if code:
         raise UserError("a process of the build failed, see above; the same command goes on from its last checkpoint")
