@@ -497,6 +497,8 @@ def test_as_a_process_torch_stays_out_and_a_mistake_is_one_line() -> None:
     code = "import sys; from reveal_release.cli import main; c = main(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(c)"
     done = subprocess.run([sys.executable, "-c", code, "run", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "--utility-budget X" in done.stdout and done.stderr == ""
+    done = subprocess.run([sys.executable, "-c", code, "testbed", "list"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("testbed-gpt2 ") and done.stderr == ""
     done = subprocess.run([sys.executable, "-c", code, "run", "--sed", "1"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "error: no option '--sed': did you mean '--seed'?\n"

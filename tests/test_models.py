@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from reveal_release import models
+from reveal_release import shipped
 from reveal_release.config import UserError, first_line
 from reveal_release.generation import Sampling, generate
 from reveal_release.models import (
@@ -48,12 +48,12 @@ def package(tmp_path: Path, tiny_llama: str, monkeypatch: pytest.MonkeyPatch) ->
     """A package folder with one testbed and one folder that only looks like one."""
     shutil.copytree(tiny_llama, tmp_path / "data" / "testbed-small")
     (tmp_path / "data" / "testbed-empty").mkdir()
-    monkeypatch.setattr(models, "files", lambda _: tmp_path)
+    monkeypatch.setattr(shipped, "files", lambda _: tmp_path)
     return tmp_path
 
 
 def test_testbeds_are_the_model_folders_of_the_package(package: Path) -> None:
-    assert models.testbeds() == {"testbed-small": package / "data" / "testbed-small"}
+    assert shipped.testbeds() == {"testbed-small": package / "data" / "testbed-small"}
     assert resolve("testbed-small") == str(package / "data" / "testbed-small")
     assert load_model("testbed-small", device="cpu").name == "testbed-small"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reveal_release import models
+from reveal_release import shipped
 from reveal_release.config import EvaluateConfig, RunConfig
 from reveal_release.generation import Sampling, generate
 from reveal_release.metrics.toxicity import load_scorer
@@ -31,7 +31,7 @@ SHIPPED = (
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_it_is_an_ordinary_folder_with_a_card(name: str) -> None:
-    folder = models.testbeds()[name]
+    folder = shipped.testbeds()[name]
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "build.json"} <= {p.name for p in folder.iterdir()}
     assert not [p for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
     build = json.loads((folder / "build.json").read_text(encoding="utf-8"))

@@ -361,7 +361,7 @@ def _tasks_validate(options: Namespace) -> None:
 
 
 def _testbed_list(options: Namespace) -> None:
-    from .models import testbeds
+    from .shipped import testbeds
 
     for name, path in testbeds().items():
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

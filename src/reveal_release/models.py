@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from transformers.utils import cached_file
 from .config import UserError, first_line
 from .located import pinned, refused, snapshot
 from .registry import nearest
+from .shipped import testbeds
 
 Turns = Sequence[tuple[str, str]]
 """A conversation: (role, content) pairs."""
@@ -143,12 +143,6 @@ class LanguageModel:
     def batch_size(self) -> int:
         """Rows generated at once: many for a small model, whose step is mostly overhead, fewer where the cache is large."""
         return self.most_rows or (256 if self.model.num_parameters() < 200e6 else 32)
-
-
-def testbeds() -> dict[str, Path]:
-    """The models that ship inside the package, by name."""
-    root = Path(str(files("reveal_release"))) / "data"
-    return {path.name: path for path in sorted(root.glob("testbed-*")) if (path / "config.json").is_file()}
 
 
 def resolve(name: str, wanted: tuple[str, ...] = FILES) -> str:

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..located import pinned
-from ..models import testbeds
+from ..shipped import testbeds
 from .console import TITLES, compared, loading
 from .tables import table_lines
 from .words import clean, label

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..located import pinned
-from ..models import testbeds
+from ..shipped import testbeds
 from .terminal import blank, columns, heading, line
 from .words import ELICITED, RISING, at_floor, change, clean, duration, falls, figure, label, percentage
 

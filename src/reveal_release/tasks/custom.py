@@ -22,7 +22,8 @@ from ..metrics.diversity import degenerate_share, distinct_n
 from ..metrics.statistics import Estimate
 from ..metrics.words import is_instruction
 from ..metrics.words import key as wording
-from ..models import LanguageModel, Turns, testbeds
+from ..models import LanguageModel, Turns
+from ..shipped import testbeds
 from .base import TASKS, Metrics, Record, Task
 from .retained import prose_scores, retained_skills
 from .scorers import PROBES
