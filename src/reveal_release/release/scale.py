@@ -20,7 +20,7 @@ class ScaleSearch:
 
 
 def largest_within(
-    cost: Callable[[float], float], budget: float, highest: float, spent: float = 0.0, tolerance: float = 0.06, trials: int = 12
+    cost: Callable[[float], float], budget: float, highest: float, spent: float = 0.0, tolerance: float = 0.06, trials: int = 14
 ) -> ScaleSearch:
     """The largest scale in [0, highest] with cost(scale) <= budget, to `tolerance` relative, by bracketing.
 
