@@ -270,20 +270,21 @@ def processes_of(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_build_that_is_killed_leaves_no_process(number, data, tmp_path):
+@pytest.mark.parametrize(("number", "to"), [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)], ids=["kill", "Ctrl-C"])
+def test_a_build_that_is_stopped_leaves_no_process(number, to, data, tmp_path):
     program = (
         "import sys; from reveal_release import cli; from reveal_release.testbed import recipe\n"
         f"cli.COMMANDS['run'] = lambda _: recipe.build_in(recipe.BuildConfig(**{dataclasses.asdict(config(data, tmp_path / 'out'))}), 2)\n"
         "sys.exit(cli.main(['run']))"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
-    with subprocess.Popen(command, env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE, text=True) as build:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as build:
         until = time.monotonic() + 120
         while len(processes_of(tmp_path)) < 4 and time.monotonic() < until:  # it, the launcher, two workers
             time.sleep(0.1)
         assert len(processes_of(tmp_path)) >= 4 and build.poll() is None
-        build.send_signal(number)
+        to(build.pid, number)
         told = build.communicate(timeout=60)[1]
     assert build.returncode == 128 + number and "stopped; the same command goes on from here" in told
     assert not processes_of(tmp_path)
