@@ -10,7 +10,7 @@ from reveal_release.release.scale import largest_within, smallest_reaching
 
 
 @given(crossing=st.floats(0.05, 3.0), power=st.floats(0.5, 4.0), budget=st.floats(0.001, 1.0), highest=st.floats(0.5, 3.0))
-@example(crossing=0.25, power=3.794921875, budget=1.0, highest=2.5)  # 13 trials
+@example(crossing=0.25, power=3.794921875, budget=1.0, highest=2.5)  # as interpolation goes, 13 trials
 def test_monotone_costs_against_the_solution(crossing: float, power: float, budget: float, highest: float) -> None:
     """The cost rises through the budget at `crossing`: the result is at most that, and within the tolerance of it."""
 
@@ -21,7 +21,7 @@ def test_monotone_costs_against_the_solution(crossing: float, power: float, budg
     best = min(crossing, highest)
     assert 0.95 * best <= found.scale * (1 + 1e-9) and found.scale <= best * (1 + 1e-9)
     assert found.cost == cost(found.scale) <= budget
-    assert len(found.tried) <= 14 and all(c == cost(s) for s, c in found.tried)
+    assert len(found.tried) <= 12 and all(c == cost(s) for s, c in found.tried)
 
 
 @pytest.mark.parametrize("crossing", [0.4, 1.0, 2.5, 3.8])

@@ -20,12 +20,13 @@ class ScaleSearch:
 
 
 def largest_within(
-    cost: Callable[[float], float], budget: float, highest: float, spent: float = 0.0, tolerance: float = 0.06, trials: int = 14
+    cost: Callable[[float], float], budget: float, highest: float, spent: float = 0.0, tolerance: float = 0.06, trials: int = 12
 ) -> ScaleSearch:
     """The largest scale in [0, highest] with cost(scale) <= budget, to `tolerance` relative, by bracketing.
 
     A cost that is flat at 0, as a perplexity is at its minimum, grows about as the square of the scale, so the next scale is where
-    the line through the bracket's two square roots meets the budget's; where that did not halve the bracket, it is halved.
+    the line through the bracket's two square roots meets the budget's; where that did not halve the bracket, it is halved. Once no more
+    trials are left than bisection of the scale's logarithm needs to reach the tolerance, that is done, whatever the cost is like.
 
     `cost` is taken to grow with the scale where it crosses the budget, from `spent` at scale 0; what is returned was itself measured
     within the budget, and is 0 where not even highest / 64 fits.
@@ -41,11 +42,15 @@ def largest_within(
     if high_cost <= budget:
         return ScaleSearch(highest, high_cost, tried)
     halve = False
-    while high - low > tolerance * high and high > highest / 64 and len(tried) < trials:
+    lowest = highest / 64
+    while high - low > tolerance * high and high > lowest and len(tried) < trials:
         width = high - low
-        middle = low + width * (0.5 if halve else _crossing(low_cost, high_cost, budget))
-        # Not nearer to an end than the tolerance: the crossing may be just beyond that end, and is then bracketed at once.
-        middle = min(max(middle, low * (1 + 0.9 * tolerance), 0.05 * high), high * (1 - 0.9 * tolerance))
+        if len(tried) + _bisections(low, high, lowest, tolerance) >= trials:
+            middle = math.sqrt(low * high) if low >= lowest else lowest
+        else:
+            middle = low + width * (0.5 if halve else _crossing(low_cost, high_cost, budget))
+            # Not nearer to an end than the tolerance: the crossing may be just beyond that end, and is then bracketed at once.
+            middle = min(max(middle, low * (1 + 0.9 * tolerance), 0.05 * high), high * (1 - 0.9 * tolerance))
         found = measure(middle)
         if found <= budget:
             low, low_cost = middle, found
@@ -81,6 +86,12 @@ def smallest_reaching(
         middle = (low + high) / 2
         low, high = (low, middle) if reaches(middle) else (middle, high)
     return ScaleSearch(high, dict(tried)[high], tried)
+
+
+def _bisections(low: float, high: float, lowest: float, tolerance: float) -> int:
+    """How many trials a bracket needs to close to the tolerance by bisecting the logarithm; from below `lowest` that is tried first."""
+    halvings = math.log2(math.log(high / max(low, lowest)) / -math.log1p(-tolerance))
+    return max(0, math.ceil(halvings)) + (low < lowest)
 
 
 def _crossing(low: float, high: float, budget: float) -> float:
