@@ -109,6 +109,6 @@ def test_a_run_killed_again_and_again_ends_in_the_same_figures(tmp_path: Path) -
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            kills, seconds = kills + 1, seconds + 1.5  # so that even the longest phase has its turn
+            kills, seconds = kills + 1, 1.2 * seconds  # so that even the longest phase has its turn
     assert kills >= 3
     assert results("killed") == results("whole")
