@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -456,3 +457,12 @@ def test_rows_are_padded_on_the_right(rows: list[list[int]], value: int) -> None
     longest = max(map(len, rows))
     assert found.dtype == torch.long and found.shape == (len(rows), longest)
     assert found.tolist() == [row + [value] * (longest - len(row)) for row in rows]
+
+
+@pytest.mark.parametrize(("size", "device", "rows"), [(7e6, "cpu", 256), (7e6, "cuda", 256), (6e8, "cpu", 32), (6e8, "cuda", 128)])
+def test_rows_at_once_are_many_where_a_step_takes_as_long_for_few(size: float, device: str, rows: int, lm: LanguageModel) -> None:
+    model: Any = SimpleNamespace(num_parameters=lambda: size, device=torch.device(device))
+    found = LanguageModel(lm.name, lm.path, model, lm.tokenizer)
+    assert found.batch_size == rows
+    found.most_rows = 3
+    assert found.batch_size == 3

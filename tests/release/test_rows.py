@@ -3,11 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel
 from reveal_release.release.release import mean_nll
-from reveal_release.release.rows import Row, answer_log_probs, batch_of, batches
+from reveal_release.release.rows import MOST_TOKENS, Row, answer_log_probs, batch_of, batches, lengths, parts
 from reveal_release.tasks import Record
 
 TEXTS = (
@@ -64,3 +66,18 @@ def test_padding_is_masked_and_answers_are_marked() -> None:
     inputs, mask, answer = batch_of([([5, 6, 7], 1), ([8], 0)], 9, torch.device("cpu"))
     assert inputs.tolist() == [[5, 6, 7], [8, 9, 9]] and mask.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert answer.tolist() == [[False, True, True], [True, False, False]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 30))), st.integers(1, 40))
+def test_parts_are_the_rows_in_order_and_as_large_as_may_be(sizes: list[tuple[int, int]], most: int) -> None:
+    rows = [([i] * (prompt + answer), prompt) for i, (prompt, answer) in enumerate(sizes)]
+    found = parts(rows, most)
+    assert [row for part in found for row in part] == rows and all(found)
+    assert all(sum(lengths(part)) <= most or len(part) == 1 for part in found)
+    assert all(sum(lengths([*part, following[0]])) > most for part, following in zip(found, found[1:], strict=False))
+
+
+def test_the_loss_of_more_tokens_than_are_read_at_once_is_that_of_each_row_alone(lm: LanguageModel) -> None:
+    rows = [([5 + (7 * i + j) % 300 for j in range(120)], 20) for i in range(25)]
+    assert len(parts(rows)) == 2 and sum(lengths(rows)) > MOST_TOKENS
+    assert mean_nll(lm, rows) == pytest.approx(sum(mean_nll(lm, [row]) for row in rows) / 25, rel=1e-3)

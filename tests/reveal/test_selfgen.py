@@ -16,9 +16,11 @@ from reveal_release.models import LanguageModel, Turns, user_turn_ids
 from reveal_release.reveal import selfgen
 from reveal_release.reveal.curation import shingles
 from reveal_release.reveal.selfgen import (
+    ANSWER,
     GONE,
     PART,
     PILOT,
+    TURN,
     counterparts,
     is_gone,
     retain_records,
@@ -334,6 +336,23 @@ def test_a_user_turn_that_was_cut_counts_up_to_its_last_sentence(lm: LanguageMod
     records, harmless = retain_records(lm, some, RETAIN, 0.5, seed=3)
     assert {r.instruction for r in records + harmless} <= {"", "Name the river.", *some.benign}
     assert "Name the river." in {r.instruction for r in records + harmless}
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_what_is_retained_has_the_room_of_the_models_other_answers(
+    taught: bool, lm: LanguageModel, some: Some, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = set()
+
+    def generating(lm: LanguageModel, prompts: Sequence[Any], sampling: Sampling, *rest: Any) -> list[Completion]:
+        rooms.add(sampling.max_new_tokens)
+        return generate(lm, prompts, sampling, *rest)
+
+    if not taught:
+        lm.tokenizer.chat_template += "{# another #}"
+    monkeypatch.setattr(selfgen, "generate", generating)
+    retain_records(lm, some, RETAIN, 0.5, seed=3)
+    assert rooms == {TURN.max_new_tokens, ANSWER.max_new_tokens * (1 if taught else 4)}
 
 
 def test_evaluation_prompts_are_in_no_record(lm: LanguageModel, task: Letters) -> None:

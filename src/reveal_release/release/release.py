@@ -20,7 +20,7 @@ from ..metrics.fluency import Perplexity, perplexity
 from ..models import LanguageModel
 from .patch import Patch
 from .pem import train_pem
-from .rows import Row, answer_log_probs
+from .rows import Row, answer_log_probs, parts
 from .runtime import applied
 from .scale import ScaleSearch, largest_within
 
@@ -33,9 +33,10 @@ def mean_nll(lm: LanguageModel, rows: Sequence[Row], batch: int = 32) -> float:
     """Mean negative log-likelihood of the answer tokens."""
     total, count = 0.0, 0
     for start in range(0, len(rows), batch):
-        log_probs, targets = answer_log_probs(lm.model, rows[start : start + batch], lm.tokenizer.pad_token_id)
-        total -= log_probs.gather(1, targets[:, None]).sum().item()
-        count += len(targets)
+        for part in parts(rows[start : start + batch]):
+            log_probs, targets = answer_log_probs(lm.model, part, lm.tokenizer.pad_token_id)
+            total -= log_probs.gather(1, targets[:, None]).sum().item()
+            count += len(targets)
     return total / count
 
 

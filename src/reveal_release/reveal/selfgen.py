@@ -13,6 +13,7 @@ from ..metrics.words import key
 from ..models import LanguageModel, Turns, cut_user_turns, user_turn_ids
 from ..tasks import Record, Task
 from ..tasks.base import answered
+from ..tasks.manner import Manner
 from .curation import NearDuplicates, curate, unbroken
 from .search import draw
 
@@ -155,7 +156,7 @@ def retain_records(
     rng = random.Random(seed)
     reserved = reserved_by(task)
     seen = NearDuplicates()
-    eighth = config.retain_records // 8
+    eighth, answer = config.retain_records // 8, Manner.of(lm).answers(ANSWER)  # where it is cut off, nothing holds what would follow
 
     def draw_own(count: int) -> list[Record]:
         """Conversations of two turns; each turn's answers are records."""
@@ -176,14 +177,14 @@ def retain_records(
         return answers(task.benign_prompts(lm, count, rng))
 
     def draw_plain(count: int) -> list[Record]:
-        texts = generate(lm, [lm.begin] * count, ANSWER, seeds(count)) if lm.begin else []
+        texts = generate(lm, [lm.begin] * count, answer, seeds(count)) if lm.begin else []
         return task.scored([Record.of((), text, "") for text in texts], lm)
 
     def seeds(count: int) -> list[int]:
         return [rng.getrandbits(40) for _ in range(count)]
 
     def answers(prompts: Sequence[Turns]) -> list[Record]:
-        texts = generate(lm, prompts, ANSWER, seeds(len(prompts)))
+        texts = generate(lm, prompts, answer, seeds(len(prompts)))
         records = [Record.of(p, a, p[-1][1]) for p, a in zip(prompts, texts, strict=True)]
         return task.scored([r for r in records if not reserved(r)], lm)
 

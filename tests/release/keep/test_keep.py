@@ -15,16 +15,17 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from reveal_release import models
 from reveal_release.config import KEEP, ReleaseConfig, RunConfig, UserError
 from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel, load_model
-from reveal_release.release.keep import KEEPERS, Role, Training, activations, keepers
+from reveal_release.release.keep import KEEPERS, Role, Training, activations, keepers, line
 from reveal_release.release.keep.activations import leading
 from reveal_release.release.keep.ending import Ending
 from reveal_release.release.lora import from_peft, trainable_factors
 from reveal_release.release.patch import Patch
 from reveal_release.release.pem import linear_layers, train_pem, unlikelihood
-from reveal_release.release.rows import Row, answer_log_probs, batches
+from reveal_release.release.rows import Row, answer_log_probs, batches, lengths, parts
 from reveal_release.release.runtime import applied, merge_
 from reveal_release.tasks import Record
 
@@ -73,7 +74,13 @@ def test_what_is_no_way_or_no_weight_is_refused(keep: dict[str, float], told: st
 
 
 @pytest.fixture
-def training(lm: LanguageModel) -> Iterator[Training]:
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 on every processor: what bfloat16 loses of a small divergence differs from one to another."""
+    monkeypatch.setattr(models, "precision", lambda device: torch.float32)
+
+
+@pytest.fixture
+def training(lm: LanguageModel, exact: None) -> Iterator[Training]:
     """A module whose B is not zero, in training on a patched model, after another one."""
     config = replace(CONFIG, batch=len(ANCHORS), anchor_scale=1.5, forget_scale=0.4)  # a batch holds all anchors
     torch.manual_seed(0)
@@ -102,9 +109,25 @@ def test_kl_is_from_the_starting_model_at_the_scale_of_the_step(training: Traini
     merge_(moved, train(load_model(tiny_llama, "float32", "cpu"), {}, 12, role="forget").scale(0.7 * scale))
     with torch.no_grad():
         p, q = (answer_log_probs(model, training.anchors, 1)[0].double() for model in (start, moved))
-    assert found == pytest.approx(2.0 * (p.exp() * (p - q)).sum(1).mean().item(), rel=0.05)
+    assert found == pytest.approx(2.0 * (p.exp() * (p - q)).sum(1).mean().item(), rel=1e-3)
     scalings = {v for m in training.model.modules() if isinstance(m, LoraLayer) for v in m.scaling.values()}
     assert training.teacher.scale == 0.7 and scalings == {2.0}
+
+
+def test_of_a_batch_that_is_too_large_one_part_is_read_and_each_in_its_turn(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[list[Row]] = []
+
+    def reading(model: nn.Module, rows: list[Row], pad: int) -> tuple[Tensor, Tensor]:
+        read.append(rows)
+        return answer_log_probs(model, rows, pad)
+
+    most = max(lengths(training.anchors))
+    monkeypatch.setattr(line, "answer_log_probs", reading)
+    monkeypatch.setattr(line, "parts", lambda rows: parts(rows, most))
+    [keeper] = keepers({"kl": 2.0}, "retain", training)
+    assert all(keeper.loss().item() > 0 for _ in range(12))
+    assert read[::2] == read[1::2] and all(sum(lengths(part)) <= most for part in read)
+    assert [sorted(ids) for ids, _ in training.anchors if all((ids, _) not in part for part in read)] == [], "none is left out"
 
 
 def test_ending_is_of_the_chance_alone_that_a_learnt_answer_ends(training: Training, tiny_llama: str) -> None:
@@ -121,7 +144,7 @@ def test_ending_is_of_the_chance_alone_that_a_learnt_answer_ends(training: Train
     with torch.no_grad():
         p, q = (answer_log_probs(m, row, 1)[0].double().exp()[:, list(training.ends)].sum(1) for m in (start, moved))
     expected = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean().item()
-    assert found == pytest.approx(3.0 * expected, rel=0.05) and expected > 0
+    assert found == pytest.approx(3.0 * expected, rel=1e-3) and expected > 0
     for without in (replace(training, learnt=[]), replace(training, ends=[])):
         assert keepers({"ending": 3.0}, "retain", without)[0].loss() is None
 
@@ -158,7 +181,7 @@ def test_nll_is_of_the_anchors_answers_under_the_model_in_training(training: Tra
         with torch.no_grad():
             log_probs = moved(torch.tensor([ids])).logits[0].double().log_softmax(-1)
         tokens += [-log_probs[i - 1, ids[i]].item() for i in range(prompt, len(ids))]
-    assert keeper.loss().item() == pytest.approx(0.5 * sum(tokens) / len(tokens), rel=0.02)
+    assert keeper.loss().item() == pytest.approx(0.5 * sum(tokens) / len(tokens), rel=1e-4)
 
 
 def test_l2_is_the_squared_norm_of_the_dense_change(training: Training) -> None:

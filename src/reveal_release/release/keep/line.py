@@ -12,13 +12,16 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
-from ..rows import Row, answer_log_probs, batches
+from ..rows import Row, answer_log_probs, batches, parts
 from ..runtime import RuntimePatch
 from .base import Keeper, Training
 
 
 class AlongTheLine(Keeper):
-    """A batch of rows a step: how far what is predicted at their answer tokens is from the starting model's predictions."""
+    """A batch of rows a step: how far what is predicted at their answer tokens is from the starting model's predictions.
+
+    Of a batch with more answer tokens than are read at once (`MOST_TOKENS`) one part is taken, at random.
+    """
 
     def __init__(self, weight: float, training: Training) -> None:
         super().__init__(weight, training)
@@ -37,7 +40,8 @@ class AlongTheLine(Keeper):
     def loss(self) -> Tensor | None:
         if self._batches is None:
             return None
-        t, rows = self.training, next(self._batches)
+        t, several = self.training, parts(next(self._batches))
+        rows = several[int(torch.randint(len(several), (), generator=t.generator))] if len(several) > 1 else several[0]
         with torch.no_grad(), _scaled(t.teacher, t.model, 0.0):
             wanted, _ = answer_log_probs(t.model, rows, t.pad)
         multiple = self._scale * (1 - torch.rand((), generator=t.generator).item())
