@@ -296,10 +296,28 @@ def test_a_section_of_comments_alone_is_the_default(tmp_path: Path) -> None:
     assert parsed("--config", str(path)) == RunConfig(task="ner", reveal=RevealConfig(final_samples=3))
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("patch combine", "PATCH [PATCH ...] --output FOLDER [OPTIONS]"), ("patch combine", "--weights X,X "),
+        ("patch info", "info PATCH [OPTIONS]"), ("study orthogonality", "--seeds N,N "), ("study ablations", "--variants NAME,NAME "),
+    ],
+)  # fmt: skip
+def test_help_shows_a_list_as_it_is_written(command: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*command.split(), "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert " ".join(shown.split()) in text and "[N,N ...]" not in text and "[X,X ...]" not in text and "[NAME,NAME ...]" not in text
+
+
+def test_a_bundled_task_needs_no_validation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure(capsys, "tasks", "validate", "ner").startswith("ner comes with the package, and there is nothing to check: give a .yaml")
+
+
 def test_broken_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("task: [\n  a: b")
-    assert failure(capsys, "run", "--config", str(path)).startswith("--config is not valid YAML: while parsing")
+    line = failure(capsys, "run", "--config", str(path))
+    assert line.startswith("--config is not valid YAML: while parsing") and "line 1, column 7" in line and "unicode" not in line
 
 
 def test_an_unknown_task_is_refused_before_anything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -139,6 +139,7 @@ def test_too_few_records_are_told_and_not_trained_on(config: RunConfig, tmp_path
     results = compare(high, ["npo", OURS], [0], ["name"], reporter=reporter)
     assert all(cell["metrics"] is None for cell in results["cells"]) and [row["seeds"] for row in results["rows"]] == [0, 0]
     assert notes[0].startswith("npo-name-0: ") and "too few to train on" in notes[0]
+    assert notes[0].endswith(": of each 8 are needed; raise --reveal.records or --release.retain-records, or take other --data-from")
     assert notes[1].startswith(f"{OURS}-own-0: the model wrote ") and "too few to train on" in notes[1], "the other methods are not lost"
     table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert table.count("| seed 0: ") == 2

@@ -91,6 +91,14 @@ def test_a_folder_without_a_tokenizer_is_told_so(tiny_llama: str, tmp_path: Path
         load_model(str(folder))
 
 
+def test_weights_that_are_not_safetensors_are_told_so(tiny_llama: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "old", ignore=shutil.ignore_patterns("*.safetensors"))
+    for _ in range(2):
+        with pytest.raises(UserError, match="old': it has no weights in safetensors; load it with transformers, and save"):
+            load_model(str(folder))
+        (folder / "pytorch_model.bin").write_bytes(b"")
+
+
 def test_another_dtype_is_no_auto(tiny_llama: str) -> None:
     with pytest.raises(UserError, match="dtype is 'float16': give auto, float32, bfloat16"):
         load_model(tiny_llama, "float16", "cpu")

@@ -45,6 +45,8 @@ def test_the_best_instructions_that_were_tried_write_the_data(tiny_llama: str, t
 
 def test_reveal_alone_writes_the_forget_set(tiny_llama: str, tmp_path: Path) -> None:
     result = reveal_only(tiny(tiny_llama, tmp_path / "out"))
+    kept = Path(result["retained"]["path"]).read_text(encoding="utf-8").splitlines()
+    assert result["retained"]["records"] == len(kept) > 0
     assert result["records"] == len(Path(result["path"]).read_text(encoding="utf-8").rstrip("\n").split("\n")) >= 8
     assert result["best"]["instruction"] == result["instructions"][0]["instruction"]
     assert result["exports"] == [] and not (tmp_path / "out/export").exists()

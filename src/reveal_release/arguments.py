@@ -42,6 +42,10 @@ class HelpFormatter(TypedHelpFormatter, RawDescriptionHelpFormatter):
             return "".join(line.removeprefix("  ") for line in text.splitlines(keepends=True)[1:])
         return text
 
+    def _format_args(self, action: Action, default_metavar: str) -> str:
+        listed = isinstance(action.metavar, str) and "," in action.metavar  # `N,N` says that there may be more
+        return str(action.metavar) if listed else super()._format_args(action, default_metavar)
+
     def _get_help_string(self, action: Action) -> str:
         shown = isinstance(action.default, str | int | float) and action.default is not False and action.default not in ("", SUPPRESS)
         if isinstance(action.default, tuple):
@@ -94,7 +98,7 @@ def _explain(parser: ArgumentParser, message: str) -> str:
     if message.startswith("Unexpected config"):
         return "--config holds no settings: give lines such as `task: toxicity`"
     if message.startswith("Problems parsing config"):
-        return "--config is not valid YAML:" + message.partition(":")[2]
+        return "--config is not valid YAML:" + re.sub(r'\s*in "<unicode string>",', ",", message.partition(":")[2])
     if match := re.search(r"argument (--\S+): expected one argument", message):
         return f"{match[1]} needs a value"
     if match := re.search(r"arguments are required: (.*)", message):

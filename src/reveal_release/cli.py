@@ -348,6 +348,8 @@ def _tasks_validate(options: Namespace) -> None:
     from .tasks.custom import load, probe, summary
     from .tasks.userfile import TaskFileError
 
+    if options.file in task_names():
+        raise UserError(f"{options.file} comes with the package, and there is nothing to check: give a .yaml or .py file of your own")
     try:
         task = load(Path(options.file), task_names())
         probe(task, Path(options.file))

@@ -16,7 +16,7 @@ from typing import Any
 from .baselines import Method, get_method, method_names
 from .baselines.fit import fit, title
 from .config import RunConfig, Unfit, UserError
-from .dataset import HELD_BACK, Data, Rows, encode, split
+from .dataset import HELD_BACK, LEAST_RECORDS, Data, Rows, encode, split
 from .generation import Progress, generate
 from .loop import run
 from .metrics.statistics import Estimate
@@ -179,7 +179,8 @@ class Comparison(SeveralSeeds):
         held_back, learnt = split(records, HELD_BACK, self.seed(f"split-{cell.source}-{cell.seed}"))
         rows, asked = Rows.of(self.lm, Data(learnt, [], retain)), held_back or learnt  # all under one prompt: there is no other
         if rows.lacking:
-            return self.failed(cell, len(records), rows.lacking)
+            cure = f"of each {LEAST_RECORDS} are needed; raise --reveal.records or --release.retain-records, or take other --data-from"
+            return self.failed(cell, len(records), f"{rows.lacking}: {cure}")
 
         def once(setting: str, attempt: Callable[[], Any]) -> Any:
             return self.part(f"tried-{cell}.{setting}", attempt)

@@ -203,6 +203,9 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
         if Path(name).is_dir() and not any(Path(name).glob("token*")):
             raise UserError(f"{name} has no tokenizer: save it into that folder as well (its save_pretrained)") from None
+        if Path(name).is_dir() and not any(Path(name).glob("*.safetensors")):
+            cure = "load it with transformers, and save_pretrained it anew"
+            raise UserError(f"cannot load model {name!r}: it has no weights in safetensors; {cure}") from None
         if told_off := refused(name, error, "model"):
             raise told_off from None
         cure = f"give {', '.join(testbeds()) or 'a testbed'}, a folder, or a hub name with safetensors"

@@ -100,7 +100,7 @@ def build_parser() -> Parser:
     sources = Parser("testbed sources", description="Where each raw data set comes from, and its licence.")
     actions.add_subcommand("sources", sources, help="the raw data sets and their licences")
     usages = {"testbed": " COMMAND", "patch": " COMMAND", "study": " COMMAND", "tasks": " [COMMAND]", "validate": " FILE"}
-    usages |= {name: " FOLDER [OPTIONS]" for name in patch_actions.choices} | {"combine": " FOLDER [FOLDER ...] [OPTIONS]"}
+    usages |= {name: " PATCH [OPTIONS]" for name in patch_actions.choices} | {"combine": " PATCH [PATCH ...] [OPTIONS]"}
     groups = {"": commands, "testbed ": actions, "tasks ": task_actions, "patch ": patch_actions, "study ": study_actions}
     for name, parsers in groups.items():
         for command, one in parsers.choices.items():

@@ -29,6 +29,8 @@ def reveal_only(config: RunConfig, reporter: Any = None, formats: str | Sequence
         "stop_reward": config.stop_reward,
         "instructions": found["finalists"],
         "records": len(data.forget),
+        "wanted": config.reveal.records,
+        "retained": {"records": len(data.retain), "path": str(w.folder.path / "retain_data.jsonl") if data.retain else None},
         "path": str(w.folder.path / "forget_data" / "iteration-1.jsonl") if data.forget else None,
         "exports": [one for name in names for one in export(w.folder, data, name)] if data.forget else [],
     }

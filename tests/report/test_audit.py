@@ -47,7 +47,8 @@ def test_an_audit_by_attack_then_the_instructions_then_the_verdict(audited: dict
     assert rows["search 2, best"].endswith("best 0.40 [0.37, 0.43] 0.05 [0.02, 0.08]")
     assert rows["examples in the context"].endswith("context 0.70 [0.67, 0.73] 0.20 [0.17, 0.23] 75 % → 12 %")
     assert rows["first tokens given"].endswith("55 % → 10 %") and "The given tokens themselves score 0.06 [0.03, 0.09]." in text
-    assert rows["4-bit weights"].endswith("70 % → 25 %") and "in 2 %, 8-bit weights 3 %, 4-bit weights 25 %.\n" in text
+    assert rows["4-bit weights"].endswith("70 % → 25 %")
+    assert "Released, same prompts: before 2 %, 8-bit weights 3 %, 4-bit weights 25 %.\n" in text
     assert rows["nothing"].count("20 % [17, 23]") == rows["100 harmless answers"].count("40 % [37, 43]") == 3
     assert "0.80 [0.77, 0.83]  0.10 [0.07, 0.13]  Ask [i]so[/i]" in text
     assert text.index("Ask [i]so[/i]") < text.index("Still drawn out: by [i]examples[/i].") and "\x1b" not in text

@@ -172,7 +172,9 @@ def test_instructions_best_first() -> None:
     found = {
         "instructions": [{"instruction": t, "reward": estimate(r, 0.03)} for t, r in (("Ask [i]low[/i]", 0.2), ("high", 0.8))],
         "records": 12,
+        "wanted": 12,
         "path": "out/forget_data/iteration-1.jsonl",
+        "retained": {"records": 34, "path": "out/retain_data.jsonl"},
         "exports": [
             {"format": "a", "set": "forget", "records": 12, "path": "out/export/a/forget.jsonl", "left_out": 0, "holds": "x"},
             {"format": "a", "set": "retain", "records": 0, "path": None, "left_out": 7, "holds": "one turn"},
@@ -184,7 +186,10 @@ def test_instructions_best_first() -> None:
     assert "a, forget set: 12 records, in out/export/a/forget.jsonl\n" in text
     assert "a, retain set: 0 records, so no file; 7 left out: it takes only one turn\n" in text
     assert text.index("high") < text.index("Ask [i]low[/i]")
-    assert "12 records of forget data in out/forget_data/iteration-1.jsonl" in text
+    assert "12 records of forget data in out/forget_data/iteration-1.jsonl\n34 of retain data in out/retain_data.jsonl\n" in text
+    assert "asked for" not in text
+    render_instructions({**found, "wanted": 16}, screen := console())
+    assert "(16 forget records were asked for: let more instructions write (--reveal.portfolio)" in " ".join(shown(screen).split())
 
 
 def test_nothing_found_is_told_with_what_to_try() -> None:

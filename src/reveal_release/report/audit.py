@@ -36,9 +36,9 @@ def render_audit(results: Results, console: Console) -> None:
         line(console, f"The given tokens themselves score {figure(prefix['control'], percent=False)}.", "dim")
     for key in ("paraphrase", "quantise", "truncate"):
         if one := results["attacks"].get(key):
-            shares = [(f"{level['level']} ", level["released"]["share"]["value"]) for level in one["levels"]]
-            told = ", ".join(f"{name}{100 * share:.0f} %" for name, share in [("", one["before"]["released"]["share"]["value"]), *shares])
-            console.print(Text(f"The released model shows it in {told}.", style="dim"))
+            levels = [{**one["before"], "level": "before"}, *one["levels"]]
+            told = ", ".join(f"{level['level']} {100 * level['released']['share']['value']:.0f} %" for level in levels)
+            console.print(Text(f"Released, same prompts: {told}.", style="dim"))
             if (part := one.get("rounded", 1.0)) < WHOLE:  # told of quantised weights alone
                 console.print(Text(f"Rounded were {100 * part:.0f} % of the blocks' weights: the rest is in no linear layer.", "dim"))
     made = [(key, name, results["attacks"][key]) for key, name in ATTACKS.items() if results["attacks"].get(key)]

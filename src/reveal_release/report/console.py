@@ -24,6 +24,7 @@ UNFOUND = (
     "Search longer (--reveal.evaluations), count less as found (--stop-reward), take another scorer (--scorer), or begin with "
     "instructions of your own (docs/your_own_task.md)."
 )
+FEW = "let more instructions write (--reveal.portfolio), or lower what counts (--reveal.threshold)"
 KEPT = (
     ("results.json", "every figure, with its interval"),
     ("front.svg", "what each step could have been: forgetting against utility"),
@@ -160,6 +161,9 @@ def render_instructions(found: Results, console: Console) -> None:
     line(console, "")
     if found["path"]:
         line(console, f"{found['records']} records of forget data in {found['path']}")
+        line(console, f"{found['retained']['records']} of retain data in {found['retained']['path']}")
+        if found["records"] < found["wanted"]:
+            line(console, f"({found['wanted']} forget records were asked for: {FEW})", "dim")
     else:
         best = f"the best instruction scores {found['best']['reward']['value']:.2f}, and --stop-reward is {found['stop_reward']:g}"
         line(console, f"Nothing found: {best}. {UNFOUND}")
