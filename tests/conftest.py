@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from reveal_release import phases
+from reveal_release import models, phases
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.report.progress import SilentReporter
 from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
@@ -79,6 +79,12 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> str:
         bos_token_id=0, pad_token_id=1, eos_token_id=4,
     )  # fmt: skip
     return _save(tmp_path_factory.mktemp("tiny-gpt2"), GPT2LMHeadModel(config))
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training in float32 on every processor: what bfloat16 rounds off differs from one to another, and with the shape of a batch."""
+    monkeypatch.setattr(models, "precision", lambda device: torch.float32)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from reveal_release import models
 from reveal_release.config import KEEP, ReleaseConfig, RunConfig, UserError
 from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel, load_model
@@ -71,12 +70,6 @@ def test_config_and_code_name_the_same_ways() -> None:
 def test_what_is_no_way_or_no_weight_is_refused(keep: dict[str, float], told: str) -> None:
     with pytest.raises(UserError, match=told):
         RunConfig(release=ReleaseConfig(keep=keep)).check()
-
-
-@pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In float32 on every processor: what bfloat16 loses of a small divergence differs from one to another."""
-    monkeypatch.setattr(models, "precision", lambda device: torch.float32)
 
 
 @pytest.fixture
