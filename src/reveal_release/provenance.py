@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .config import RunConfig
-from .models import LanguageModel, chat_ids
+from .models import LanguageModel, chat_ids, precision
 from .release.base import fingerprint
 from .tasks import Task
 
@@ -46,5 +46,6 @@ def environment(lm: LanguageModel) -> dict[str, Any]:
         **{name: importlib.metadata.version(name) for name in names},
         "threads": torch.get_num_threads(),
         "dtype": str(lm.model.dtype).removeprefix("torch."),
+        "training": str(precision(lm.device)).removeprefix("torch."),  # of the processor: on a CPU with AMX not that of the weights
         "device": str(lm.device),
     }
