@@ -30,7 +30,7 @@ def reveal_only(config: RunConfig, reporter: Any = None, formats: str | Sequence
         "instructions": found["finalists"],
         "records": len(data.forget),
         "wanted": config.reveal.records,
-        "retained": {"records": len(data.retain), "path": str(w.folder.path / "retain_data.jsonl") if data.retain else None},
+        "retained": {"records": len(data.retain), "path": str(w.folder.path / "retain_data.jsonl") if data.forget else None},
         "path": str(w.folder.path / "forget_data" / "iteration-1.jsonl") if data.forget else None,
         "exports": [one for name in names for one in export(w.folder, data, name)] if data.forget else [],
     }

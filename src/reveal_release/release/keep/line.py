@@ -41,7 +41,7 @@ class AlongTheLine(Keeper):
         if self._batches is None:
             return None
         t, several = self.training, parts(next(self._batches))
-        rows = several[int(torch.randint(len(several), (), generator=t.generator))] if len(several) > 1 else several[0]
+        rows = several[0] if len(several) == 1 else several[int(torch.randint(len(several), (), generator=t.generator))]
         with torch.no_grad(), _scaled(t.teacher, t.model, 0.0):
             wanted, _ = answer_log_probs(t.model, rows, t.pad)
         multiple = self._scale * (1 - torch.rand((), generator=t.generator).item())
