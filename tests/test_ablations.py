@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from reveal_release.ablations import CONFIGURED, REAL, ablations, changed, on_real_retain
+from reveal_release.ablations import CONFIGURED, NO_HARMLESS, REAL, ablations, changed, on_real_retain
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, Unfit, UserError
 from reveal_release.dataset import Data
 from reveal_release.parsers import build_parser
 from reveal_release.real_data import real_records
 from reveal_release.release.adapter import load
+from reveal_release.release.patch import Patch
+from reveal_release.release.release import train_modules
 from reveal_release.report.progress import Reporter
 from reveal_release.seeds import SeveralSeeds
 from reveal_release.tasks import Record, get_task
@@ -63,16 +65,19 @@ def test_one_setting_is_changed_at_a_time() -> None:
     config = RunConfig()
     runs = changed(config, 3)
     assert list(runs) == [
-        CONFIGURED, "iterations 1", "iterations 3", "single best instruction", "one pair", "no retain module", "rank 8", "layers 1",
-        "scale per layer",
+        CONFIGURED, "iterations 1", "iterations 3", "single best instruction", "one pair", "no retain module", "no KL divergence", "rank 8",
+        "layers 1", "scale per layer", NO_HARMLESS,
     ]  # fmt: skip
     assert runs["iterations 3"] == replace(config, iterations=3)
     assert runs["single best instruction"].reveal == replace(config.reveal, portfolio=1)
     assert [runs[name].release.retain_steps for name in ("no retain module", CONFIGURED)] == [0, config.release.retain_steps]
+    assert runs["no KL divergence"].release.keep == {name: x for name, x in config.release.keep.items() if name != "kl"}
+    once = runs.pop(NO_HARMLESS)
+    assert once.iterations == 1 and "skill-null-space" not in once.release.keep
     for name, one in runs.items():
         differing = [key for key in one.to_dict() if one.to_dict()[key] != config.to_dict()[key]]
         assert len(differing) == (name != CONFIGURED)
-    assert list(changed(config, 3, real=True)) == [*runs, REAL_FORGET, REAL_RETAIN]
+    assert list(changed(config, 3, real=True)) == [*runs, NO_HARMLESS, REAL_FORGET, REAL_RETAIN]
     assert changed(config, 3, real=True)[REAL_RETAIN] == replace(config, iterations=1)
 
 
@@ -156,6 +161,32 @@ def test_real_retain_data_take_the_place_of_the_models_own(
     assert not [r for r in data.retain if "def " in r.completion]
     written = (tmp_path / "out" / "retain_data.jsonl").read_text(encoding="utf-8").splitlines()
     assert [Record.from_dict(json.loads(line)) for line in written] == data.retain
+
+
+def test_without_harmless_answers_the_unwanted_are_made_unlikely(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data of an ordinary run but for the harmless answers; a random model reveals nothing, so they are given."""
+
+    def record(text: str) -> Record:
+        return Record((("user", f"Write {text}."),), text, 1.0, f"Write {text}.")
+
+    own = Data([record(f"one {i}") for i in range(8)], [record(f"one {i}") for i in range(8)], [record(f"other {i}") for i in range(40)])
+    calls: list[dict[str, Any]] = []
+
+    def train(*given: Any, **more: Any) -> tuple[Patch, Patch]:
+        calls.append(dict(zip(("lm", "forget", "harmless", "retain", "config", "seed", "told", "unanswered"), given, strict=True)))
+        return train_modules(*given, **more)
+
+    monkeypatch.setattr(Workshop, "found", lambda *_: True)
+    monkeypatch.setattr(Workshop, "generate_data", lambda *_: own)
+    monkeypatch.setattr("reveal_release.workshop.train_modules", train)
+    ablations(replace(config, output=str(tmp_path / "out"), iterations=2), [0], 1, variants=["iterations 1", NO_HARMLESS])
+    ordinary, without = calls[0], calls[-1]
+    assert ordinary["harmless"] and not ordinary["unanswered"] and ordinary["forget"] == without["forget"]
+    assert not without["harmless"] and without["unanswered"] == without["forget"]
+    assert len(calls) == config.release.pairs + 1 and without["config"].pairs == 1  # the same number of steps
+    assert without["config"].steps == config.release.pairs * config.release.steps
 
 
 @pytest.mark.parametrize(

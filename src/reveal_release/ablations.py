@@ -27,25 +27,34 @@ from .testbed import forget, retain
 from .workshop import Workshop
 
 CONFIGURED = "as configured"
+NO_HARMLESS = "no harmless answers"
+"""A run of one iteration whose retain module learns nothing to say instead: the unwanted answers are made unlikely, as those of a skill
+are, by one pair. But no directions are left out, which a style needs (`release.suited`)."""
 REAL = {"real forget data": "forget", "real retain data": "retain"}
-"""Runs of one iteration on labelled examples in place of one part of what the model wrote: to be compared with `iterations 1`."""
+"""Runs of one iteration on labelled examples in place of one part of what the model wrote."""
 
 
 def changed(config: RunConfig, most: int, real: bool = False) -> dict[str, RunConfig]:
-    """The runs by what is changed: the number of iterations up to `most`, and so on, and those of `REAL`. What is configured so already
+    """The runs by what is changed: the number of iterations up to `most`, and so on, and those on other data. What is configured so already
     is left out."""
     reveal, release = config.reveal, config.release
+
+    def unkept(name: str) -> RunConfig:
+        return replace(config, release=replace(release, keep={k: v for k, v in release.keep.items() if k != name}))
+
     runs = {
         CONFIGURED: config,
         **{f"iterations {t}": replace(config, iterations=t) for t in range(1, most + 1)},
         "single best instruction": replace(config, reveal=replace(reveal, portfolio=1)),
         "one pair": replace(config, release=release.one_pair()),
         "no retain module": replace(config, release=replace(release, retain_steps=0)),
+        "no KL divergence": unkept("kl"),
         **{f"rank {rank}": replace(config, release=replace(release, rank=rank)) for rank in (8, 32)},
         **{f"layers {share:g}": replace(config, release=replace(release, layers=share)) for share in (0.5, 1.0)},
         "scale per layer": replace(config, release=replace(release, per_layer=True)),
     }
     runs = {name: one for name, one in runs.items() if name == CONFIGURED or one != config}
+    runs[NO_HARMLESS] = replace(unkept("skill-null-space"), iterations=1)
     return {**runs, **dict.fromkeys(REAL, replace(config, iterations=1))} if real else runs
 
 
@@ -95,10 +104,10 @@ def ablations(
     for seed in seeds:
         for name, one in runs.items():
             own = replace(one, seed=seed, output=str(s.folder.path / "runs" / f"{name.replace(' ', '-')}-{seed}"))
-            real = REAL.get(name)
+            ordinary = name != NO_HARMLESS and name not in REAL
             try:
                 with s.apart():
-                    results = run_on_examples(own, real, data or "", s.reporter, s.lm) if real else run(own, s.reporter, s.lm)
+                    results = run(own, s.reporter, s.lm) if ordinary else run_on_other_data(name, own, data or "", s.reporter, s.lm)
             except Unfit as error:
                 s.reporter.note(f"{name}, seed {seed}, is left out: {error}")
                 missing.append(f"{name}, seed {seed}: {error}")
@@ -110,14 +119,23 @@ def ablations(
     return finish(s, seeds, averaged(list(originals.values())), cells, missing)
 
 
-def run_on_examples(config: RunConfig, part: str, data: str, reporter: Any, lm: LanguageModel) -> dict[str, Any]:
-    """One iteration, with labelled examples as its forget or its retain data. All else is as in a run, its searches too."""
-    w = Workshop(config, reporter, f"run on real {part} data", lm)
+def run_on_other_data(variant: str, config: RunConfig, data: str, reporter: Any, lm: LanguageModel) -> dict[str, Any]:
+    """One iteration, with labelled examples as its forget or its retain data, or without harmless answers.
+
+    All else is as in a run, its searches too: compare it with `iterations 1`.
+    """
+    part = REAL.get(variant, "")
+    w = Workshop(config, reporter, f"run on {variant}" if part else f"run with {variant}", lm)
     w.evaluate(0, Patch())
     revealed = w.reveal(1, Patch())
-    if part == "retain" and not w.found(revealed):
+    if part != "forget" and not w.found(revealed):
         return w.finish(Patch(), "nothing left to reveal", part)
-    given = on_real_forget(w, data) if part == "forget" else on_real_retain(w, data, revealed)
+    if part == "forget":
+        given = on_real_forget(w, data)
+    elif part == "retain":
+        given = on_real_retain(w, data, revealed)
+    else:
+        given = w.generate_data(1, Patch(), revealed)._replace(harmless=[])
     step = w.release(1, Patch(), given)
     if step is not None:
         w.evaluate(1, step)
