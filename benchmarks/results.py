@@ -13,6 +13,7 @@ import json
 import math
 import re
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,12 +42,20 @@ def kind_of(results: Results, path: Path | str = "it") -> str:
     raise UserError(f"{path} is not the compare.json of `compare`, nor the study.json or ablations.json of `study`")
 
 
+def with_training(results: Results) -> Results:
+    """With the precision that each cell was trained in: it is of the processor, so that seeds may differ by it, and is kept for that."""
+    training = results.get("environment", {}).get("training")
+    return {**results, "cells": [{"training": training, **cell} for cell in results["cells"]]} if training else results
+
+
 def store(path: Path, commit: str, *suffix: str) -> Path:
     """`suffix`: what tells it from another of its kind, task and model. Raises UserError for another file; nothing is changed then."""
     results = json.loads(path.read_text(encoding="utf-8"))
+    kind = kind_of(results, path)
+    results = with_training(results)
     kept = {"commit": commit, **{key: value for key, value in results.items() if key not in (*LOCAL, "commit")}}  # its own if stored before
     own = Path(results["task"])  # a task of one's own is a file
-    parts = [kind_of(results, path), own.stem, re.sub(r"\W+", "-", Path(results["model"]).name), *suffix]
+    parts = [kind, own.stem, re.sub(r"\W+", "-", Path(results["model"]).name), *suffix]
     name = "-".join(parts)
     stored = DOCS / "results" / f"{name}.json"
     stored.parent.mkdir(exist_ok=True)
@@ -75,10 +84,11 @@ def joined(paths: Sequence[Path]) -> Results:
         for name, estimate in part["original"]["metrics"]["forget"].items():
             if not math.isclose(estimate["value"], first["original"]["metrics"]["forget"][name]["value"], abs_tol=0.01):
                 raise UserError(f"{path} and {paths[0]} have other figures of the original: they are no parts of one comparison")
-    cells = {(cell["method"], cell["source"], cell["seed"]): cell for part in parts for cell in part["cells"]}
+    cells = {(cell["method"], cell["source"], cell["seed"]): cell for part in parts for cell in with_training(part)["cells"]}
     ordered = sorted(cells.values(), key=lambda cell: cell["seed"])
     seeds, settings = sorted({cell["seed"] for cell in ordered}), parts[-1]["config_hash"]
-    return {**first, "config_hash": settings, "seeds": seeds, "cells": ordered, "rows": rows_of_comparison(ordered)}
+    whole = {key: value for key, value in first.items() if key != "environment"}  # it is of the first part alone
+    return {**whole, "config_hash": settings, "seeds": seeds, "cells": ordered, "rows": rows_of_comparison(ordered)}
 
 
 def _numbers(row: Results) -> Results:
@@ -140,6 +150,13 @@ def read(stored: Path) -> Results:
     return results
 
 
+def trained(results: Results) -> str:
+    """What the cells were trained in, where it was told: `, 3 of 9 cells trained in bfloat16`."""
+    cells = results["cells"]
+    told = Counter(cell["training"] for cell in cells if "training" in cell)
+    return "".join(f", {n} of {len(cells)} cells trained in {name}" for name, n in sorted(told.items()))
+
+
 def section(results: Results, reading: Path) -> list[str]:
     kind, seeds = kind_of(results), results["seeds"]
     return [
@@ -147,7 +164,7 @@ def section(results: Results, reading: Path) -> list[str]:
         "",
         f"    {command(results)}",
         "",
-        f"Commit {results['commit']}, {configured(results)}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}.",
+        f"Commit {results['commit']}, {configured(results)}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}{trained(results)}.",
         "",
         *([reading.read_text(encoding="utf-8").strip().replace("](../", "]("), ""] if reading.is_file() else []),  # from its folder, below
         *TABLES[kind](results),
@@ -168,6 +185,8 @@ def page() -> str:
         "A method is on the front if no other in its table is at least as good in both forgetting and perplexity (or forgetting and the",
         "mean change of the other skills' scores), and better in one. Means decide that, so look at the intervals: of two methods that",
         "cannot be told apart one may be on it. And a method that changes next to nothing may be, for it costs little.",
+        "",
+        "A CPU with AMX trains in bfloat16, another in float32. Where that was recorded, it says of how many cells, one a method and seed.",
         "",
         "First one table a model, of all tasks: in bold what is on one of these fronts, empty what has not been measured. What a method",
         "costs, what it was given, and how that is to be read stand with each task below.",

@@ -175,6 +175,10 @@ def test_parts_of_a_comparison_are_joined(tmp_path: Path) -> None:
     (row,) = whole["rows"]
     assert row["seeds"] == 2 and row["retain"]["maths"]["value"] == pytest.approx(0.75), "the later one of seed 0"
     assert row["forget"]["code_pass_at_1"]["value"] == 0.5
+    told = results.joined([first, part(1, 0.5, environment={"training": "bfloat16"}), part(3, 0.5, environment={"training": "float32"})])
+    assert [cell.get("training") for cell in told["cells"]] == ["bfloat16", None, "float32"] and "environment" not in told
+    assert results.trained(told) == ", 1 of 3 cells trained in bfloat16, 1 of 3 cells trained in float32"
+    assert results.trained(whole) == ""
     with pytest.raises(UserError, match="has config_hash xyz, and .* abc: they are no parts of one comparison"):
         results.joined([first, part(1, 0.5, config_hash="xyz")])
     default = RunConfig(task="code", model="m")
@@ -234,9 +238,12 @@ def test_a_result_is_stored_by_what_it_is_of(tmp_path: Path, monkeypatch: pytest
     assert json.loads(path.read_text()) == {"commit": "abc", **whole}
     assert results.store(path, "abc, def") == path, "one that was joined from a stored one"
     assert json.loads(path.read_text()) == {"commit": "abc, def", **whole}
+    cell = {"seed": 0}
+    (tmp_path / "compare.json").write_text(json.dumps({**whole, "cells": [cell], "environment": {"training": "bfloat16", "threads": 1}}))
+    assert json.loads(results.store(tmp_path / "compare.json", "abc").read_text())["cells"] == [{"training": "bfloat16", **cell}]
     (tmp_path / "own.json").write_text(json.dumps({**whole, "task": "/home/me/my_task.yaml"}))
     assert results.store(tmp_path / "own.json", "abc", "8-seeds") == tmp_path / "results" / "compare-my_task-model-1-5-8-seeds.json"
     (tmp_path / "other.json").write_text(json.dumps({"task": "ner", "model": "some/model-1.5", "cells": [], "rows": [], "seeds": []}))
     with pytest.raises(UserError, match=r"not the compare\.json"):
         results.store(tmp_path / "other.json", "abc")
-    assert json.loads(path.read_text())["commit"] == "abc, def"
+    assert json.loads(path.read_text())["commit"] == "abc"
