@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reveal_release import dataset, loop, sandbox, workshop
@@ -31,7 +32,7 @@ from reveal_release.reveal.selfgen import is_gone, shown_share
 from reveal_release.revealer import reveal_only
 from reveal_release.tasks import Record
 from reveal_release.tasks.toxicity import Toxicity
-from reveal_release.workshop import Workshop
+from reveal_release.workshop import Workshop, weights_written
 
 pytestmark = pytest.mark.usefixtures("little")
 
@@ -104,6 +105,19 @@ def test_what_a_run_writes(whole: tuple[RunConfig, dict[str, Any]], tiny_llama: 
     assert set(results["seconds"]) >= {"evaluate-0", "reveal-1", "forget-1", "retain", "release-1", "evaluate-1", "elicit-before",
                                        "elicit-after", "samples"}  # fmt: skip
     assert not list(out.rglob("*.part"))
+
+
+def test_the_weights_that_a_run_writes_are_foreseen(whole: tuple[RunConfig, dict[str, Any]]) -> None:
+    """The step takes half of what is foreseen, the patch, which is compressed, no more than that; a merged model what the model takes."""
+    config, lm = whole[0], load_model(whole[0].model)
+
+    def stored(file: Path) -> int:
+        return sum(weight.nbytes for weight in load_file(file).values())
+
+    step, patch = (stored(Path(config.output) / name / "adapter_model.safetensors") for name in ("state/step-1", "patch"))
+    foreseen = weights_written(lm, config)
+    assert foreseen == 2 * step and patch <= step
+    assert weights_written(lm, replace(config, save_merged=True)) - foreseen == stored(Path(config.model) / "model.safetensors")
 
 
 def test_the_data_that_a_run_writes(whole: tuple[RunConfig, dict[str, Any]]) -> None:

@@ -24,6 +24,7 @@ from .release import per_layer
 from .release.adapter import load, save_for
 from .release.front import trade_off
 from .release.patch import Patch
+from .release.pem import size_of_pem
 from .release.prose import prose
 from .release.release import MARGIN, Utility, averaged, choose_scale, mean_nll, suited, train_modules
 from .release.runtime import applied
@@ -34,6 +35,13 @@ from .reveal.search import search
 from .reveal.selfgen import GONE, SHOWN, is_gone, retain_records, revealed_records, shown_share
 from .runfolder import RunFolder
 from .tasks import Record
+
+
+def weights_written(lm: LanguageModel, config: RunConfig) -> int:
+    """Bytes at most: of each step, of all of them as the patch, and of the merged model if it is wanted."""
+    step = 2 * config.release.pairs * size_of_pem(lm, config.release)
+    merged = sum(weight.numel() * weight.element_size() for weight in lm.model.parameters()) if config.save_merged else 0
+    return 2 * config.iterations * step + merged
 
 
 class Workshop(Phases):
@@ -47,7 +55,8 @@ class Workshop(Phases):
         if kind == "run":
             check_able(self.task, self.lm, config)
         remarks = [] if lm else self.lm.remarks  # else whoever loaded it has told them
-        super().__init__(RunFolder(config, kind, model_identity(self.lm)), reporter, config.seed, remarks)
+        folder = RunFolder(config, kind, model_identity(self.lm), weights_written(self.lm, config))
+        super().__init__(folder, reporter, config.seed, remarks)
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []
         self.forgotten: list[Record] = []

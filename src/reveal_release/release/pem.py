@@ -121,6 +121,12 @@ def check_adaptable(lm: LanguageModel, config: ReleaseConfig) -> None:
         from_peft(model)
 
 
+def size_of_pem(lm: LanguageModel, config: ReleaseConfig) -> int:
+    """Bytes of one module as it is stored, in float32. Raises UserError as `linear_layers`."""
+    weights = (lm.model.get_parameter(f"{name}.weight") for name in as_named(lm.model, linear_layers(lm.model, config.layers)))
+    return 4 * config.rank * sum(sum(weight.shape) for weight in weights)
+
+
 def descend(
     model: PeftModel,
     losses: Callable[[], Iterable[Tensor]],
