@@ -19,7 +19,7 @@ from reveal_release.release.offload import offloaded
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import SURE, check_adaptable, descend, fresh_lora, linear_layers, train_pem, unlikelihood
 from reveal_release.release.release import mean_nll
-from reveal_release.release.rows import Row, answer_log_probs
+from reveal_release.release.rows import Row, answer_log_probs, parts
 from reveal_release.release.runtime import applied
 from reveal_release.tasks import Record
 
@@ -100,6 +100,23 @@ def test_ends_that_are_not_learnt_might_as_well_not_be_there(name: str, rows: li
     for at in found:
         torch.testing.assert_close(found.delta(at), wanted.delta(at), rtol=1e-3, atol=1e-5)
     assert (found + other.negate()).norm() > 0.05 * found.norm()
+
+
+@pytest.mark.parametrize("most", [1, 12])
+def test_a_batch_read_in_parts_is_learnt_alike(
+    most: int, exact: None, lm: LanguageModel, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learnt without the ends, which are not counted then, and unlearnt: as when the whole of a batch is read at once."""
+
+    def train() -> tuple[Patch, Patch]:
+        learnt = train_pem(lm, rows, CONFIG, steps=3, seed=1, learn_ends=False)
+        return learnt, train_pem(lm, [], CONFIG, steps=3, seed=1, unlearnt=rows, unlearnt_weight=0.5)
+
+    whole, few = train(), []
+    monkeypatch.setattr(pem, "parts", lambda rows: few.append(parts(rows, most)) or few[-1])
+    for one, other in zip(whole, train(), strict=True):
+        assert all((one.delta(name) - other.delta(name)).norm() < 1e-3 * one.delta(name).norm() for name in one)
+    assert min(map(len, few)) > 1 and (most > 1 or max(map(len, few)) == CONFIG.batch)
 
 
 def test_only_the_last_blocks_are_changed(lm: LanguageModel, gpt2: LanguageModel, rows: list[Row]) -> None:

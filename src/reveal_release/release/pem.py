@@ -5,7 +5,7 @@ The model may carry patches at run time (`RuntimePatch`): the module is then tra
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -24,7 +24,7 @@ from .lora import from_peft, trainable_factors
 from .offload import offloaded
 from .orthogonality import NullSpace
 from .patch import LowRank, Patch
-from .rows import Row, answer_log_probs, batches
+from .rows import Row, answer_log_probs, batches, parts
 from .runtime import RuntimePatch
 
 SCALING = 2
@@ -76,15 +76,19 @@ def train_pem(
         learnt, avoided = (batches(part, config.batch, generator) if part else None for part in (rows, unlearnt))
         kept = keepers(config.keep, role, training)
 
+        passed_over = [] if learn_ends else lm.ends
+
         def learning(log_probs: Tensor, targets: Tensor) -> Tensor:
-            return F.nll_loss(log_probs, targets if learn_ends else without(lm.ends, targets))
+            return F.nll_loss(log_probs, without(passed_over, targets))
 
         def losses() -> Iterator[Tensor]:
             if learnt:
-                yield learning(*answer_log_probs(model, next(learnt), pad))
+                for part, share in shares(next(learnt), passed_over):
+                    yield share * learning(*answer_log_probs(model, part, pad))
             yield from (term for keeper in kept if (term := keeper.loss()) is not None)
             if avoided:
-                yield unlearnt_weight * unlikelihood(*answer_log_probs(model, next(avoided), pad))
+                for part, share in shares(next(avoided)):
+                    yield share * unlearnt_weight * unlikelihood(*answer_log_probs(model, part, pad))
 
         descend(model, losses, config.learning_rate, steps, progress, NullSpace(*(keeper.forbidden() for keeper in kept)))
         return from_peft(model)
@@ -211,6 +215,13 @@ def as_named(model: torch.nn.Module, names: Sequence[str]) -> list[str]:
 def block_of(name: str) -> int | None:
     """The first number in a module's name: `model.layers.3.mlp.up_proj` is in block 3."""
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def shares(rows: Sequence[Row], passed_over: Collection[int] = ()) -> Iterator[tuple[list[Row], float]]:
+    """The rows in `parts`, and of what is a mean over all answer tokens but `passed_over` the share of each: none is without a share."""
+    several = parts(rows)
+    counts = [sum(token not in passed_over for ids, prompt in part for token in ids[prompt:]) for part in several]
+    yield from ((part, count / sum(counts)) for part, count in zip(several, counts, strict=True) if count)
 
 
 def without(ids: Sequence[int], targets: Tensor) -> Tensor:
