@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from reveal_release.ablations import CONFIGURED, REAL
+from reveal_release.ablations import CONFIGURED, OTHER_DATA
 from reveal_release.comparison import OURS
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.release.front import Point, pareto
@@ -237,7 +237,7 @@ def ablation(results: Results) -> list[str]:
     cells = {(cell["variant"], cell["seed"]): cell for cell in results["cells"]}
     pairs: dict[tuple[str, ...], list[tuple[Results, Results]]] = {}
     for (variant, seed), cell in cells.items():
-        other = "iterations 1" if variant in REAL and ("iterations 1", seed) in cells else CONFIGURED
+        other = "iterations 1" if variant in OTHER_DATA and ("iterations 1", seed) in cells else CONFIGURED
         if variant != other and (other, seed) in cells:
             pairs.setdefault((variant, other), []).append((cell, cells[other, seed]))
     names = ("difference with the same seed", "less that of")

@@ -192,7 +192,7 @@ def test_parts_of_a_comparison_are_joined(tmp_path: Path) -> None:
 
 
 def test_ablations_by_hand() -> None:
-    """Real data are compared with one iteration, all else with what is configured, paired by seed."""
+    """Other data are compared with one iteration, all else with what is configured, paired by seed."""
 
     def elicited(one: dict[str, Any]) -> dict[str, Any]:
         return {**one, "forget": {**one["forget"], "strongest_elicitation": estimate(0.5)}}
@@ -205,6 +205,7 @@ def test_ablations_by_hand() -> None:
         ("iterations 1", 1): metrics(0.4, 0.8, 0.7, 100.0),
         ("real forget data", 0): metrics(0.6, 0.8, 0.6, 101.0),
         ("real forget data", 1): metrics(0.5, 0.8, 0.7, 102.0),
+        ("no harmless answers", 0): metrics(0.3, 0.8, 0.7, 100.0),
     }
     cells = [{"variant": name, "seed": seed, **elicited(one), **took} for (name, seed), one in runs.items()]
     whole = {
@@ -219,11 +220,12 @@ def test_ablations_by_hand() -> None:
     assert ["real forget data", "iterations 1", "2", "+25.0", "+1.5", "-2.5"] in less, "(40, 10), (1, 2), (-5, 0)"
     told = result_tables.ablation({**whole, "missing": ["rank 8, seed 1: the training diverged"]})
     assert "Not measured: rank 8, seed 1: the training diverged." in told
+    assert ["no harmless answers", "iterations 1", "1", "+10.0", "+0.0", "+0.0"] in less
     assert ["rank 8", "as configured", "1", "+10.0", "+3.0", "+5.0"] in less
     assert ["iterations 1", "as configured", "1", "+20.0", "+0.0", "+0.0"] in less, "seed 1 has no run as configured"
     single = result_tables.ablation({**whole, "cells": [cells[0], cells[4]]})  # one iteration is what is configured
     assert any(line.startswith("| real forget data | as configured | 1 | +60.0") for line in single)
-    assert results.command({**whole, "rows": cells[2:]}) == (
+    assert results.command({**whole, "rows": cells[2:6]}) == (
         "reveal-release study ablations --task code --model testbed-llama --variants "
         "'iterations 1,iterations 1,real forget data,real forget data' --data raw --seeds 0,1 --output OUT"
     )

@@ -32,6 +32,8 @@ NO_HARMLESS = "no harmless answers"
 are, by one pair. But no directions are left out, which a style needs (`release.suited`)."""
 REAL = {"real forget data": "forget", "real retain data": "retain"}
 """Runs of one iteration on labelled examples in place of one part of what the model wrote."""
+OTHER_DATA = (NO_HARMLESS, *REAL)
+"""They are to be compared with `iterations 1`, as all else is with what is configured."""
 
 
 def changed(config: RunConfig, most: int, real: bool = False) -> dict[str, RunConfig]:
@@ -104,10 +106,10 @@ def ablations(
     for seed in seeds:
         for name, one in runs.items():
             own = replace(one, seed=seed, output=str(s.folder.path / "runs" / f"{name.replace(' ', '-')}-{seed}"))
-            ordinary = name != NO_HARMLESS and name not in REAL
             try:
                 with s.apart():
-                    results = run(own, s.reporter, s.lm) if ordinary else run_on_other_data(name, own, data or "", s.reporter, s.lm)
+                    given = name in OTHER_DATA
+                    results = run_on_other_data(name, own, data or "", s.reporter, s.lm) if given else run(own, s.reporter, s.lm)
             except Unfit as error:
                 s.reporter.note(f"{name}, seed {seed}, is left out: {error}")
                 missing.append(f"{name}, seed {seed}: {error}")
@@ -122,7 +124,7 @@ def ablations(
 def run_on_other_data(variant: str, config: RunConfig, data: str, reporter: Any, lm: LanguageModel) -> dict[str, Any]:
     """One iteration, with labelled examples as its forget or its retain data, or without harmless answers.
 
-    All else is as in a run, its searches too: compare it with `iterations 1`.
+    All else is as in a run, its searches too.
     """
     part = REAL.get(variant, "")
     w = Workshop(config, reporter, f"run on {variant}" if part else f"run with {variant}", lm)

@@ -110,8 +110,8 @@ def ablations_markdown(results: Results) -> str:
         f"# {results['task']}: {clean(results['model'])}, seeds {', '.join(map(str, results['seeds']))}\n",
         f"Configured are {config['iterations']} iterations, a portfolio of {config['reveal']['portfolio']} instructions, rank "
         f"{config['release']['rank']} and layers {config['release']['layers']:g}; the other rows change one of them. "
-        "Real data: one iteration on labelled examples in place of the model's own, to be compared with `iterations 1` (as configured, "
-        "where that is one). Each run may cost "
+        "Real data: one iteration on labelled examples in place of the model's own; no harmless answers: one iteration in which nothing is "
+        "learnt to be said instead. Both are to be compared with `iterations 1` (as configured, where that is one). Each run may cost "
         f"{100 * config['utility_budget']:g} % of utility. 95 % intervals.\n",
         *metric_tables(["variant"], [(["original"], results["original"]), *(([row["variant"]], row) for row in rows)]),
     ]
