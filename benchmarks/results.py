@@ -54,6 +54,8 @@ def store(path: Path, commit: str, *suffix: str) -> Path:
     kind = kind_of(results, path)
     results = with_training(results)
     kept = {"commit": commit, **{key: value for key, value in results.items() if key not in (*LOCAL, "commit")}}  # its own if stored before
+    if "config" in kept:
+        kept["config"] = {**kept["config"], "output": "OUT"}
     own = Path(results["task"])  # a task of one's own is a file
     parts = [kind, own.stem, re.sub(r"\W+", "-", Path(results["model"]).name), *suffix]
     name = "-".join(parts)

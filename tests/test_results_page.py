@@ -243,6 +243,9 @@ def test_a_result_is_stored_by_what_it_is_of(tmp_path: Path, monkeypatch: pytest
     cell = {"seed": 0}
     (tmp_path / "compare.json").write_text(json.dumps({**whole, "cells": [cell], "environment": {"training": "bfloat16", "threads": 1}}))
     assert json.loads(results.store(tmp_path / "compare.json", "abc").read_text())["cells"] == [{"training": "bfloat16", **cell}]
+    ablation = {key: value for key, value in whole.items() if key != "utility_budget"} | {"config": {"output": "/home/me", "seed": 0}}
+    (tmp_path / "ablations.json").write_text(json.dumps(ablation))
+    assert json.loads(results.store(tmp_path / "ablations.json", "abc").read_text())["config"] == {"output": "OUT", "seed": 0}
     (tmp_path / "own.json").write_text(json.dumps({**whole, "task": "/home/me/my_task.yaml"}))
     assert results.store(tmp_path / "own.json", "abc", "8-seeds") == tmp_path / "results" / "compare-my_task-model-1-5-8-seeds.json"
     (tmp_path / "other.json").write_text(json.dumps({"task": "ner", "model": "some/model-1.5", "cells": [], "rows": [], "seeds": []}))
