@@ -153,10 +153,10 @@ def read(stored: Path) -> Results:
 
 
 def trained(results: Results) -> str:
-    """What the cells were trained in, where it was told: `, 3 of 9 cells trained in bfloat16`."""
+    """What the cells were trained in, where it is known: `, 3 of 9 cells trained in bfloat16`."""
     cells = results["cells"]
-    told = Counter(cell["training"] for cell in cells if "training" in cell)
-    return "".join(f", {n} of {len(cells)} cells trained in {name}" for name, n in sorted(told.items()))
+    known = Counter(cell["training"] for cell in cells if "training" in cell)
+    return "".join(f", {n} of {len(cells)} cells trained in {name}" for name, n in sorted(known.items()))
 
 
 def section(results: Results, reading: Path) -> list[str]:
@@ -188,7 +188,7 @@ def page() -> str:
         "mean change of the other skills' scores), and better in one. Means decide that, so look at the intervals: of two methods that",
         "cannot be told apart one may be on it. And a method that changes next to nothing may be, for it costs little.",
         "",
-        "A CPU with AMX trains in bfloat16, another in float32. Where that was recorded, it says of how many cells, one a method and seed.",
+        "A CPU with AMX trains in bfloat16, another in float32. Each section tells of how many cells (a method with a seed) that is known.",
         "",
         "First one table a model, of all tasks: in bold what is on one of these fronts, empty what has not been measured. What a method",
         "costs, what it was given, and how that is to be read stand with each task below.",

@@ -55,7 +55,8 @@ class Workshop(Phases):
         if kind == "run":
             check_able(self.task, self.lm, config)
         remarks = [] if lm else self.lm.remarks  # else whoever loaded it has told them
-        folder = RunFolder(config, kind, model_identity(self.lm), weights_written(self.lm, config))
+        weights = weights_written(self.lm, config) if kind != "reveal" else 0
+        folder = RunFolder(config, kind, model_identity(self.lm), weights)
         super().__init__(folder, reporter, config.seed, remarks)
         self.evaluations: list[dict[str, Any]] = []
         self.iterations: list[dict[str, Any]] = []

@@ -75,7 +75,6 @@ def train_pem(
         training = Training(model, factors, SCALING, frozen or {}, rows, anchors, teacher, config, generator, pad, lm.ends)
         learnt, avoided = (batches(part, config.batch, generator) if part else None for part in (rows, unlearnt))
         kept = keepers(config.keep, role, training)
-
         passed_over = [] if learn_ends else lm.ends
 
         def learning(log_probs: Tensor, targets: Tensor) -> Tensor:
@@ -218,7 +217,7 @@ def block_of(name: str) -> int | None:
 
 
 def shares(rows: Sequence[Row], passed_over: Collection[int] = ()) -> Iterator[tuple[list[Row], float]]:
-    """The rows in `parts`, and of what is a mean over all answer tokens but `passed_over` the share of each: none is without a share."""
+    """The rows in `parts`, each with its share in a mean over all answer tokens but `passed_over`; those without one are left out."""
     several = parts(rows)
     counts = [sum(token not in passed_over for ids, prompt in part for token in ids[prompt:]) for part in several]
     yield from ((part, count / sum(counts)) for part, count in zip(several, counts, strict=True) if count)
