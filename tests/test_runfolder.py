@@ -198,9 +198,9 @@ def test_a_full_disk_is_told_and_does_not_spoil_the_folder(config: RunConfig, mo
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(LEAST_FREE))
     RunFolder(config)
     with pytest.raises(UserError, match="200 MiB are free at .*, a run needs 203: free some space"):
-        RunFolder(config, weights=3 * 2**20)
+        RunFolder(config, bytes_written=3 * 2**20)
     (Path(config.output) / "state" / "one.safetensors").write_bytes(bytes(3 * 2**20))  # of an earlier start
-    RunFolder(config, weights=3 * 2**20)
+    RunFolder(config, bytes_written=3 * 2**20)
 
 
 def test_rows_are_json_lines(config: RunConfig) -> None:

@@ -27,9 +27,9 @@ class RunFolder:
             nearly full.
     """
 
-    def __init__(self, config: RunConfig, kind: str = "run", model: str = "", weights: int = 0, **others: Any) -> None:
-        """`model`: `provenance.model_identity`. `weights`: bytes of them that will be written, those of an earlier start among them.
-        `others`: what else must stay the same for the work to go on."""
+    def __init__(self, config: RunConfig, kind: str = "run", model: str = "", bytes_written: int = 0, **others: Any) -> None:
+        """`model`: `provenance.model_identity`. `bytes_written`: of weights, those of an earlier start among them. `others`: what else
+        must stay the same for the work to go on."""
         self.path = Path(config.output)
         self.state = self.path / "state"
         version = importlib.metadata.version("reveal-release")
@@ -54,8 +54,8 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"cannot write to {self.path} ({error.strerror}): choose another --output") from None
         self._lock = Lock.of(self.path)
-        there = sum(file.stat().st_size for file in self.path.rglob("*.safetensors")) if weights else 0
-        free, needed = shutil.disk_usage(self.path).free, LEAST_FREE + max(0, weights - there)
+        there = sum(file.stat().st_size for file in self.path.rglob("*.safetensors")) if bytes_written else 0
+        free, needed = shutil.disk_usage(self.path).free, LEAST_FREE + max(0, bytes_written - there)
         if free < needed:
             raise UserError(f"{free / 2**20:.0f} MiB are free at {self.path}, a run needs {needed / 2**20:.0f}: free some space")
         self.write("state/identity.json", json.dumps(identity))
