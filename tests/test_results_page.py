@@ -242,7 +242,7 @@ def test_a_result_is_stored_by_what_it_is_of(tmp_path: Path, monkeypatch: pytest
     assert json.loads(path.read_text()) == {"commit": "abc, def", **whole}
     cell = {"seed": 0}
     (tmp_path / "compare.json").write_text(json.dumps({**whole, "cells": [cell], "environment": {"training": "bfloat16", "threads": 1}}))
-    assert json.loads(results.store(tmp_path / "compare.json", "abc").read_text())["cells"] == [{"training": "bfloat16", **cell}]
+    assert json.loads(results.store(tmp_path / "compare.json", "abc, def").read_text())["cells"] == [{"training": "bfloat16", **cell}]
     ablation = {key: value for key, value in whole.items() if key != "utility_budget"} | {"config": {"output": "/home/me", "seed": 0}}
     (tmp_path / "ablations.json").write_text(json.dumps(ablation))
     assert json.loads(results.store(tmp_path / "ablations.json", "abc").read_text())["config"] == {"output": "OUT", "seed": 0}
@@ -251,4 +251,4 @@ def test_a_result_is_stored_by_what_it_is_of(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "other.json").write_text(json.dumps({"task": "ner", "model": "some/model-1.5", "cells": [], "rows": [], "seeds": []}))
     with pytest.raises(UserError, match=r"not the compare\.json"):
         results.store(tmp_path / "other.json", "abc")
-    assert json.loads(path.read_text())["commit"] == "abc"
+    assert json.loads(path.read_text())["commit"] == "abc, def"
