@@ -173,29 +173,32 @@ def section(results: Results, reading: Path) -> list[str]:
     ]
 
 
+INTRODUCTION = """# Results
+
+`python benchmarks/results.py` builds this page from the files in [results](results); only the readings are written by hand. Metrics
+are of held-out items that no search and no training saw, the same for all seeds and methods. [compare.md](compare.md) and
+[study.md](study.md) tell how the results are made, how fair they are, and what else they measure. (What a study calls still shown
+and utility lost is of validation data.)
+
+- **Figures** are means over the seeds with 95 % intervals; with one seed it is the interval of that seed. An interval of a mean covers
+  the spread of the seeds, and is never narrower than the mean width of their own intervals over the items. That of a difference covers
+  the seeds alone, so it holds for these items.
+- **The front.** A method is on the front if no other in its table is at least as good in both forgetting and perplexity (or forgetting
+  and the mean change of the other skills' scores), and better in one of them. Means decide that, so look at the intervals: of two
+  methods that cannot be told apart, one may be on the front and the other not. A method that changes next to nothing may be on it, too,
+  because it costs little.
+- **Precision.** A CPU with AMX trains in bfloat16, any other in float32. Each section says for how many cells (a method with a seed)
+  this is known.
+
+First comes one table per model, of all tasks: bold is what is on one of these fronts, empty is what has not been measured. The sections
+of each task have the costs, what each method was given, and how to read it.
+"""
+
+
 def page() -> str:
-    lines = [
-        "# Results",
-        "",
-        "Built by `python benchmarks/results.py` from the files in [results](results); only the readings are written by hand. Metrics are",
-        "of held-out items that no search and no training saw, the same for all seeds and methods; means over the seeds with 95 %",
-        "intervals, of one seed its own. An interval is over the seeds, but no narrower than the seeds' own, over the items, are in the",
-        "mean; that of a difference is over the seeds alone: it holds for these items. How the results are made, what else they measure",
-        "(what a study calls still shown and utility lost are of validation data), and how far they are fair: [compare.md](compare.md),",
-        "[study.md](study.md).",
-        "",
-        "A method is on the front if no other in its table is at least as good in both forgetting and perplexity (or forgetting and the",
-        "mean change of the other skills' scores), and better in one. Means decide that, so look at the intervals: of two methods that",
-        "cannot be told apart one may be on it. And a method that changes next to nothing may be, for it costs little.",
-        "",
-        "A CPU with AMX trains in bfloat16, another in float32. Each section tells of how many cells (a method with a seed) that is known.",
-        "",
-        "First one table a model, of all tasks: in bold what is on one of these fronts, empty what has not been measured. What a method",
-        "costs, what it was given, and how that is to be read stand with each task below.",
-        "",
-    ]
     stored = {path: read(path) for path in sorted((DOCS / "results").glob("*.json"))}
     compared = [results for results in stored.values() if kind_of(results) == "compare"]
+    lines = [INTRODUCTION]
     for model in dict.fromkeys(results["model"] for results in compared):
         lines += [f"## {model}: what each method leaves", "", *at_a_glance([one for one in compared if one["model"] == model])]
     lines += ["## reveal-release: each run", "", *run_by_run(compared)]
