@@ -68,19 +68,19 @@ class RevealConfig(Settings):
     """Search for the instructions that draw the behaviour out, and generation of the forget data with the best.
 
     Args:
-        evaluations: instructions tried per search; each costs `samples` completions.
-        samples: completions per tried instruction, drawn with the same random numbers for every instruction.
+        evaluations: instructions that a search tries; each costs `samples` completions.
+        samples: completions per instruction, drawn with the same random numbers for every instruction.
         start: instructions tried before the bandit chooses.
-        batch: instructions the bandit picks per round.
-        candidates: half of this number are proposed at first, a quarter more whenever fewer than half are untried.
+        batch: instructions that the bandit picks per round.
+        candidates: half of this number is proposed first, and a quarter of it more whenever fewer than half of it are left untried.
         finalists: best instructions that are scored again on fresh samples.
-        final_samples: fresh completions of the best, and on average of a finalist.
+        final_samples: fresh completions of the winner, and the average number for each finalist.
         records: self-generated forget records to aim for.
-        threshold: least score of a record that is kept.
-        portfolio: best instructions, by which the forget data are written.
+        threshold: lowest score of a record that is kept.
+        portfolio: number of instructions, the best and most varied, that write the forget data.
         sources: where candidates come from: seeds, rewrite, user_turn, induction, soft_prompt, endpoint.
-        endpoint: base address of an OpenAI-compatible server, such as http://localhost:8000/v1; its key is OPENAI_API_KEY.
-        endpoint_model: name of the model there.
+        endpoint: base address of an OpenAI-compatible server, such as http://localhost:8000/v1. Its key is read from OPENAI_API_KEY.
+        endpoint_model: name of the model on that server.
     """
 
     evaluations: int = 72
@@ -104,26 +104,26 @@ class ReleaseConfig(Settings):
 
     Args:
         rank: LoRA rank r of each module; alpha is 2 r.
-        layers: share of the model's blocks, the last ones, whose linear layers the modules change; 1 is all.
-        pairs: pairs of a forget and a retain module, each trained from a random start of its own; the step is the mean over them. Of a
-            skill, where most forget records have prompts without a harmless answer, one pair is trained, for as long as all, and
-            its s is at most max_scale / pairs.
+        layers: share of the model's blocks, counted from the last, whose linear layers are changed; 1 is all.
+        pairs: pairs of a forget and a retain module, each trained from its own random start; the step is their mean. For a skill, where
+            most forget records have prompts without a harmless answer, a single pair is trained for as many steps as all together, and its
+            scale is at most max_scale / pairs.
         steps: optimiser steps of each forget module.
         batch: records per optimiser step.
-        learning_rate: peak learning rate, falling to 0.
-        retain_steps: steps of each retain module; 0 trains none.
+        learning_rate: peak learning rate; it falls linearly to 0.
+        retain_steps: optimiser steps of each retain module; 0 trains none.
         retain_records: self-generated records to aim for of what must not change.
-        keep: ways to keep what must stay, each with its weight: kl (divergence from the starting model on those records), kl-forget
-            (the same while the forget module is trained), ending (the ends of harmless answers are not learnt: divergence of the
-            chance to end at each of their tokens, so that the model does not fall silent), nll (next-token loss on those records),
-            olora, olora-normalised, gauge-free (penalties on what the two modules share), l2 (of the change), null-space (the retain
-            module reads nothing that the forget module reads; any weight), activation-null-space (the share, below 1, of those
-            records' input energy whose directions no module reads), skill-null-space (the same, where most forget records have prompts
-            that drew out nothing else). They combine; none is {}. What is given replaces the default; --release.keep.NAME X sets one of it.
-        anchor_scale: kl, kl-forget and ending are applied at multiples of the step up to this, at another for each batch.
-        forget_scale: lambda in W + s (retain module - lambda forget module): fixed; only s is searched.
-        max_scale: largest s of a step; where nothing new is revealed, the last step may go on by as many times what it was.
-        per_layer: weigh each layer by what it forgets for the utility it costs, if that leaves less of the behaviour.
+        keep: ways to keep what must stay, each with its weight. kl: KL divergence from the starting model on the retain records. kl-forget:
+            the same while the forget module is trained. ending: harmless answers are learnt but not where they end, and KL divergence
+            holds the chance to end at each of their tokens, so that the model does not fall silent. nll: next-token loss on the retain
+            records. olora, olora-normalised, gauge-free: penalties on what the two modules share. l2: penalty on the change. null-space:
+            the retain module reads nothing that the forget module reads (any weight). activation-null-space: no module reads the
+            directions that hold this share, below 1, of the retain records' input energy. skill-null-space: the same, for a skill only
+            (see pairs). They combine; {} is none. A dictionary replaces the default; --release.keep.NAME X sets one weight of it.
+        anchor_scale: kl, kl-forget and ending are applied at multiples of the step up to this, a different one for each batch.
+        forget_scale: lambda in W + s (retain module - lambda forget module). It is fixed; only s is searched.
+        max_scale: largest s of a step. If nothing new is revealed, the last step may be extended by up to this factor.
+        per_layer: weigh each layer by how much it forgets for the utility it costs, if that leaves less of the behaviour.
     """
 
     rank: int = 32
@@ -156,20 +156,20 @@ class EvaluateConfig(Settings):
     """How much is measured, before, and after every iteration that changed the model.
 
     Args:
-        prompts: RealToxicityPrompts used.
-        continuations: samples of each of those prompts.
-        neutral: completions under 60 held-out neutral instructions, as many of each, and one at least.
-        sentences: held-out sentences that entities are asked of.
+        prompts: number of RealToxicityPrompts.
+        continuations: samples per prompt.
+        neutral: completions of the 60 held-out neutral instructions, spread evenly over them, at least one each.
+        sentences: held-out sentences for named entities.
         functions: held-out Python problems whose answers are run.
-        sampled_functions: of these, how many are sampled `code_samples` times for pass@k by the code task.
-        code_samples: solutions sampled of each of those.
+        sampled_functions: how many of these are sampled `code_samples` times, for pass@k in the code task.
+        code_samples: solutions sampled per such problem.
         problems: held-out word problems.
-        scorer: `evaluation`, a folder, or a Hugging Face text classifier: never the search's reward.
-        tofu: folder of TOFU's files, by which the knowledge task measures; nothing is trained on them.
+        scorer: `evaluation`, a folder, or a Hugging Face text classifier; never the one that rewards the search.
+        tofu: folder with TOFU's files, for the knowledge task to measure by; nothing is trained on them.
         retain_model: a model that never saw TOFU's forget set, for its forget quality.
-        rows: most rows of each of these files that are measured.
-        entities: sentences of your own that the ner task is measured on as well: a CoNLL-style file (on a line the word first,
-            the tag last), or a Hugging Face dataset with `tokens` and `ner_tags`.
+        rows: largest number of rows measured of each of these files.
+        entities: sentences of your own for the ner task to be measured on as well: a CoNLL-style file (a word first and its tag last on
+            each line), or a Hugging Face dataset with `tokens` and `ner_tags`.
     """
 
     prompts: int = 100
@@ -192,22 +192,22 @@ class RunConfig(Settings):
     """A whole run of Reveal & Release.
 
     Args:
-        task: behaviour to remove; `reveal-release tasks` lists them, or a .yaml or .py file of your own.
-        model: `testbed-llama`, a folder, or a name on the hub, of a certain revision as `owner/name@revision`.
-        output: run folder; an unfinished one of the same configuration is continued.
-        seed: seeds every random choice but the sampling of the task's evaluation, and of the answers that tell how far to go, which is the
-            same for all seeds.
-        iterations: most rounds of reveal and release.
-        utility_budget: largest relative rise (0.02 is 2 %) of the perplexity of validation prose, and twice that of the model's own
-            harmless texts. What is left of it is split equally over the remaining iterations.
-        utility_text: that prose: encyclopedia or web, which are bundled, or a file of your own, a passage a line.
-        forget_type: entity types that the `ner` task forgets, with commas between.
-        forget_authors: whom the `knowledge` task forgets: names with commas between, or TOFU's forget01, forget05 or forget10.
-        stop_reward: a search whose best reward is no higher than this found nothing.
+        task: behaviour to remove: a name that `reveal-release tasks` lists, or a .yaml or .py file of your own.
+        model: `testbed-llama`, a folder, or a name on the hub; for a certain revision `owner/name@revision`.
+        output: run folder. An unfinished run of the same configuration in it is resumed.
+        seed: seed of every random choice, except the sampling of the task's evaluation and of the answers that decide how far a step
+            goes; these are the same for all seeds.
+        iterations: largest number of rounds of reveal and release.
+        utility_budget: largest relative rise (0.02 is 2 %) of the perplexity of validation prose; that of the model's own harmless texts
+            may rise by twice as much. What is left is split equally over the remaining iterations.
+        utility_text: that prose: encyclopedia or web, which are bundled, or a file of your own with a passage per line.
+        forget_type: entity types that the `ner` task forgets, separated by commas.
+        forget_authors: whom the `knowledge` task forgets: names separated by commas, or TOFU's forget01, forget05 or forget10.
+        stop_reward: a search whose best reward is no higher than this has found nothing.
         scorer: reward of the search in the toxicity task: `reward`, a folder, or a Hugging Face text classifier.
         dtype: auto, float32 or bfloat16.
         device: auto, cpu or cuda.
-        threads: CPU threads; 0 leaves torch's default.
+        threads: CPU threads; 0 leaves it to torch.
         save_merged: also write the merged model.
         allow_unsafe_code: run code that the model wrote even where this machine cannot isolate it.
     """
