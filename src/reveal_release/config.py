@@ -17,8 +17,8 @@ SOURCES = ("seeds", "rewrite", "user_turn", "induction", "soft_prompt", "endpoin
 """The proposal sources that there are; reveal/proposals.py says what each does."""
 
 KEEP = (
-    "kl", "kl-forget", "ending", "nll", "l2", "olora", "olora-normalised", "gauge-free", "null-space", "activation-null-space",
-    "skill-null-space",
+    "kl", "kl-forget", "ending", "nll", "nll-forget", "l2", "olora", "olora-normalised", "gauge-free", "null-space",
+    "activation-null-space", "skill-null-space",
 )  # fmt: skip
 """The ways to keep what must stay that there are; release/keep/ has one file each."""
 
@@ -113,13 +113,14 @@ class ReleaseConfig(Settings):
         learning_rate: peak learning rate; it falls linearly to 0.
         retain_steps: optimiser steps of each retain module; 0 trains none.
         retain_records: self-generated records to aim for of what must not change.
-        keep: ways to keep what must stay, each with its weight. kl: KL divergence from the starting model on the retain records. kl-forget:
-            the same while the forget module is trained. ending: harmless answers are learnt but not where they end, and KL divergence
-            holds the chance to end at each of their tokens, so that the model does not fall silent. nll: next-token loss on the retain
-            records. olora, olora-normalised, gauge-free: penalties on what the two modules share. l2: penalty on the change. null-space:
-            the retain module reads nothing that the forget module reads (any weight). activation-null-space: no module reads the
-            directions that hold this share, below 1, of the retain records' input energy. skill-null-space: the same, for a skill only
-            (see pairs). They combine; {} is none. A dictionary replaces the default; --release.keep.NAME X sets one weight of it.
+        keep: ways to keep what must stay, each with its weight. kl: KL divergence from the starting model on the retain records.
+            kl-forget: the same while the forget module is trained. ending: harmless answers are learnt but not where they end, and KL
+            divergence holds the chance to end at each of their tokens, so that the model does not fall silent. nll: next-token loss on
+            the retain records. nll-forget: the same while the forget module is trained, of the model without it. olora, olora-normalised,
+            gauge-free: penalties on what the two modules share. l2: penalty on the change. null-space: the retain module reads nothing
+            that the forget module reads (any weight). activation-null-space: no module reads the directions that hold this share, below
+            1, of the retain records' input energy. skill-null-space: the same, for a skill only (see pairs). They combine; {} is none. A
+            dictionary replaces the default; --release.keep.NAME X sets one weight of it.
         anchor_scale: kl, kl-forget and ending are applied at multiples of the step up to this, a different one for each batch.
         forget_scale: lambda in W + s (retain module - lambda forget module). It is fixed; only s is searched.
         max_scale: largest s of a step. If nothing new is revealed, the last step may be extended by up to this factor.

@@ -107,6 +107,32 @@ def test_kl_is_from_the_starting_model_at_the_scale_of_the_step(training: Traini
     assert training.teacher.scale == 0.7 and scalings == {2.0}
 
 
+@pytest.mark.parametrize(("role", "name", "scale"), [("retain", "nll", 1.0), ("forget", "nll-forget", -0.4)])
+def test_nll_is_of_the_model_as_it_will_be(training: Training, tiny_llama: str, role: Role, name: str, scale: float) -> None:
+    """Against a model with the dense changes in its weights, and its gradient against a difference along a direction."""
+    assert keepers({name: 3.0}, "forget" if role == "retain" else "retain", training) == []
+    [keeper] = keepers({name: 3.0}, role, training)
+    loss = keeper.loss()
+    moved = load_model(tiny_llama, "float32", "cpu").model
+    merge_(moved, from_peft(training.model).scale(scale))
+    merge_(moved, train(load_model(tiny_llama, "float32", "cpu"), {}, 12, role="forget").scale(0.7))
+    with torch.no_grad():
+        expected = F.nll_loss(*answer_log_probs(moved, training.anchors, 1)).item()
+    assert loss.item() == pytest.approx(3.0 * expected, rel=1e-4)
+    loss.backward()
+    ups = [f.B for f in training.factors.values()]
+    directions = [torch.randn_like(B) for B in ups]
+    slope = sum((B.grad * d).sum().item() for B, d in zip(ups, directions, strict=True))
+
+    def along(step: float) -> float:
+        with torch.no_grad():
+            for B, d in zip(ups, directions, strict=True):
+                B += step * d
+            return keeper.loss().item()
+
+    assert (along(1e-3) - along(-2e-3)) / 2e-3 == pytest.approx(slope, rel=0.05)
+
+
 def test_of_a_batch_that_is_too_large_one_part_is_read_and_each_in_its_turn(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[list[Row]] = []
 

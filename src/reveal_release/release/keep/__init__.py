@@ -7,14 +7,14 @@ from .base import Keeper, Role, Training
 from .ending import Ending
 from .kl import KL, KLForget
 from .l2 import L2
-from .nll import NLL
+from .nll import NLL, NLLForget
 from .null_space import HardNullSpace
 from .penalties import GaugeFree, OLoRA, OLoRANormalised
 
 KEEPERS: dict[str, type[Keeper]] = {
-    "kl": KL, "kl-forget": KLForget, "ending": Ending, "nll": NLL, "l2": L2, "olora": OLoRA, "olora-normalised": OLoRANormalised,
-    "gauge-free": GaugeFree, "null-space": HardNullSpace, "activation-null-space": ActivationNullSpace,
-    "skill-null-space": ActivationNullSpace,
+    "kl": KL, "kl-forget": KLForget, "ending": Ending, "nll": NLL, "nll-forget": NLLForget, "l2": L2, "olora": OLoRA,
+    "olora-normalised": OLoRANormalised, "gauge-free": GaugeFree, "null-space": HardNullSpace,
+    "activation-null-space": ActivationNullSpace, "skill-null-space": ActivationNullSpace,
 }  # fmt: skip
 
 

@@ -42,16 +42,16 @@ class AlongTheLine(Keeper):
             return None
         t, several = self.training, parts(next(self._batches))
         rows = several[0] if len(several) == 1 else several[int(torch.randint(len(several), (), generator=t.generator))]
-        with torch.no_grad(), _scaled(t.teacher, t.model, 0.0):
+        with torch.no_grad(), at_scale(t.teacher, t.model, 0.0):
             wanted, _ = answer_log_probs(t.model, rows, t.pad)
         multiple = self._scale * (1 - torch.rand((), generator=t.generator).item())
-        with _scaled(t.teacher, t.model, multiple):
+        with at_scale(t.teacher, t.model, multiple):
             found, _ = answer_log_probs(t.model, rows, t.pad)
         return self.weight * self.distance(found, wanted)
 
 
 @contextlib.contextmanager
-def _scaled(patch: RuntimePatch | None, model: PeftModel, factor: float) -> Iterator[None]:
+def at_scale(patch: RuntimePatch | None, model: PeftModel, factor: float) -> Iterator[None]:
     """Both the patch and the module in training at `factor` times their scale; at 0 neither is there, bit for bit."""
     layers = [module.scaling for module in model.modules() if isinstance(module, LoraLayer)]
     before, scale = [dict(scaling) for scaling in layers], patch.scale if patch else 0.0

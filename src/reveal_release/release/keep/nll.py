@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..rows import answer_log_probs, batches
 from .base import Keeper, Training
+from .line import at_scale
 
 
 class NLL(Keeper):
@@ -21,3 +22,13 @@ class NLL(Keeper):
         if self._batches is None:
             return None
         return self.weight * F.nll_loss(*answer_log_probs(self.training.model, next(self._batches), self.training.pad))
+
+
+class NLLForget(NLL):
+    """The same for the forget module, which will be subtracted: of the model with −forget_scale · ΔW_f."""
+
+    roles = ("forget",)
+
+    def loss(self) -> Tensor | None:
+        with at_scale(None, self.training.model, -self.training.config.forget_scale):
+            return super().loss()
