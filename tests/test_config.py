@@ -18,6 +18,7 @@ BAD: list[tuple[RunConfig, str]] = [
     (RunConfig(iterations=21), "from 1 to 20"),
     (RunConfig(reveal=RevealConfig(threshold=-0.5)), "reveal.threshold"),
     (RunConfig(release=ReleaseConfig(forget_scale=0.0)), "forget_scale"),
+    (RunConfig(release=ReleaseConfig(ascent=-0.5)), "ascent"),
     (RunConfig(release=ReleaseConfig(max_scale=-1.0)), "max_scale"),
     (RunConfig(release=ReleaseConfig(layers=0.0)), "release.layers is 0.0"),
     (RunConfig(release=ReleaseConfig(learning_rate=0.0)), "learning_rate"),

@@ -23,6 +23,7 @@ from reveal_release.metrics.fluency import perplexity
 from reveal_release.models import load_model, save_model
 from reveal_release.release import release
 from reveal_release.release.adapter import load
+from reveal_release.release.patch import Patch
 from reveal_release.release.release import MARGIN, mean_nll
 from reveal_release.release.runtime import applied
 from reveal_release.release.scale import ScaleSearch
@@ -297,6 +298,30 @@ def test_a_skill_has_one_pair(whole: tuple[RunConfig, dict[str, Any]], tmp_path:
             path.write_text(json.dumps(data | {"result": data["result"] | {"harmless": []}}))
         assert run(config)["iterations"][0]["pairs"] == pairs
     assert [(one.pairs, one.steps, one.retain_steps) for one in seen] == [(2, 3, 3), (2, 3, 3), (1, 6, 6)]
+
+
+def test_the_ascent_module_is_added_for_a_style_alone(
+    whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the mean of the pairs, which are trained as without it; for a skill see `suited`."""
+    modules, means = list[Patch](), list[Patch]()
+
+    def kept(train: Any, into: list[Patch]) -> Any:
+        return lambda *args: into.append(train(*args)) or into[-1]
+
+    monkeypatch.setattr(workshop, "train_ascent", kept(workshop.train_ascent, modules))
+    monkeypatch.setattr(workshop, "averaged", kept(workshop.averaged, means))
+    for ascent in (0.0, 0.5):
+        config = copied(whole, tmp_path / f"{ascent}", FIRST, release=replace(whole[0].release, ascent=ascent))
+        done = run(config)["iterations"][0]
+        assert done["ascent"] == ascent
+    step, (module,) = load(tmp_path / "0.5/state/step-1"), modules
+    for name in step:
+        torch.testing.assert_close(means[0].delta(name), means[1].delta(name))
+        wanted = done["scale"] * (means[0].delta(name) + 0.5 * module.delta(name))
+        torch.testing.assert_close(step.delta(name), wanted, rtol=1e-4, atol=1e-6)
+    foreseen = weights_written(load_model(config.model, "float32", "cpu"), config)
+    assert foreseen == 2 * sum(4 * (m.A.numel() + m.B.numel()) for m in step.values())
 
 
 def test_no_budget_stops_without_a_patch(whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

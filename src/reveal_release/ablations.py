@@ -49,6 +49,7 @@ def changed(config: RunConfig, most: int, real: bool = False) -> dict[str, RunCo
         **{f"iterations {t}": replace(config, iterations=t) for t in range(1, most + 1)},
         "single best instruction": replace(config, reveal=replace(reveal, portfolio=1)),
         "one pair": replace(config, release=release.one_pair()),
+        "no ascent module": replace(config, release=replace(release, ascent=0.0)),
         "no retain module": replace(config, release=replace(release, retain_steps=0)),
         "no KL divergence": unkept("kl"),
         **{f"rank {rank}": replace(config, release=replace(release, rank=rank)) for rank in (8, 32)},

@@ -123,6 +123,8 @@ class ReleaseConfig(Settings):
             dictionary replaces the default; --release.keep.NAME X sets one weight of it.
         anchor_scale: kl, kl-forget and ending are applied at multiples of the step up to this, a different one for each batch.
         forget_scale: lambda in W + s (retain module - lambda forget module). It is fixed; only s is searched.
+        ascent: for a style (see pairs), weight in the step of one more module, which is trained by gradient ascent on the forget records
+            with next-token loss and KL divergence (the weight of kl) on the retain records; 0 trains none.
         max_scale: largest s of a step. If nothing new is revealed, the last step may be extended by up to this factor.
         per_layer: weigh each layer by how much it forgets for the utility it costs, if that leaves less of the behaviour.
     """
@@ -138,6 +140,7 @@ class ReleaseConfig(Settings):
     keep: dict[str, float] = field(default_factory=lambda: {"kl": 8.0, "ending": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
     anchor_scale: float = 4.0
     forget_scale: float = 0.3
+    ascent: float = 0.0
     max_scale: float = 24.0
     per_layer: bool = False
 
@@ -145,6 +148,11 @@ class ReleaseConfig(Settings):
     def steps_of_a_pair(self) -> int:
         """Optimiser steps of both modules of a pair."""
         return self.steps + self.retain_steps
+
+    @property
+    def steps_in_all(self) -> int:
+        """Optimiser steps of all pairs, and of the ascent module, which takes as many again."""
+        return self.pairs * self.steps_of_a_pair * (1 + bool(self.ascent))
 
     def one_pair(self) -> "ReleaseConfig":
         """The same with one pair of modules, which is trained for as many steps as all are, and so need not be taken as many times."""
@@ -253,6 +261,7 @@ class RunConfig(Settings):
         for name in ("forget_scale", "max_scale", "anchor_scale", "learning_rate"):
             if not 0 < getattr(self.release, name) < math.inf:
                 raise UserError(f"release.{name} is {getattr(self.release, name)}: give a number above 0")
+        _range("release.ascent", self.release.ascent, 0.0, 1e9)
         for part in ("reveal", "release", "evaluate"):
             for name, value in dataclasses.asdict(getattr(self, part)).items():
                 least = LEAST.get(name, 1)
@@ -299,8 +308,9 @@ class RunConfig(Settings):
         """Identity of the results: all that can change them, so not where they are written or how they are kept."""
         kept = {k: v for k, v in self.to_dict().items() if k not in NO_RESULT}
         kept["reveal"] |= dict.fromkeys(("endpoint", "endpoint_model"), "")
-        later = (kept, "utility_text", "encyclopedia"), (kept["release"], "pairs", 1), (kept["release"], "per_layer", False)
-        for part, name, without in (*later, (kept["evaluate"], "entities", "")):
+        later = (kept, "utility_text", "encyclopedia"), (kept["evaluate"], "entities", "")
+        release = (("pairs", 1), ("per_layer", False), ("ascent", 0.0))
+        for part, name, without in (*later, *((kept["release"], *one) for one in release)):
             if part[name] == without:  # which came later: without it a run is what it was before
                 del part[name]
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]

@@ -22,11 +22,12 @@ from .phases import Phases, begin, check_able, check_endpoint, check_places
 from .provenance import environment, model_identity, provenance
 from .release import per_layer
 from .release.adapter import load, save_for
+from .release.ascent import train_ascent
 from .release.front import trade_off
 from .release.patch import Patch
 from .release.pem import size_of_pem
 from .release.prose import prose
-from .release.release import MARGIN, Utility, averaged, choose_scale, mean_nll, suited, train_modules
+from .release.release import MARGIN, Utility, averaged, choose_scale, mean_nll, shifted, suited, train_modules
 from .release.runtime import applied
 from .release.scale import ScaleSearch
 from .report.card import card
@@ -39,7 +40,7 @@ from .tasks import Record
 
 def weights_written(lm: LanguageModel, config: RunConfig) -> int:
     """Bytes at most: of each step, of all of them as the patch, and of the merged model if it is wanted."""
-    step = 2 * config.release.pairs * size_of_pem(lm, config.release)
+    step = (2 * config.release.pairs + bool(config.release.ascent)) * size_of_pem(lm, config.release)
     merged = sum(weight.numel() * weight.element_size() for weight in lm.model.parameters()) if config.save_merged else 0
     return 2 * config.iterations * step + merged
 
@@ -159,10 +160,17 @@ class Workshop(Phases):
             raise Unfit(f"the model wrote {rows.lacking}: {cure}")
         shown, is_gone = self.probes(t, data.forget)
         config, path = suited(self.config.release, rows.forget, rows.unanswered), self.folder.state / f"step-{t}"
-        budget = self.config.utility_budget
+        budget, trained = self.config.utility_budget, config.steps_in_all
 
         def pair(seed: int, told: Progress | None) -> tuple[Patch, Patch]:
             return train_modules(self.lm, rows.forget, rows.harmless, rows.retain, config, seed, told, rows.unanswered)
+
+        def whole_step(update: Progress) -> Patch:
+            mean = averaged(pair, config, self.seed(f"release-{t}"), shifted(update, 0, trained))
+            if not config.ascent:
+                return mean
+            told = shifted(update, trained // 2, trained)
+            return mean + train_ascent(self.lm, rows.forget, rows.retain, config, self.seed(f"ascent-{t}"), told).scale(config.ascent)
 
         def work(update: Progress) -> Any:
             utility, weights = Utility.of(self.lm, rows.measured, self.prose), dict[str, float]()
@@ -173,7 +181,7 @@ class Workshop(Phases):
             with self.patched(patch):
                 spent = utility.loss() if patch else 0.0
                 share = min(budget, spent + (budget - spent) / (self.config.iterations - t + 1))
-                step = averaged(pair, config, self.seed(f"release-{t}"), update)
+                step = whole_step(update)
                 chosen = go(step)
                 if config.per_layer and chosen.scale:
                     nll = partial(mean_nll, self.lm, rows.forget)
@@ -183,9 +191,9 @@ class Workshop(Phases):
                 save_for(self.lm, step.scale(chosen.scale), path)
             self.folder.drop("state/elicit-after.json", "state/samples.json", "model")  # of a run that ended where this now succeeded
             figures = {"scale": chosen.scale, "layer_weights": weights, "utility_loss": chosen.cost, "gone": chosen.gone}
-            return {**figures, "keep": config.keep, "pairs": config.pairs, "front": [asdict(point) for point in points]}
+            settings = {"keep": config.keep, "pairs": config.pairs, "ascent": config.ascent}
+            return {**figures, **settings, "front": [asdict(point) for point in points]}
 
-        trained = config.pairs * config.steps_of_a_pair
         outcome = self.phase(f"release-{t}", f"Release {t}: train, subtract, choose how far", work, trained)
         self.iterations[-1].update(outcome)
         return load(path) if outcome["scale"] else None

@@ -226,8 +226,8 @@ def test_unanswered_records_count_as_much_as_they_are_of_the_behaviour(
 
 def test_a_skill_is_kept_apart_and_a_style_is_not(lm: LanguageModel, forget: list[Row], harmless: list[Row], retain: list[Row]) -> None:
     """Where more than half of the forget records are unanswered there is one pair, of an activation null space, else as without."""
-    config = replace(CONFIG, pairs=2, steps=2, retain_steps=2, keep={"kl": 1.0, "skill-null-space": 0.6})
-    longer = replace(config, pairs=1, steps=4, retain_steps=4, max_scale=CONFIG.max_scale / 2)
+    config = replace(CONFIG, pairs=2, steps=2, retain_steps=2, ascent=0.5, keep={"kl": 1.0, "skill-null-space": 0.6})
+    longer = replace(config, pairs=1, steps=4, retain_steps=4, ascent=0.0, max_scale=CONFIG.max_scale / 2)
     apart = replace(longer, keep={"kl": 1.0, "activation-null-space": 0.6})
     for unanswered, like in ((forget[:2], replace(config, keep={"kl": 1.0})), (forget[:3], apart)):
         data, kept = (forget, harmless, retain), suited(config, forget, unanswered)

@@ -46,6 +46,7 @@ def train_pem(
     anchors: Sequence[Row] = (),
     unlearnt: Sequence[Row] = (),
     unlearnt_weight: float = 1.0,
+    unlearning: Callable[[Tensor, Tensor], Tensor] | None = None,
     teacher: RuntimePatch | None = None,
     frozen: Mapping[str, LowRank] | None = None,
     learn_ends: bool = True,
@@ -57,8 +58,8 @@ def train_pem(
         rows: what is learnt, by next-token loss; may be none where there are anchors.
         role: `config.keep` has ways to keep what must stay that are for the forget module too, and others that are not.
         anchors: records of what must not change, for those ways.
-        unlearnt: whose answer tokens are made unlikely, by -log(1 - p) (unlikelihood; Welleck et al. 2020, arXiv 1908.04319), with
-            `unlearnt_weight`.
+        unlearnt: whose answer tokens are made unlikely, with `unlearnt_weight`, by `unlearning`, a loss of (N, V) log-probabilities and
+            (N,) ids: by default -log(1 - p) (unlikelihood; Welleck et al. 2020, arXiv 1908.04319).
         teacher: the patch on the model that what must not change is taken without.
         frozen: the module that was trained before, to be kept apart from.
         learn_ends: whether it is learnt, too, where the rows' answers end.
@@ -75,7 +76,7 @@ def train_pem(
         training = Training(model, factors, SCALING, frozen or {}, rows, anchors, teacher, config, generator, pad, lm.ends)
         learnt, avoided = (batches(part, config.batch, generator) if part else None for part in (rows, unlearnt))
         kept = keepers(config.keep, role, training)
-        passed_over = [] if learn_ends else lm.ends
+        passed_over, avoiding = [] if learn_ends else lm.ends, unlearning or unlikelihood
 
         def learning(log_probs: Tensor, targets: Tensor) -> Tensor:
             return F.nll_loss(log_probs, without(passed_over, targets))
@@ -87,7 +88,7 @@ def train_pem(
             yield from (term for keeper in kept if (term := keeper.loss()) is not None)
             if avoided:
                 for part, share in shares(next(avoided)):
-                    yield share * unlearnt_weight * unlikelihood(*answer_log_probs(model, part, pad))
+                    yield share * unlearnt_weight * avoiding(*answer_log_probs(model, part, pad))
 
         descend(model, losses, config.learning_rate, steps, progress, NullSpace(*(keeper.forbidden() for keeper in kept)))
         return from_peft(model)

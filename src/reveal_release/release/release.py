@@ -151,7 +151,7 @@ def suited(config: ReleaseConfig, forget: Sequence[Row], unanswered: Sequence[Ro
     are needed.
     """
     if 2 * len(unanswered) > len(forget):
-        return config.one_pair()
+        return replace(config.one_pair(), ascent=0.0)
     return replace(config, keep={name: weight for name, weight in config.keep.items() if name != "skill-null-space"})
 
 
