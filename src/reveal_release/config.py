@@ -151,8 +151,8 @@ class ReleaseConfig(Settings):
 
     @property
     def steps_in_all(self) -> int:
-        """Optimiser steps of all pairs, and of the ascent module, which takes as many again."""
-        return self.pairs * self.steps_of_a_pair * (1 + bool(self.ascent))
+        """Optimiser steps of all pairs, and of the ascent module, which takes as many as one."""
+        return (self.pairs + bool(self.ascent)) * self.steps_of_a_pair
 
     def one_pair(self) -> "ReleaseConfig":
         """The same with one pair of modules, which is trained for as many steps as all are, and so need not be taken as many times."""

@@ -169,7 +169,7 @@ class Workshop(Phases):
             mean = averaged(pair, config, self.seed(f"release-{t}"), shifted(update, 0, trained))
             if not config.ascent:
                 return mean
-            told = shifted(update, trained // 2, trained)
+            told = shifted(update, trained - config.steps_of_a_pair, trained)
             return mean + train_ascent(self.lm, rows.forget, rows.retain, config, self.seed(f"ascent-{t}"), told).scale(config.ascent)
 
         def work(update: Progress) -> Any:

@@ -20,7 +20,7 @@ from reveal_release.release.runtime import applied
 from reveal_release.tasks import Record
 
 CONFIG = ReleaseConfig(
-    rank=4, layers=1.0, batch=4, learning_rate=0.045, pairs=2, steps=2, retain_steps=1, anchor_scale=2.0, keep={"kl": 4.0}
+    rank=4, layers=1.0, batch=4, learning_rate=0.045, steps=4, retain_steps=2, anchor_scale=2.0, keep={"kl": 4.0}
 )  # fmt: skip
 FORGET = (("Name it.", "The river."), ("Write a comment.", "They read a letter about the old bridge."))
 RETAIN = (("Sing.", "No music here, she said."), ("Say what the weather is.", "New."), ("Who is it?", "The people of the town."))
@@ -36,7 +36,7 @@ def test_the_loss_by_hand() -> None:
 
 
 def test_it_trains_as_the_loop_written_out(lm: LanguageModel) -> None:
-    """−L_forget + L_retain + 4 KL at a random multiple, for as many steps as both pairs, at a ninth of the learning rate: bit for bit."""
+    """−L_forget + L_retain / 2 + 4 KL at a random multiple, for as many steps as a pair, at a ninth of the learning rate: bit for bit."""
     forget, retain = rows(lm, FORGET), rows(lm, RETAIN)
     found = train_ascent(lm, forget, retain, CONFIG, seed=5)
     torch.manual_seed(5)
@@ -59,7 +59,7 @@ def test_it_trains_as_the_loop_written_out(lm: LanguageModel) -> None:
         for layer in layers:
             layer.scaling["default"] = 2.0
         (4.0 * kl).backward()
-        F.nll_loss(*answer_log_probs(model, next(likely), 1)).backward()
+        (0.5 * F.nll_loss(*answer_log_probs(model, next(likely), 1))).backward()
         (-F.nll_loss(*answer_log_probs(model, next(unwanted), 1))).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -72,7 +72,7 @@ def test_it_trains_as_the_loop_written_out(lm: LanguageModel) -> None:
 def test_what_was_written_becomes_unlikely_and_the_rest_stays(lm: LanguageModel) -> None:
     forget, retain = rows(lm, FORGET), rows(lm, RETAIN)
     before, seen = [mean_nll(lm, part) for part in (forget, retain)], list[tuple[int, int]]()
-    module = train_ascent(lm, forget, retain, replace(CONFIG, steps=15, retain_steps=10), 1, lambda *step: seen.append(step))
+    module = train_ascent(lm, forget, retain, replace(CONFIG, steps=30, retain_steps=20), 1, lambda *step: seen.append(step))
     assert seen == [(i, 50) for i in range(1, 51)]
     with applied(lm.model, module):
         after = [mean_nll(lm, part) for part in (forget, retain)]
