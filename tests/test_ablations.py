@@ -81,6 +81,11 @@ def test_one_setting_is_changed_at_a_time() -> None:
     assert changed(config, 3, real=True)[REAL_RETAIN] == replace(config, iterations=1)
 
 
+def test_an_ascent_module_is_left_out_where_there_is_one() -> None:
+    config = replace(RunConfig(), release=replace(RunConfig().release, ascent=1.0))
+    assert changed(config, 1)["no ascent module"] == RunConfig() and "no ascent module" not in changed(RunConfig(), 1)
+
+
 @pytest.mark.slow
 def test_every_row_is_a_run(raw: None, config: RunConfig, tmp_path: Path) -> None:
     """Of a random model, which writes no function that runs: nothing is revealed, but real functions are there to train on."""

@@ -233,9 +233,9 @@ def _study_parsers() -> Iterator[tuple[str, str, Parser]]:
     text = "the raw data sets, for runs on real data"
     group.add_argument("--data", type=str | None, default=None, metavar="FOLDER", help=text)
     text = (
-        "as configured, iterations 1 (and so on), single best instruction, one pair, no retain module, no KL divergence, rank 8, layers 1, "
-        "scale per layer (of these what is not configured so), no harmless answers, and with --data real forget data, real retain data; "
-        "by default all"
+        "as configured, iterations 1 (and so on), single best instruction, one pair, no ascent module, no retain module, no KL divergence, "
+        "rank 8, layers 1, scale per layer (of these what is not configured so), no harmless answers, and with --data real forget data, "
+        "real retain data; by default all"
     )
     group.add_argument("--variants", type=str, nargs="+", default=[], metavar="NAME,NAME", help=text)
     yield "ablations", "what each part of the method is good for", ablations
