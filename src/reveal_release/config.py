@@ -123,8 +123,8 @@ class ReleaseConfig(Settings):
             dictionary replaces the default; --release.keep.NAME X sets one weight of it.
         anchor_scale: kl, kl-forget and ending are applied at multiples of the step up to this, a different one for each batch.
         forget_scale: lambda in W + s (retain module - lambda forget module). It is fixed; only s is searched.
-        ascent: for a style (see pairs), weight in the step of one more module, which is trained by gradient ascent on the forget records
-            with next-token loss and KL divergence (the weight of kl) on the retain records; 0 trains none.
+        ascent: for a style (see pairs), weight in the step of one more module, which is trained by gradient ascent on the forget records,
+            and is held to the retain records by next-token loss (half the weight, or that of nll) and by kl; 0 trains none.
         max_scale: largest s of a step. If nothing new is revealed, the last step may be extended by up to this factor.
         per_layer: weigh each layer by how much it forgets for the utility it costs, if that leaves less of the behaviour.
     """

@@ -20,7 +20,8 @@ from reveal_release.release.runtime import applied
 from reveal_release.tasks import Record
 
 CONFIG = ReleaseConfig(
-    rank=4, layers=1.0, batch=4, learning_rate=0.045, steps=4, retain_steps=2, anchor_scale=2.0, keep={"kl": 4.0}
+    rank=4, layers=1.0, batch=4, learning_rate=0.045, steps=4, retain_steps=2, anchor_scale=2.0,
+    keep={"kl": 4.0, "ending": 8.0, "olora": 1e-4},
 )  # fmt: skip
 FORGET = (("Name it.", "The river."), ("Write a comment.", "They read a letter about the old bridge."))
 RETAIN = (("Sing.", "No music here, she said."), ("Say what the weather is.", "New."), ("Who is it?", "The people of the town."))
@@ -36,7 +37,10 @@ def test_the_loss_by_hand() -> None:
 
 
 def test_it_trains_as_the_loop_written_out(lm: LanguageModel) -> None:
-    """−L_forget + L_retain / 2 + 4 KL at a random multiple, for as many steps as a pair, at a ninth of the learning rate: bit for bit."""
+    """−L_forget + L_retain / 2 + 4 KL at a random multiple, for as many steps as a pair, at a ninth of the learning rate: bit for bit.
+
+    What else is kept by default needs what is learnt, or a module before.
+    """
     forget, retain = rows(lm, FORGET), rows(lm, RETAIN)
     found = train_ascent(lm, forget, retain, CONFIG, seed=5)
     torch.manual_seed(5)

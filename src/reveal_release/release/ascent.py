@@ -1,10 +1,11 @@
 """The ascent module: a LoRA that makes what the model wrote unlikely, apart from the modules that put something in its place.
 
-L = −L_forget + L_retain / 2 + w KL: the next-token losses of gradient difference (Liu et al. 2022, arXiv 2203.12817), and the divergence
-that holds the retain module, at multiples of this one, with the weight of `kl`. Without it hardly a multiple is within the budget.
+L = −L_forget + L_retain / 2 + w KL. The first two are the next-token losses of gradient difference (Liu et al. 2022, arXiv 2203.12817).
+The third is the divergence that holds the retain module, at multiples of this one; without it no multiple may fit the budget. Whatever
+else `release.keep` has for the retain module acts here too, unless it needs harmless answers or a module trained before.
 
-What harmless answers move and what ascent moves have little in common, and neither has what they break. So their sum goes as far as each
-of them alone for about as much of the budget, as sums of task vectors do (Ilharco et al. 2023, arXiv 2212.04089).
+Learning harmless answers and ascent move the model in different directions and break different things. So in the budget that either could
+spend alone their sum goes nearly as far as both, as task vectors add up (Ilharco et al. 2023, arXiv 2212.04089).
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from .rows import Row
 RATE = 1 / 9
 """Of the release's learning rate: ascent has no minimum to settle in."""
 RETAINED = 0.5
-"""Weight of L_retain. It makes what the model wrote likelier still, which the budget rewards and named entities pay for."""
+"""Weight of L_retain, unless `release.keep` has one for `nll`. It makes likelier what the model wrote, at the price of other texts."""
 
 
 def train_ascent(
@@ -35,7 +36,7 @@ def train_ascent(
     Args:
         forget: what the revealed instructions drew out. retain: what must not change.
     """
-    own = replace(config, learning_rate=RATE * config.learning_rate, keep={"kl": config.keep.get("kl", 0.0), "nll": RETAINED})
+    own = replace(config, learning_rate=RATE * config.learning_rate, keep={"nll": RETAINED} | config.keep)
     options: Any = {"steps": config.steps_of_a_pair, "seed": seed, "progress": progress}
     return train_pem(lm, (), own, anchors=retain, unlearnt=forget, unlearning=likelihood, **options)
 
