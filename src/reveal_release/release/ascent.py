@@ -10,7 +10,6 @@ spend alone their sum goes nearly as far as both, as task vectors add up (Ilharc
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,8 +36,8 @@ def train_ascent(
         forget: what the revealed instructions drew out. retain: what must not change.
     """
     own = replace(config, learning_rate=RATE * config.learning_rate, keep={"nll": RETAINED} | config.keep)
-    options: Any = {"steps": config.steps_of_a_pair, "seed": seed, "progress": progress}
-    return train_pem(lm, (), own, anchors=retain, unlearnt=forget, unlearning=likelihood, **options)
+    steps = config.steps_of_a_pair
+    return train_pem(lm, (), own, steps=steps, seed=seed, anchors=retain, unlearnt=forget, unlearning=likelihood, progress=progress)
 
 
 def likelihood(log_probs: Tensor, targets: Tensor) -> Tensor:

@@ -76,7 +76,8 @@ def train_pem(
         training = Training(model, factors, SCALING, frozen or {}, rows, anchors, teacher, config, generator, pad, lm.ends)
         learnt, avoided = (batches(part, config.batch, generator) if part else None for part in (rows, unlearnt))
         kept = keepers(config.keep, role, training)
-        passed_over, avoiding = [] if learn_ends else lm.ends, unlearning or unlikelihood
+        passed_over = [] if learn_ends else lm.ends
+        avoiding = unlearning or unlikelihood
 
         def learning(log_probs: Tensor, targets: Tensor) -> Tensor:
             return F.nll_loss(log_probs, without(passed_over, targets))
