@@ -308,9 +308,11 @@ class RunConfig(Settings):
         """Identity of the results: all that can change them, so not where they are written or how they are kept."""
         kept = {k: v for k, v in self.to_dict().items() if k not in NO_RESULT}
         kept["reveal"] |= dict.fromkeys(("endpoint", "endpoint_model"), "")
-        later = (kept, "utility_text", "encyclopedia"), (kept["evaluate"], "entities", "")
-        release = (("pairs", 1), ("per_layer", False), ("ascent", 0.0))
-        for part, name, without in (*later, *((kept["release"], *one) for one in release)):
+        later = (
+            (kept, "utility_text", "encyclopedia"), (kept["evaluate"], "entities", ""),
+            (kept["release"], "pairs", 1), (kept["release"], "per_layer", False), (kept["release"], "ascent", 0.0),
+        )  # fmt: skip
+        for part, name, without in later:
             if part[name] == without:  # which came later: without it a run is what it was before
                 del part[name]
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
