@@ -115,7 +115,9 @@ def command(results: Results) -> str:
     return " ".join([*parts, "--seeds", ",".join(map(str, results["seeds"])), "--output", "OUT"])
 
 
-BEFORE_PAIRS = ReleaseConfig(pairs=1, steps=60, retain_steps=80, max_scale=12.0)
+BEFORE_ASCENT = ReleaseConfig(ascent=0.0)
+"""The default from 4f6dfde to a9a3a1d: a step was the mean of its pairs alone, as it still is for a skill."""
+BEFORE_PAIRS = replace(BEFORE_ASCENT, pairs=1, steps=60, retain_steps=80, max_scale=12.0)
 """The default of 9db9e72, which averaged no pairs of modules."""
 BEFORE_ENDING = replace(BEFORE_PAIRS, keep={"kl": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
 """The default before 9db9e72."""
@@ -125,6 +127,7 @@ def defaults(results: Results) -> dict[str, str]:
     """What is the default for its task and model, and what was: in words, by its hash."""
     default = RunConfig(task=results["task"], model=results["model"])
     earlier = {
+        "the default settings before THECOMMIT, without the ascent module": BEFORE_ASCENT,
         "the default settings of 9db9e72, one pair of modules": BEFORE_PAIRS,
         "the default settings before 9db9e72, without `ending`": BEFORE_ENDING,
     }

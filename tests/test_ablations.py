@@ -65,8 +65,8 @@ def test_one_setting_is_changed_at_a_time() -> None:
     config = RunConfig()
     runs = changed(config, 3)
     assert list(runs) == [
-        CONFIGURED, "iterations 1", "iterations 3", "single best instruction", "one pair", "no retain module", "no KL divergence", "rank 8",
-        "layers 1", "scale per layer", NO_HARMLESS,
+        CONFIGURED, "iterations 1", "iterations 3", "single best instruction", "one pair", "no ascent module", "no retain module",
+        "no KL divergence", "rank 8", "layers 1", "scale per layer", NO_HARMLESS,
     ]  # fmt: skip
     assert runs["iterations 3"] == replace(config, iterations=3)
     assert runs["single best instruction"].reveal == replace(config.reveal, portfolio=1)
@@ -82,8 +82,8 @@ def test_one_setting_is_changed_at_a_time() -> None:
 
 
 def test_an_ascent_module_is_left_out_where_there_is_one() -> None:
-    config = replace(RunConfig(), release=replace(RunConfig().release, ascent=1.0))
-    assert changed(config, 1)["no ascent module"] == RunConfig() and "no ascent module" not in changed(RunConfig(), 1)
+    without = replace(RunConfig(), release=ReleaseConfig(ascent=0.0))
+    assert changed(RunConfig(), 1)["no ascent module"] == without and "no ascent module" not in changed(without, 1)
 
 
 @pytest.mark.slow

@@ -206,7 +206,7 @@ def test_layers_may_have_a_scale_of_their_own(tiny_llama: str, tmp_path: Path, m
     choose = workshop.per_layer.choose
     monkeypatch.setattr(workshop.per_layer, "choose", weighing)
     plain = tiny(tiny_llama, tmp_path / "out")
-    config = replace(plain, seed=1, release=replace(plain.release, layers=1.0, per_layer=True))
+    config = replace(plain, seed=1, release=replace(plain.release, layers=1.0, per_layer=True, ascent=0.0))
     (found,) = run(config)["iterations"]
     weights = {int(block): weight for block, weight in found["layer_weights"].items()}
     assert set(weights) == {0, 1} and weights[0] != weights[1]
@@ -315,6 +315,7 @@ def test_the_ascent_module_is_added_for_a_style_alone(
         config = copied(whole, tmp_path / f"{ascent}", FIRST, release=replace(whole[0].release, ascent=ascent))
         done = run(config)["iterations"][0]
         assert done["ascent"] == ascent
+    assert whole[1]["iterations"][0]["ascent"] == 1
     step, (module,) = load(tmp_path / "0.5/state/step-1"), modules
     for name in step:
         torch.testing.assert_close(means[0].delta(name), means[1].delta(name))
@@ -518,7 +519,8 @@ def test_the_budget_is_spread_over_the_iterations(
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What all steps so far may cost together: of what is left, each takes an equal part; the whole, where all is gone."""
-    config, budgets = copied(whole, tmp_path / "out", FIRST, iterations=3, utility_budget=0.6), []
+    pairs_alone = replace(whole[0].release, ascent=0.0)  # whose steps cost enough here to be told apart
+    config, budgets = copied(whole, tmp_path / "out", FIRST, iterations=3, utility_budget=0.6, release=pairs_alone), []
     revealed_again(config, 2, 3)
 
     def noted(lm: Any, step: Any, utility: Any, share: float, budget: float, highest: float, is_gone: Any, spent: float) -> Any:

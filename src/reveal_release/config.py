@@ -123,8 +123,8 @@ class ReleaseConfig(Settings):
             dictionary replaces the default; --release.keep.NAME X sets one weight of it.
         anchor_scale: kl, kl-forget and ending are applied at multiples of the step up to this, a different one for each batch.
         forget_scale: lambda in W + s (retain module - lambda forget module). It is fixed; only s is searched.
-        ascent: for a style (see pairs), weight in the step of one more module, which is trained by gradient ascent on the forget records,
-            and is held to the retain records by next-token loss (half the weight, or that of nll) and by kl; 0 trains none.
+        ascent: weight in the step of one more module, which is trained by gradient ascent on the forget records, and is held to the
+            retain records by next-token loss (half the weight, or that of nll) and by kl. A skill (see pairs) has none; 0 trains none.
         max_scale: largest s of a step. If nothing new is revealed, the last step may be extended by up to this factor.
         per_layer: weigh each layer by how much it forgets for the utility it costs, if that leaves less of the behaviour.
     """
@@ -140,7 +140,7 @@ class ReleaseConfig(Settings):
     keep: dict[str, float] = field(default_factory=lambda: {"kl": 8.0, "ending": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
     anchor_scale: float = 4.0
     forget_scale: float = 0.3
-    ascent: float = 0.0
+    ascent: float = 1.0
     max_scale: float = 24.0
     per_layer: bool = False
 

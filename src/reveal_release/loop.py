@@ -48,6 +48,6 @@ def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None
         if step is None:  # the next iteration may spend more of the budget
             stopped = "utility budget spent"
             continue
-        patch, stopped = patch + step, "all iterations done"  # W ← W + s (ΔW_retain − λ ΔW_forget)
+        patch, stopped = patch + step, "all iterations done"  # W ← W + s (ΔW_retain − λ ΔW_forget + ΔW_ascent)
         w.evaluate(t, patch)
     return w.finish(patch, stopped)

@@ -4,7 +4,7 @@ W' = W + s (ΔW_retain − λ_f ΔW_forget), in the mean over a few pairs of mod
 Here the retain module is trained on W − λ_f ΔW_forget, so that it repairs what the subtraction breaks. It learns, by next-token loss, the
 harmless answers that the model itself gave to the revealed instructions (so that something takes the behaviour's place), but not where
 they end, makes the answers unlikely to which there is no harmless one, and is held, by KL divergence, to the outputs of W on everything
-else.
+else. For a style the ascent module (`ascent`) is added to the mean.
 """
 
 import math
