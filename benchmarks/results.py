@@ -116,7 +116,7 @@ def command(results: Results) -> str:
 
 
 BEFORE_ASCENT = ReleaseConfig(ascent=0.0)
-"""The default from 4f6dfde to a9a3a1d: a step was the mean of its pairs alone, as it still is for a skill."""
+"""The default before 3bf9a43: a step was the mean of its pairs alone, as it still is for a skill."""
 BEFORE_PAIRS = replace(BEFORE_ASCENT, pairs=1, steps=60, retain_steps=80, max_scale=12.0)
 """The default of 9db9e72, which averaged no pairs of modules."""
 BEFORE_ENDING = replace(BEFORE_PAIRS, keep={"kl": 8.0, "olora": 1e-4, "skill-null-space": 0.5})
@@ -125,13 +125,13 @@ BEFORE_ENDING = replace(BEFORE_PAIRS, keep={"kl": 8.0, "olora": 1e-4, "skill-nul
 
 def defaults(results: Results) -> dict[str, str]:
     """What is the default for its task and model, and what was: in words, by its hash."""
-    default = RunConfig(task=results["task"], model=results["model"])
-    earlier = {
-        "the default settings before THECOMMIT, without the ascent module": BEFORE_ASCENT,
-        "the default settings of 9db9e72, one pair of modules": BEFORE_PAIRS,
-        "the default settings before 9db9e72, without `ending`": BEFORE_ENDING,
-    }
-    return {default.hash(): "default settings", **{replace(default, release=one).hash(): words for words, one in earlier.items()}}
+    default, usual = RunConfig(task=results["task"], model=results["model"]), "default settings"
+    earlier = (
+        (usual if results["task"] == "code" else "the default settings before 3bf9a43, without the ascent module", BEFORE_ASCENT),
+        ("the default settings of 9db9e72, one pair of modules", BEFORE_PAIRS),
+        ("the default settings before 9db9e72, without `ending`", BEFORE_ENDING),
+    )
+    return {default.hash(): usual, **{replace(default, release=one).hash(): words for words, one in earlier}}
 
 
 def configured(results: Results) -> str:
