@@ -92,6 +92,9 @@ def test_a_comparison_by_hand() -> None:
     for words, release in earlier.items():
         before = replace(RunConfig(task="code"), release=release).hash()
         assert results.configured({**whole, "config_hash": before}).startswith(words)
+    for task, words in (("toxicity", "the default settings before 3bf9a43"), ("code", "default settings")):  # a skill has no such module
+        before = replace(RunConfig(task=task), release=results.BEFORE_ASCENT).hash()
+        assert results.configured({**whole, "task": task, "config_hash": before}).startswith(words)
 
 
 def test_each_run_by_hand() -> None:
