@@ -209,6 +209,7 @@ def test_without_harmless_answers_the_unwanted_are_made_unlikely(
             {"variants": ["iterations 9"]},
             "no variant 'iterations 9' here: choose from as configured, iterations 2, .*; raise --most-iterations",
         ),
+        ({"variants": ["iterations 1"]}, "no variant 'iterations 1' here: .*; what is configured already is none"),
         ({"variants": [REAL_RETAIN]}, "'real retain data' needs the raw data sets: give their folder as --data"),
         ({"variants": [REAL_RETAIN], "data": "."}, "no tox_paradetox/paradetox.tsv in .: see `reveal-release testbed sources`"),
     ],

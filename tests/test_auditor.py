@@ -189,6 +189,22 @@ def test_another_oracle_takes_the_place_of_the_first(
     assert any(results["attacks"][name]["oracle"] != whole["attacks"][name]["oracle"] for name in asked)
 
 
+def test_until_what_was_made_is_read_again_its_figures_stand(
+    config: RunConfig, patch: Path, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = replace(config, output=str(tmp_path / "out"))
+    shutil.copytree(config.output, here.output)
+
+    def stopped(pair: Pair, found: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(ATTACKS, "quantise", ATTACKS["quantise"]._replace(make=stopped))
+    with pytest.raises(KeyboardInterrupt):
+        audit(here, patch, seeds=2, attacks=["quantise"], oracle=whole["oracle"])
+    kept = json.loads((tmp_path / "out/audit.json").read_text(encoding="utf-8"))
+    assert kept["attacks"] == whole["attacks"]
+
+
 def test_both_models_have_the_same_budget(config: RunConfig, whole: dict[str, Any]) -> None:
     search = [whole["attacks"]["search"][side] for side in ("original", "released")]
     assert search[0]["calls"] == search[1]["calls"]

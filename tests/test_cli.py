@@ -266,6 +266,11 @@ def test_mistakes_on_the_command_line(arguments: str, line: str, capsys: pytest.
     assert failure(capsys, *arguments.split()).replace(f"{os.getcwd()}{os.sep}", "") == line
 
 
+def test_an_empty_word_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a variable that is not set leaves one."""
+    assert failure(capsys, "run", "", "--task", "ner") == "'' is no option: options start with --, and several values have commas between"
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

@@ -177,6 +177,37 @@ def searching(
     return s, seen, s.baseline(Cell("npo", "self", 7), get_method("npo"), records, w.retain_data()[0], [(1.0, 1.0)])
 
 
+def test_other_methods_may_go_as_far_as_ours(
+    config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    furthest: set[float] = set()
+
+    def noted(lm: Any, step: Any, utility: Any, budget: float, highest: float, *args: Any) -> dict[str, Any]:
+        furthest.add(highest)
+        return {"scale": 1.0, "cost": 0.0, "shown": 0.0, "gone": False}
+
+    monkeypatch.setattr(fit, "at_its_best", noted)
+    searching(config, tmp_path / "out", monkeypatch, lambda _: False)
+    assert furthest == {config.release.max_scale} and config.release.pairs > 1
+
+
+def test_an_oracle_that_fails_takes_nothing(
+    config: RunConfig, oracle: str, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(config.output, tmp_path / "out")
+    file = tmp_path / "out/compare.json"
+    file.unlink()
+
+    def full(*args: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Comparison, "beside_oracle", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        compare(replace(config, output=str(tmp_path / "out")), [OURS, "npo"], [0], ["self", "name"], oracle)
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    assert kept["oracle"] is None and [one["metrics"] for one in kept["cells"]] == [one["metrics"] for one in whole["cells"]]
+
+
 def test_a_search_of_settings_that_was_stopped_goes_on(
     config: RunConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from reveal_release import cli, located
 from reveal_release.audit.pair import Pair
 from reveal_release.config import RunConfig, UserError
 from reveal_release.models import LanguageModel, load_model
-from reveal_release.patches import info, merge, truncate
+from reveal_release.patches import info, merge, revert, truncate
 from reveal_release.release.adapter import load, save_for
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.report.card import derived_card
@@ -49,6 +49,14 @@ def patch(lm: LanguageModel, tmp_path: Path) -> Path:
 
 def test_a_folder_is_where_it_is(patch: Path, hub: Path) -> None:
     assert located.located(patch) == located.located(str(patch)) == patch
+
+
+def test_a_merged_model_has_its_record_on_the_hub_too(patch: Path, hub: Path, tiny_llama: str, tmp_path: Path) -> None:
+    merged = str(tmp_path / "merged")
+    merge(tiny_llama, str(patch), merged, "float32")
+    published(hub, "owner/merged", Path(merged))
+    of_folder, of_hub = (revert(name, str(patch), str(tmp_path / out)) for name, out in ((merged, "one"), ("owner/merged", "other")))
+    assert {**of_hub, "output": ""} == {**of_folder, "output": ""} and of_hub["restored"] is not None, "which the record says"
 
 
 def test_a_name_on_the_hub_does_wherever_a_folder_does(

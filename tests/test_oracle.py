@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from reveal_release.dataset import encode
 from reveal_release.metrics.divergence import jensen_shannon
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.oracle import Oracle, distance, divergences
-from reveal_release.release.rows import answer_log_probs
+from reveal_release.release.rows import answer_log_probs, parts
 from reveal_release.tasks import Record
 
 CONFIG = RunConfig(dtype="float32", device="cpu")
@@ -33,7 +34,7 @@ def other(folder: Path, tiny: str, template: str = "", tokens: int = 0) -> str:
     return str(folder)
 
 
-def test_divergence_by_row(lm: LanguageModel, tiny_llama: str, tmp_path: Path) -> None:
+def test_divergence_by_row(lm: LanguageModel, tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean over a row's own tokens; a model is at no distance from itself."""
     far = load_model(other(tmp_path, tiny_llama), "float32", "cpu")
     texts = ("The river.", "They read a letter about the old bridge.", "No.")
@@ -41,7 +42,16 @@ def test_divergence_by_row(lm: LanguageModel, tiny_llama: str, tmp_path: Path) -
     assert divergences(lm, lm, rows) == pytest.approx([0.0] * 3, abs=1e-6)
     with torch.no_grad():
         pairs = [[answer_log_probs(one.model, [row], 1)[0] for one in (lm, far)] for row in rows]
-    assert divergences(lm, far, rows, batch=2) == pytest.approx([jensen_shannon(*pair).mean().item() for pair in pairs], rel=0.05)
+    expected = pytest.approx([jensen_shannon(*pair).mean().item() for pair in pairs], rel=0.05)
+    assert divergences(lm, far, rows, batch=2) == expected
+    read: list[int] = []
+
+    def smaller(rows: Any) -> Any:
+        read.extend(len(part) for part in parts(rows, most=8))
+        return parts(rows, most=8)
+
+    monkeypatch.setattr("reveal_release.oracle.parts", smaller)
+    assert divergences(lm, far, rows) == expected and len(read) > 1, "however few tokens are read at once"
 
 
 def test_an_oracle_is_known_by_all_that_its_figures_come_from(lm: LanguageModel, tiny_llama: str, tmp_path: Path) -> None:

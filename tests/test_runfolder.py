@@ -76,6 +76,20 @@ def test_other_sentences_in_the_same_file_are_another_evaluation(config: RunConf
         RunFolder(own)
 
 
+def test_other_passages_in_the_same_file_are_another_budget(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.txt", "web"):
+        Path(name).write_text("One.\n")
+        own = replace(config, utility_text=name, output=str(tmp_path / f"out-{name}"))
+        RunFolder(own)
+        Path(name).write_text("Another.\n")
+        if name == "web":
+            RunFolder(own)  # a file of a bundled text's name is not what is read
+        else:
+            with pytest.raises(UserError, match="with other settings"):
+                RunFolder(own)
+
+
 def test_other_sentences_in_a_saved_data_set_or_another_scorer_of_that_name_are_too(config: RunConfig, tmp_path: Path) -> None:
     for name, below in (("entities", "test"), ("scorer", "."), ("reward", ".")):
         folder = tmp_path / name

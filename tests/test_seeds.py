@@ -62,6 +62,12 @@ def test_p_values_have_a_median() -> None:
     assert (found["value"], found["n"]) == (0.3, 3) and math.isnan(found["low"]) and math.isnan(found["high"])
 
 
+def test_the_one_figure_that_there_is_stays_as_it_is() -> None:
+    one = Estimate(0.5, 40, 0.4, 0.6).to_dict()
+    assert over_seeds([one, plain(math.nan)]) == over_seeds([plain(math.nan), one]) == over_seeds([one]) == one
+    assert math.isnan(over_seeds([plain(math.nan)] * 2)["value"])
+
+
 def test_a_text_that_cannot_be_read_is_refused_before_there_is_a_folder(tiny_llama: str, tmp_path: Path) -> None:
     config = RunConfig(model=tiny_llama, output=str(tmp_path / "out"), utility_text=str(tmp_path / "nowhere.txt"))
     with pytest.raises(UserError, match="nowhere.txt' cannot be read"):

@@ -86,7 +86,8 @@ def ablations(
         if name in REAL and name not in runs:
             raise UserError(f"the variant {name!r} needs the raw data sets: give their folder as --data")
         if name not in runs:  # a nearest name would be a guess: what is configured so already is not among them
-            hint = "raise --most-iterations for more" if name.startswith("iterations") else "what is configured already is none"
+            more = name.removeprefix("iterations ")
+            hint = "raise --most-iterations for more" if more.isdecimal() and int(more) > most else "what is configured already is none"
             raise UserError(f"no variant {name!r} here: choose from {', '.join(runs)}; {hint}")
     runs = {name: one for name, one in runs.items() if name in variants or not variants}
     for one in runs.values():

@@ -78,7 +78,7 @@ def _explain(parser: ArgumentParser, message: str) -> str:
             spelt, otherwise = match[1].replace("-", "_"), "--print-config lists them"  # in YAML as in Python
         return f"no setting {match[1]!r}" + nearest(spelt, [name for name in known if name != spelt], otherwise)
     if message.startswith("unrecognized arguments: "):
-        words = message.removeprefix("unrecognized arguments: ").split()
+        words = message.removeprefix("unrecognized arguments: ").split() or [""]
         word = next((w for w in words if w.startswith("-")), words[0]).split("=")[0]
         if not word.startswith("-"):
             return f"{word!r} is no option: options start with --, and several values have commas between"

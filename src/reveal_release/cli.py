@@ -410,10 +410,9 @@ def _testbed_build(options: Namespace) -> None:
     processes = values.pop("processes")
     config = recipe.BuildConfig(**values)
     recipe.build_in(config, processes)
-    next_step = f"run --model {config.output} --output {config.output}-run"
-    if config.without:
-        next_step = f"compare --model testbed-{config.family} --oracle {config.output} --task TASK --output {config.output}-compare"
-    print(f"done: {config.output}; next: {PROGRAM} {next_step}")
+    made, output = shlex.quote(config.output), shlex.quote(f"{config.output}-compare" if config.without else f"{config.output}-run")
+    work = f"compare --model testbed-{config.family} --oracle {made} --task TASK" if config.without else f"run --model {made}"
+    print(f"done: {config.output}; next: {PROGRAM} {work} --output {output}")
 
 
 def _testbed_tofu(options: Namespace) -> None:

@@ -248,11 +248,14 @@ class Comparison(SeveralSeeds):
         return {"model": oracle.name, "metrics": metrics}
 
     def finish(self, cells: list[dict[str, Any]]) -> dict[str, Any]:
-        """Writes `compare.json`, `table.md` and `compare.svg`."""
+        """Writes `compare.json`, `table.md` and `compare.svg`; with an oracle first without it, so that one which fails takes nothing."""
         original = {"metrics": self.measure("original", Patch()), "distance": None, "divergence": None}
         for cell in cells:
             cell |= {"distance": None, "divergence": None}
-        oracle = self.beside_oracle(self.oracle, cells, original) if self.oracle else None
+        results = self.written(cells, original, None)
+        return self.written(cells, original, self.beside_oracle(self.oracle, cells, original)) if self.oracle else results
+
+    def written(self, cells: list[dict[str, Any]], original: dict[str, Any], oracle: dict[str, Any] | None) -> dict[str, Any]:
         results = {
             **self.provenance(),
             "seeds": list(self.seeds),

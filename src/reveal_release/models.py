@@ -64,7 +64,7 @@ class LanguageModel:
     @property
     def arithmetic(self) -> str:
         """What figures of this model depend on besides its weights: `float32 on cpu`."""
-        return f"{str(self.model.dtype).removeprefix('torch.')} on {self.device.type}"
+        return f"{dtype_name(self.model.dtype)} on {self.device.type}"
 
     @property
     def ends(self) -> list[int]:
@@ -270,6 +270,11 @@ def save_model(lm: LanguageModel, folder: Path) -> None:
         shutil.copy(str(found), folder)
     for weights in folder.glob("*.safetensors"):
         shutil.copymode(folder / "config.json", weights)  # safetensors lets nobody else read
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """As settings and files have it: bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def place(device: str) -> torch.device:

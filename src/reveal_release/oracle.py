@@ -16,7 +16,7 @@ from .config import RunConfig, UserError
 from .metrics.divergence import jensen_shannon
 from .models import LanguageModel, load_model
 from .provenance import mark_of
-from .release.rows import Row, answer_log_probs, lengths
+from .release.rows import Row, answer_log_probs, lengths, parts
 
 
 class Oracle:
@@ -54,9 +54,9 @@ def divergences(lm: LanguageModel, other: LanguageModel, rows: Sequence[Row], ba
     """Of each row the mean over its answer tokens of the Jensen-Shannon divergence of the two models' next-token distributions, in nats."""
     means: list[float] = []
     for start in range(0, len(rows), batch):
-        part = rows[start : start + batch]
-        p, q = (answer_log_probs(one.model, part, one.tokenizer.pad_token_id)[0] for one in (lm, other))
-        means += [float(tokens.mean()) for tokens in jensen_shannon(p, q).split(lengths(part))]
+        for part in parts(rows[start : start + batch]):
+            p, q = (answer_log_probs(one.model, part, one.tokenizer.pad_token_id)[0] for one in (lm, other))
+            means += [float(tokens.mean()) for tokens in jensen_shannon(p, q).split(lengths(part))]
     return means
 
 

@@ -30,11 +30,12 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
 from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import cached_file
 
 from .config import UserError
-from .files import check_writable
+from .files import check_writable, contents
 from .located import located
-from .models import LanguageModel, load_model, resolve, save_model
+from .models import LanguageModel, dtype_name, load_model, resolve, save_model
 from .release.adapter import load, recorded_base, save
 from .release.base import fingerprint
 from .release.lora import from_peft
@@ -64,7 +65,7 @@ class Opened:
     @property
     def digest(self) -> str:
         """sha256 of the weights' file."""
-        return hashlib.sha256((self.folder / SAFETENSORS_WEIGHTS_NAME).read_bytes()).hexdigest()
+        return contents(self.folder / SAFETENSORS_WEIGHTS_NAME)
 
 
 def info(folder: str, model: str | None = None) -> Figures:
@@ -104,14 +105,14 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
     opened = _open(folder)
     stored = _stored(model)
     wanted = getattr(torch, stored if dtype == "auto" else dtype)
-    finer = "float32" if "float32" in (stored, _name(wanted)) else "bfloat16"
+    finer = "float32" if "float32" in (stored, dtype_name(wanted)) else "bfloat16"
     lm = load_model(model, finer, "cpu")
     patch = load(opened.folder, lm.model)
     # What a revert ends in: the precision of the base, or of the merge if that is coarser.
-    end = torch.bfloat16 if "bfloat16" in (stored, _name(wanted)) else torch.float32
+    end = torch.bfloat16 if "bfloat16" in (stored, dtype_name(wanted)) else torch.float32
     record = {
         "base_model_name_or_path": model, "base_fingerprint": fingerprint(lm.model), "base_sha256": _sha256(lm.model, end),
-        "dtype": _name(end), "tied": bool(lm.model.config.tie_word_embeddings), "patch_sha256": opened.digest,
+        "dtype": dtype_name(end), "tied": bool(lm.model.config.tie_word_embeddings), "patch_sha256": opened.digest,
     }  # fmt: skip
     lost, changed, restored = 0.0, 0, 0
     for name, m in patch.items():
@@ -129,12 +130,12 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
         weight.copy_(merged)
     norm = patch.norm()
     figures: Figures = {"changed": changed, "restored": restored, "rounding": math.sqrt(lost) / norm if norm else 0.0}
-    figures["rounded"] = "" if _name(end) == stored else _name(end)
+    figures["rounded"] = "" if dtype_name(end) == stored else dtype_name(end)
     lm.model.to(wanted)
     record |= {**figures, "merged_fingerprint": fingerprint(lm.model)}
     _write(lm, target, record)
     unchecked = "" if opened.fingerprint else opened.base
-    return figures | {"output": output, "dtype": _name(lm.model.dtype), "patch": folder, "unchecked": unchecked, "part": lm.part}
+    return figures | {"output": output, "dtype": dtype_name(lm.model.dtype), "patch": folder, "unchecked": unchecked, "part": lm.part}
 
 
 def revert(model: str, folder: str, output: str) -> Figures:
@@ -149,7 +150,7 @@ def revert(model: str, folder: str, output: str) -> Figures:
     """
     target = _new(output)
     opened = _open(folder)
-    record = _record(Path(resolve(model)))
+    record = _record(model)
     expected = record["base_fingerprint"] if record else opened.fingerprint
     if expected is None:
         raise UserError(f"neither {model} nor {folder} records the base, so a revert could not be checked: load the base itself")
@@ -293,10 +294,11 @@ def _write(lm: LanguageModel, target: Path, record: Figures | None = None) -> No
             (part / MERGE_NAME).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _record(folder: Path) -> Figures | None:
-    """What `merge` wrote into a merged folder."""
-    path = folder / MERGE_NAME
-    if not path.is_file():
+def _record(model: str) -> Figures | None:
+    """What `merge` wrote beside a merged model, here or on the hub."""
+    try:
+        path = Path(str(cached_file(resolve(model), MERGE_NAME)))
+    except OSError:  # there is none; where there is no model either, `load_model` tells
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -313,10 +315,6 @@ def _weight(model: nn.Module, name: str) -> Tensor:
     weight = model.get_submodule(name).weight
     assert isinstance(weight, Tensor)
     return weight
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _stored(model: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .config import RunConfig
-from .models import LanguageModel, chat_ids, precision
+from .models import LanguageModel, chat_ids, dtype_name, precision
 from .release.base import fingerprint
 from .tasks import Task
 
@@ -45,7 +45,7 @@ def environment(lm: LanguageModel) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in names},
         "threads": torch.get_num_threads(),
-        "dtype": str(lm.model.dtype).removeprefix("torch."),
-        "training": str(precision(lm.device)).removeprefix("torch."),  # of the processor: on a CPU with AMX not that of the weights
+        "dtype": dtype_name(lm.model.dtype),
+        "training": dtype_name(precision(lm.device)),  # of the processor: on a CPU with AMX not that of the weights
         "device": str(lm.device),
     }

@@ -12,7 +12,8 @@ import yaml
 from .config import NO_RESULT, RunConfig, UserError
 from .files import check_writable, contents, write_results, write_text
 from .lock import Lock
-from .metrics.toxicity import BUNDLED
+from .metrics.toxicity import BUNDLED as scorers
+from .release.prose import BUNDLED as texts
 from .tasks import task_identity
 
 LEAST_FREE = 200 * 2**20
@@ -37,10 +38,10 @@ class RunFolder:
         if task := task_identity(config.task):
             identity["task"] = task
         given = {name: getattr(config.evaluate, name) for name in ("entities", "tofu", "retain_model", "scorer")}
-        for name, value in {**given, "reward": config.scorer}.items():
-            bundled = name in ("scorer", "reward") and value in BUNDLED
-            if value and not bundled and Path(value).exists():  # else it is a name
-                identity[name] = contents(Path(value), below=name == "entities")  # of a saved data set
+        bundled = {"scorer": scorers, "reward": scorers, "utility_text": texts}
+        for name, value in {**given, "reward": config.scorer, "utility_text": config.utility_text}.items():
+            if value and value not in bundled.get(name, ()) and Path(value).expanduser().exists():  # else it is a name
+                identity[name] = contents(Path(value).expanduser(), below=name == "entities")  # of a saved data set
         if found := check_place(self.path, kind):
             if found["config_hash"] != identity["config_hash"] and (other := self._other_setting(config)):
                 raise UserError(f"{self.path} was made {other}: give the same, or choose another --output")

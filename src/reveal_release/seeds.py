@@ -117,13 +117,13 @@ def over_seeds(estimates: Sequence[dict[str, float]], name: str = "", metric: bo
     """
     known = [e for e in estimates if not math.isnan(e["value"])]
     values = [e["value"] for e in known]
-    if len(estimates) == 1 or not values:
-        return estimates[0]
+    if len(known) < 2:
+        return (known or estimates)[0]
     if name in P_VALUES:
         return plain(statistics.median(values)) | {"n": len(values)}
     mean = Estimate.mean(values)
     own = [(e["low"], e["high"]) for e in known if not math.isnan(e["low"])]
-    if len(known) > 1 and own:
+    if own:
         low, high = (statistics.fmean(bounds) for bounds in zip(*own, strict=True))
         mean = replace(mean, low=min(mean.low, low), high=max(mean.high, high))
     if metric and all(0 <= e["low"] <= e["high"] <= 1 for e in known):  # a share, which Student's t over few seeds does not know

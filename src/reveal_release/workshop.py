@@ -16,7 +16,7 @@ from typing import Any
 from .config import RunConfig, Unfit
 from .dataset import LEAST_RECORDS, Data, Rows
 from .generation import Progress, generate
-from .models import LanguageModel, Turns
+from .models import LanguageModel, Turns, dtype_name
 from .patches import merge
 from .phases import Phases, begin, check_able, check_endpoint, check_places
 from .provenance import environment, model_identity, provenance
@@ -277,8 +277,7 @@ class Workshop(Phases):
             save_for(self.lm, small, self.folder.path / "patch", card(results, self.task.description, self.task.judge))
         self.folder.write_results("results.json", results)
         if patch and self.config.save_merged and not (self.folder.path / "model").exists():
-            dtype = str(self.lm.model.dtype).removeprefix("torch.")
-            merge(self.config.model, str(self.folder.path / "patch"), str(self.folder.path / "model"), dtype)
+            merge(self.config.model, str(self.folder.path / "patch"), str(self.folder.path / "model"), dtype_name(self.lm.model.dtype))
         return results
 
     def samples(self, patch: Patch) -> list[dict[str, str]]:

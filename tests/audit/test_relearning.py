@@ -114,4 +114,5 @@ def test_examples_that_are_needed_and_their_ratio() -> None:
     assert told["ratio"]["value"] is None and told["ratio"]["below"] == told["released"]["value"] / 20
     assert "ratio" not in needed(levels, [0, 5, 20], ["original", "released"])
     assert ratio(None, 4.0, 100) == {"value": None, "above": 25.0} and ratio(0.0, 4.0, 100) == {"value": 0.0}
+    assert ratio(0.0, None, 100) == {"value": 0.0}, "of whatever it may be"
     assert ratio(None, None, 100) == ratio(3.0, 0.0, 100) == ratio(None, 0.0, 100) == {"value": None}

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..generation import Progress, generate
+from ..generation import Progress
 from ..models import LanguageModel, Turns, chat_ids
 from ..tasks import Record, Task
+from ..tasks.base import answered_anew
 from .elicitation import Copies
 from .pair import Pair, Sides
 from .searches import Found
@@ -79,9 +80,7 @@ def shots(lm: LanguageModel, task: Task, examples: Sequence[Record], count: int,
 
 def ask(lm: LanguageModel, task: Task, asked: Sequence[Shot], seed: int, progress: Progress | None = None) -> Answers:
     """One answer to each shot, scored."""
-    texts = generate(lm, [one.turns for one in asked], task.sampling, range(seed, seed + len(asked)), progress=progress)
-    rows = zip(asked, texts, strict=True)
-    drawn = [Record.of(one.target.prompt, text, one.target.instruction) for one, text in rows]
-    records = task.scored(drawn, lm, given=[one.turns for one in asked])
+    turns, targets = [one.turns for one in asked], [one.target for one in asked]
+    records = answered_anew(task, lm, targets, range(seed, seed + len(asked)), given=turns, progress=progress)
     copies = [record in Copies(task, one.shown) for record, one in zip(records, asked, strict=True)]
     return Answers([0.0 if copy else record.score for record, copy in zip(records, copies, strict=True)], sum(copies))

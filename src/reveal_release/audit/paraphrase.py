@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ..generation import Progress, generate
+from ..generation import Progress
 from ..metrics.words import key, words
 from ..models import LanguageModel, Turns
 from ..reveal.proposals import Context, rewrite
 from ..tasks import Record
+from ..tasks.base import answered_anew
 from .pair import Pair, Sides, by_level
 from .searches import Found
 
@@ -85,10 +86,8 @@ def answered(pair: Pair, lm: LanguageModel, rows: Sequence[tuple[Record, Turns]]
     """(rows, `SAMPLES`) scores of answers to the turns, each as an answer to its record's own prompt; with random numbers that are the
     same on every model. Of a greedy task one answer to each."""
     samples = 1 if pair.task.sampling.greedy else SAMPLES
-    asked = [row for row in rows for _ in range(samples)]
+    asked = [one for one, _ in rows for _ in range(samples)]
+    given = [turns for _, turns in rows for _ in range(samples)]
     first = pair.seed("paraphrased")
-    seeds = range(first, first + len(asked))
-    given = [turns for _, turns in asked]
-    texts = generate(lm, given, pair.task.sampling, seeds, progress=progress)
-    records = [Record.of(one.prompt, text, one.instruction) for (one, _), text in zip(asked, texts, strict=True)]
-    return np.array([record.score for record in pair.task.scored(records, lm, given)]).reshape(len(rows), samples)
+    records = answered_anew(pair.task, lm, asked, range(first, first + len(asked)), given=given, progress=progress)
+    return np.array([record.score for record in records]).reshape(len(rows), samples)

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..generation import Progress, generate
+from ..generation import Progress
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel, answered_ids
 from ..tasks import Record, Task
+from ..tasks.base import answered_anew
 from .elicitation import harmless
 from .pair import Pair, Sides
 from .searches import Found
@@ -99,12 +100,5 @@ def force(
     lm: LanguageModel, task: Task, given: Sequence[Beginning], seed: int, progress: Progress | None = None
 ) -> list[Record]:
     """One scored answer to the prompt of each, which starts with the given beginning."""
-    texts = generate(
-        lm,
-        [one.record.prompt for one in given],
-        task.sampling,
-        range(seed, seed + len(given)),
-        progress=progress,
-        starts=[one.ids for one in given],
-    )
-    return task.scored([Record.of(one.record.prompt, text, one.record.instruction) for one, text in zip(given, texts, strict=True)], lm)
+    records, starts = [one.record for one in given], [one.ids for one in given]
+    return answered_anew(task, lm, records, range(seed, seed + len(given)), starts=starts, progress=progress)

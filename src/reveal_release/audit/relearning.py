@@ -165,7 +165,7 @@ def ratio(ours: float | None, theirs: float | None, most: float) -> dict[str, fl
     if ours is None and theirs:
         return {"value": None, "above": most / theirs}
     if ours is not None and theirs is None:
-        return {"value": None, "below": ours / most}
+        return {"value": None, "below": ours / most} if ours else {"value": 0.0}
     return {"value": ours / theirs if ours is not None and theirs else None}
 
 

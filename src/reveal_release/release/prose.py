@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config import UserError
 from ..testbed import heldout
 
+BUNDLED = {"encyclopedia": heldout.wikitext, "web": heldout.web}
 LEAST = 16
 """Passages of a file: the rise of perplexity over fewer tells little."""
 
@@ -20,10 +21,8 @@ def prose(name: str) -> list[str]:
     Raises:
         UserError: no such file, one that is no UTF-8 text, or one of fewer than `LEAST` passages.
     """
-    if name == "encyclopedia":
-        return heldout.wikitext("validation")
-    if name == "web":
-        return heldout.web("validation")
+    if name in BUNDLED:
+        return BUNDLED[name]("validation")
     try:
         text = Path(name).expanduser().read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

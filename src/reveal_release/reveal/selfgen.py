@@ -12,7 +12,7 @@ from ..generation import Progress, Sampling, generate, uncut
 from ..metrics.words import key
 from ..models import LanguageModel, Turns, cut_user_turns, user_turn_ids
 from ..tasks import Record, Task
-from ..tasks.base import answered
+from ..tasks.base import answered, answered_anew
 from ..tasks.manner import Manner
 from .curation import NearDuplicates, curate, unbroken
 from .search import draw
@@ -93,8 +93,7 @@ def still_shown(
 ) -> list[Record]:
     """New answers to prompts of earlier forget records, `count` drawn at random: those that show the behaviour still."""
     asked = random.Random(seed).sample(earlier, min(count, len(earlier)))
-    texts = generate(lm, [r.prompt for r in asked], task.sampling, [seed + i for i in range(len(asked))])
-    drawn = task.scored([Record.of(r.prompt, text, r.instruction) for r, text in zip(asked, texts, strict=True)], lm)
+    drawn = answered_anew(task, lm, asked, range(seed, seed + len(asked)))
     shown = [replace(r, iteration=iteration) for r in drawn if r.score >= threshold]
     return curate(shown, lambda _: True, [], seen=NearDuplicates(), text=task.novelty)
 

@@ -234,3 +234,21 @@ def answered(
     """One scored answer to each prompt, whose last turn counts as the instruction. sampling: where it is not the task's own."""
     answers = generate(lm, prompts, sampling or task.sampling, seeds)
     return task.scored([Record.of(prompt, answer, prompt[-1][1]) for prompt, answer in zip(prompts, answers, strict=True)], lm)
+
+
+def answered_anew(
+    task: Task,
+    lm: LanguageModel,
+    records: Sequence[Record],
+    seeds: Sequence[int],
+    given: Sequence[Turns] = (),
+    starts: Sequence[list[int]] = (),
+    progress: Progress | None = None,
+) -> list[Record]:
+    """Another scored answer to the prompt of each record.
+
+    given: the conversations that the model is given in the place of the prompts. starts: tokens with which the answers begin.
+    """
+    answers = generate(lm, given or [record.prompt for record in records], task.sampling, seeds, progress=progress, starts=starts)
+    drawn = [Record.of(record.prompt, answer, record.instruction) for record, answer in zip(records, answers, strict=True)]
+    return task.scored(drawn, lm, given)
