@@ -66,7 +66,7 @@ def fit(
 
         try:
             step = train(method, lm, rows.forget, rows.retain, release, setting, release.steps_of_a_pair, seed, trained)
-            found = at_its_best(lm, step, utility, budget, release.max_scale, shown if told else None, gone)
+            found = at_its_best(lm, step, utility, budget, config.release.max_scale, shown if told else None, gone)
         except Unfit as error:  # it diverged
             return {**asdict(setting), "scale": 0.0, "cost": 0.0, "shown": 1.0, "gone": False, "failed": str(error)}
         outcome = {**asdict(setting), **found}
