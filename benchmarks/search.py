@@ -39,7 +39,7 @@ from torch import Tensor
 
 from reveal_release import RunConfig
 from reveal_release.config import RevealConfig
-from reveal_release.generation import Progress
+from reveal_release.generation import STRIDE, Progress
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.metrics.words import key
 from reveal_release.release.patch import Patch
@@ -95,7 +95,7 @@ def measured_pool(w: Workshop, size: int, samples: int) -> Pool:
         new = seeds + propose(context(w.lm, w.task, {}, [], rng), sources, size // 2 - len(seeds), taken)
         while new and len(scores) < size:
             new = new[: size - len(scores)]
-            records = draw(w.lm, w.task, new, samples, w.seed("pool") * 1_000_003, cache=kept)
+            records = draw(w.lm, w.task, new, samples, w.seed("pool") * STRIDE, cache=kept)
             drawn = np.array([r.score for r in records]).reshape(len(new), samples)
             scores |= dict(zip(new, drawn.tolist(), strict=True))
             outputs += [r for i, r in enumerate(records) if i % samples < config.samples]
@@ -120,7 +120,7 @@ def evolved(w: Workshop, life: int) -> list[float]:
         rewards: dict[str, float] = {}
 
         def ask(instructions: Sequence[str], samples: int, base: int) -> list[Record]:
-            return draw(w.lm, w.task, instructions, samples, seed * 1_000_003 + base, cache=kept)
+            return draw(w.lm, w.task, instructions, samples, seed * STRIDE + base, cache=kept)
 
         new = propose(context(w.lm, w.task, {}, [], rng), ["seeds"], 0, taken)
         while new and len(rewards) < config.evaluations:

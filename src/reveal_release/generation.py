@@ -18,6 +18,9 @@ from .models import LanguageModel, Turns, chat_ids
 
 Progress = Callable[[int, int], None]
 
+STRIDE = 1_000_003
+"""Between the sampling seeds of one phase, or run, and those of the next."""
+
 
 def portion(progress: Progress | None, start: float, end: float) -> Progress:
     """A progress callback for the part of the work between two fractions of the whole."""

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from reveal_release.audit.elicitation import STRIDE, Outcome, answers, examples, harmless
+from reveal_release.audit.elicitation import Outcome, answers, examples, harmless
 from reveal_release.config import UserError
+from reveal_release.generation import STRIDE
 from reveal_release.models import LanguageModel
 from reveal_release.reveal.search import draw
 from reveal_release.tasks import Task

@@ -13,16 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..generation import Progress
+from ..generation import STRIDE, Progress
 from ..metrics.statistics import Estimate
 from ..models import LanguageModel
 from ..reveal.curation import NearDuplicates, curate
 from ..reveal.search import draw
 from ..tasks import Record, Task
 from ..tasks.base import answered
-
-STRIDE = 1_000_003
-"""Between the sampling seeds of two phases, as in the search."""
 
 
 @dataclass(frozen=True)

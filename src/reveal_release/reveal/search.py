@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..config import RevealConfig, UserError
-from ..generation import Progress
+from ..generation import STRIDE, Progress
 from ..metrics.statistics import Estimate
 from ..metrics.words import key
 from ..models import LanguageModel, chat_ids, padded
@@ -93,7 +93,7 @@ def search(
     outputs: list[Record] = []
 
     def ask(instructions: Sequence[str], samples: int, base: int) -> list[Record]:
-        return draw(lm, task, instructions, samples, seed * 1_000_003 + base, cache=cache)
+        return draw(lm, task, instructions, samples, seed * STRIDE + base, cache=cache)
 
     def add(texts: Sequence[str]) -> None:
         if texts:

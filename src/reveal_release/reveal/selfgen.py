@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import cycle, islice
 
 from ..config import ReleaseConfig, RevealConfig
-from ..generation import Progress, Sampling, generate, uncut
+from ..generation import STRIDE, Progress, Sampling, generate, uncut
 from ..metrics.words import key
 from ..models import LanguageModel, Turns, cut_user_turns, user_turn_ids
 from ..tasks import Record, Task
@@ -65,7 +65,7 @@ def revealed_records(
     for number in range(ROUNDS if instructions else 0):
         asked = [text for text, count in shares.items() for _ in range(count)]
         # A seed for each: with the same random numbers, instructions of like words would get like answers.
-        seeds = [seed * 1_000_003 + 100_000 * (number + 1) + i for i in range(len(asked))]
+        seeds = [seed * STRIDE + 100_000 * (number + 1) + i for i in range(len(asked))]
         drawn = [replace(r, iteration=iteration) for r in task.elicit(lm, asked, seeds) if not reserved(r)]
         before = Counter(r.instruction for r in forget)
         curate(drawn, lambda r: r.score >= config.threshold, forget, cap=cap, seen=seen, text=task.novelty)
@@ -79,13 +79,13 @@ def revealed_records(
         wanted = min(config.records, 1.2 * missing * len(drawn) / gained.total())
         shares = {text: math.ceil(wanted * count / gained.total()) for text, count in gained.items()}
     forget = forget[: config.records]
-    forget += still_shown(lm, task, earlier, config.records - len(forget), config.threshold, seed * 1_000_003 + 600_000, iteration)
+    forget += still_shown(lm, task, earlier, config.records - len(forget), config.threshold, seed * STRIDE + 600_000, iteration)
     harmless = harmless[: config.records]
     if others and forget:  # else there is nothing to train against
-        drawn = draw(lm, task, others, config.samples, base=seed * 1_000_003 + 50_000)
+        drawn = draw(lm, task, others, config.samples, base=seed * STRIDE + 50_000)
         drawn = [replace(r, iteration=iteration) for r in drawn if not reserved(r)]
         curate(drawn, task.harmless, harmless, cap=cap, seen=seen, text=task.novelty)
-    return forget, harmless + counterparts(lm, task, forget, {r.prompt for r in harmless}, seed * 1_000_003 + 700_000)
+    return forget, harmless + counterparts(lm, task, forget, {r.prompt for r in harmless}, seed * STRIDE + 700_000)
 
 
 def still_shown(

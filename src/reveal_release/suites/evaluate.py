@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import UserError
-from ..generation import Progress, Sampling, generate, portion
+from ..generation import STRIDE, Progress, Sampling, generate, portion
 from ..metrics.arithmetic import exact_match
 from ..metrics.execution import pass_at_k, run_tests
 from ..metrics.statistics import Estimate
@@ -109,7 +109,7 @@ class SuiteEvaluation:
                 f"{ids[longest]} needs {need} tokens ({self.max_new_tokens} of them new) and {lm.name} has a context of {lm.context}, "
                 f"half of it for new ones: lower max_new_tokens, or take a model with a longer context"
             )
-        seeds = [self.seed * 1_000_003 + i for i in range(len(prompts))]
+        seeds = [self.seed * STRIDE + i for i in range(len(prompts))]
         return list(generate(lm, prompts, Sampling(self.max_new_tokens, self.temperature, top_k=0), seeds, progress=progress))
 
 
