@@ -275,6 +275,26 @@ def test_each_token_is_read_once_whatever_the_configuration_says(lm: LanguageMod
     assert len(read) > 1 and set(read[1:]) == {1}
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"no_repeat_ngram_size": 1}, {"suppress_tokens": list(range(5, 300))}, {"encoder_repetition_penalty": 3.0}, {"guidance_scale": 3.0},
+        {"forced_eos_token_id": 7}, {"max_time": 1e-9}, {"exponential_decay_length_penalty": [1, 9.0]}, {"num_beams": 3}, {"min_p": 0.9},
+        {"repetition_penalty": 5.0}, {"temperature": 0.1, "top_k": 1, "do_sample": True},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_is_written_is_what_the_model_predicts_whatever_its_own_settings_ask_for(
+    lm: LanguageModel, own: dict[str, Any], temperature: float
+) -> None:
+    sampling, settings = Sampling(8, temperature), lm.model.generation_config
+    expected = generate(lm, PROMPTS, sampling, range(len(PROMPTS)))
+    for name, value in own.items():
+        setattr(settings, name, value)
+    assert generate(lm, PROMPTS, sampling, range(len(PROMPTS))) == expected
+    assert lm.model.generation_config is settings, "a merged model is saved with them"
+
+
 def test_a_model_without_a_limit_reads_all(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
     """As Bloom, Mamba and others."""
     ids = [5 + i % 300 for i in range(600)]

@@ -5,12 +5,15 @@ of p. So a completion depends on its prompt, its seed and the settings alone, no
 with the same seed share their random numbers (common random numbers: their difference is less noisy than the two).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig
 
 from .decoding import decode
 from .metrics.words import whole_sentences
@@ -139,7 +142,7 @@ def generate(
     order = sorted(range(len(given)), key=lambda i: len(given[i]))
     texts = [Completion()] * len(given)
     ends = torch.tensor(lm.ends, dtype=torch.long, device=lm.device)
-    pad = lm.tokenizer.pad_token_id
+    pad, last = lm.tokenizer.pad_token_id, lm.ends or None
     done, size = 0, batch_size or lm.batch_size
 
     def write(rows: list[int]) -> tuple[Tensor, GumbelSampling]:
@@ -147,25 +150,17 @@ def generate(
         mask = _left_padded([torch.ones(len(given[i]), dtype=torch.long) for i in rows], 0)
         name = "inputs_embeds" if inputs.ndim == 3 else "input_ids"
         choose = GumbelSampling(torch.tensor([seeds[i] for i in rows], device=lm.device), sampling)
-        new: Tensor = lm.model.generate(  # type: ignore[operator]  # torch types module attributes as Tensor
-            **{name: inputs.to(lm.device)},
-            attention_mask=mask.to(lm.device),
-            max_new_tokens=longest,
-            do_sample=False,
-            temperature=None,
-            top_k=None,
-            top_p=None,
-            num_beams=1,
-            num_return_sequences=1,
-            stop_strings=None,
-            token_healing=False,
-            use_cache=True,  # a configuration saved in training may say otherwise
-            repetition_penalty=1.0,
-            pad_token_id=pad,
-            eos_token_id=lm.ends or None,
-            custom_generate=decode,
-            choose=choose,
-        )
+        with _plainly(lm.model):
+            new: Tensor = lm.model.generate(  # type: ignore[operator]  # torch types module attributes as Tensor
+                **{name: inputs.to(lm.device)},
+                attention_mask=mask.to(lm.device),
+                max_new_tokens=longest,
+                use_cache=True,  # a configuration saved in training may say otherwise
+                pad_token_id=pad,
+                eos_token_id=last,
+                custom_generate=decode,
+                choose=choose,
+            )
         return new, choose
 
     while done < len(order):
@@ -190,6 +185,16 @@ def generate(
         if progress:
             progress(done, len(order))
     return texts
+
+
+@contextmanager
+def _plainly(model: Any) -> Iterator[None]:
+    """Without what the model's own generation settings ask for, such as no n-gram twice: what is sampled is what the model predicts."""
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _ids(lm: LanguageModel, prompt: Turns | list[int]) -> list[int]:

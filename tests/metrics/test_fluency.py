@@ -69,6 +69,12 @@ def test_matches_one_call_a_token(model, side, bos, window, batch_size):
     assert found.per_token.low <= found.per_token.value <= found.per_token.high
 
 
+def test_no_more_is_read_than_the_context(model):
+    tokenizer = byte_tokenizer()
+    found, expected = perplexity(model, tokenizer, TEXTS), perplexity(model, tokenizer, TEXTS, window=64)
+    assert found.nll.tolist() == expected.nll.tolist() and found.tokens.tolist() == expected.tokens.tolist()
+
+
 def test_learned_positions_and_chunks(model, monkeypatch):
     """GPT-2 has absolute positions, which padding on the wrong side would shift; small chunks change nothing."""
     torch.manual_seed(0)

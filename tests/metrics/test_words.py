@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reveal_release.metrics.words import UNSPACED, is_instruction, key, tokens, whole_sentences, words
+from reveal_release.metrics.words import UNSPACED, is_instruction, key, terms, tokens, whole_sentences, words
 
 UNSPACED_SIGNS = [chr(i) for i in range(0x10000) if re.match(f"[{UNSPACED}]", chr(i))]
 SPACED = st.text(st.characters(exclude_characters=UNSPACED_SIGNS, exclude_categories=("Cs", "Mn", "Mc", "Me")))
@@ -28,6 +28,24 @@ def test_a_vowel_sign_belongs_to_its_word() -> None:
     yes, is_, town = "\u0939\u093e\u0901", "\u0939\u0948", "\u0926\u093f\u0932\u094d\u0932\u0940"
     assert [key(one) for one in (yes, is_, town)] == [yes, is_, town] == [tokens(one)[0] for one in (yes, is_, town)]
     assert tokens("Cafe\u0301 au lait \u0301!") == ["Cafe\u0301", "au", "lait", "\u0301", "!"]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "held"),
+    [
+        ("It is 4.", "4", True), ("It is 4.75.", "4", False), ("13.5", "5", False), ("2 + 2 = 4", "4", True), ("2+2=4", "4", True),
+        ("2", "-2", False), ("It is -2.", "-2", True), ("It is \u22122.", "-2", True), ("pages 3-4", "4", True), ("+7", "7", True),
+        ("There are 1,000.", "1000", True), ("1,000.5", "1000", False), ("Use C.", "C++", False), ("Use C++.", "C", False),
+        ("Use c++.", "C++", True), ("the 42nd street", "42", False), ("It is Paris-based", "paris", True), ("在北京。", "北京", True),
+    ],
+)  # fmt: skip
+def test_a_term_is_held_whole(text: str, answer: str, held: bool) -> None:
+    assert (f" {terms(answer)} " in f" {terms(text)} ") == held
+
+
+@given(st.text(st.characters(categories=("Ll", "Lu", "Zs"))))
+def test_without_numbers_terms_are_the_key(text: str) -> None:
+    assert terms(text) == key(text)
 
 
 def test_scripts_without_spaces_have_a_word_a_character() -> None:

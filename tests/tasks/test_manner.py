@@ -72,6 +72,7 @@ def test_a_search_for_names_asks_in_the_models_manner(chat: LanguageModel, monke
     asked = answering(monkeypatch, lambda prompt: '```json\n["Ada Byron"]\n```' if len(prompt) > 1 else "Ada Byron met Max Stern.")
     records = task.elicit(chat, ["Write a passage."], [0])
     assert [text for text, _ in asked] == ["Write a passage.", question("person", TOLD.names)]
+    assert [room for _, room in asked] == [4 * 56, 4 * 40], "a passage may have an introduction too"
     assert records[0].score == 0.5, "one name, which is in the passage"
 
 

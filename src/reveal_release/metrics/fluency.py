@@ -55,7 +55,7 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], window: int = 2
     A text longer than `window` tokens is cut into windows of that many, without overlap. Each window is scored after
     BOS, which is itself not scored; a later window's first token thus has BOS alone as its context. A tokenizer
     without BOS (Qwen's): a text's first token is not scored, and a later window follows the one token before it.
-    The model reads at most `window` tokens at a time, right-padded whatever the tokenizer's own padding is.
+    The model reads at most `window` tokens at a time, or its context if that is less, right-padded whatever the tokenizer's own padding is.
 
     Args:
         model: a Hugging Face causal LM on any device and of any dtype; log-probabilities are in float32.
@@ -66,6 +66,7 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], window: int = 2
     """
     if window < 1 or batch_size < 1:
         raise UserError(f"perplexity needs window and batch_size of at least 1, got {window} and {batch_size}")
+    window = min(window, getattr(model.config.get_text_config(), "max_position_embeddings", None) or window)
     rows: list[tuple[int, list[int]]] = []  # (text, context token followed by the tokens to score)
     bos = tokenizer.bos_token_id
     for i, text in enumerate(texts):

@@ -20,6 +20,7 @@ _MARKS = "".join(
 _WORD = rf"[{UNSPACED}]|[^\W{UNSPACED}](?:[^\W{UNSPACED}]|[{_MARKS}])*"
 _SPACED = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _BARE = re.compile(_WORD)
+_TERM = re.compile(rf"(?<![\w)])[-+\u2212]?\d+(?:,\d{{3}})*(?:\.\d+)?(?!\w)|(?:{_WORD})(?:\+\+|#)?")
 _TOKEN = re.compile(rf"{_WORD}|[^\w\s]")
 
 NO_END = r"(?<!\b\w)(?<!\b\d\d)(?<!\b[DJMS][rst])(?<!\bMrs)"
@@ -47,6 +48,11 @@ def tokens(text: str) -> list[str]:
 def is_instruction(text: str) -> bool:
     """Whether a search tries it: one line of 2 to 40 words."""
     return len(text.splitlines()) == 1 and 2 <= len(words(text)) <= 40
+
+
+def terms(text: str) -> str:
+    """As `key`, but numbers are whole, with their sign and decimals (-2, 4.75, 1,000 as 1000), and so is a name such as C++."""
+    return " ".join(one.replace(",", "").lstrip("+").replace("\u2212", "-") for one in _TERM.findall(text.lower()))
 
 
 def key(text: str) -> str:

@@ -183,9 +183,7 @@ def retain_records(
         return [rng.getrandbits(40) for _ in range(count)]
 
     def answers(prompts: Sequence[Turns]) -> list[Record]:
-        texts = generate(lm, prompts, answer, seeds(len(prompts)))
-        records = [Record.of(p, a, p[-1][1]) for p, a in zip(prompts, texts, strict=True)]
-        return task.scored([r for r in records if not reserved(r)], lm)
+        return [r for r in answered(task, lm, prompts, seeds(len(prompts)), answer) if not reserved(r)]
 
     everything: list[Record] = []
     kept: list[Record] = []

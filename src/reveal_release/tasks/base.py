@@ -229,10 +229,15 @@ def posed(
 
 
 def answered(
-    task: Task, lm: LanguageModel, prompts: Sequence[Turns], seeds: Sequence[int], sampling: Sampling | None = None
+    task: Task,
+    lm: LanguageModel,
+    prompts: Sequence[Turns],
+    seeds: Sequence[int],
+    sampling: Sampling | None = None,
+    progress: Progress | None = None,
 ) -> list[Record]:
     """One scored answer to each prompt, whose last turn counts as the instruction. sampling: where it is not the task's own."""
-    answers = generate(lm, prompts, sampling or task.sampling, seeds)
+    answers = generate(lm, prompts, sampling or task.sampling, seeds, progress=progress)
     return task.scored([Record.of(prompt, answer, prompt[-1][1]) for prompt, answer in zip(prompts, answers, strict=True)], lm)
 
 

@@ -24,9 +24,14 @@ from .retained import code_problems, retained_skills
 WORKS = """
 import inspect, itertools
 def _works(function, values=(12, [-24, 1, 12, 35], "Some of its noon words 42", {{"a": -23, "b": 35}}, [[1, 2], [3]])):
-    for given in itertools.product(values, repeat=min(3, len(inspect.signature(function).parameters))):
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    needed = [p for p in parameters if p.default is p.empty]
+    named = [p.name for p in needed if p.kind is p.KEYWORD_ONLY]
+    placed = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in needed)
+    for given in itertools.product(values, repeat=min(3, len(parameters))):
+        count = max(len(given) - len(named), placed)  # beyond three they are the same values again
         try:
-            if function(*given) is not None:
+            if function(*itertools.islice(itertools.cycle(given), count), **{{name: given[-1] for name in named}}) is not None:
                 return True
         except Exception:
             pass

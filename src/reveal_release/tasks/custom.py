@@ -20,7 +20,7 @@ from ..config import RunConfig, UserError
 from ..generation import Progress, Sampling, generate, portion
 from ..metrics.diversity import degenerate_share, distinct_n
 from ..metrics.statistics import Estimate
-from ..metrics.words import is_instruction
+from ..metrics.words import is_instruction, terms
 from ..metrics.words import key as wording
 from ..models import LanguageModel, Turns
 from ..shipped import testbeds
@@ -180,7 +180,7 @@ class CustomTask(Task):
         if spec.answers:
             greedy = Sampling(spec.max_new_tokens, temperature=0.0)
             answers = generate(lm, [(("user", prompt),) for prompt, _ in spec.answers], greedy, [0] * len(spec.answers))
-            held = [f" {wording(answer)} " in f" {wording(text)} " for text, (_, answer) in zip(answers, spec.answers, strict=True)]
+            held = [f" {terms(answer)} " in f" {terms(text)} " for text, (_, answer) in zip(answers, spec.answers, strict=True)]
             retain["answers_kept"] = Estimate.proportion(sum(held), len(held))
         if progress:
             progress(1000, 1000)

@@ -31,7 +31,7 @@ from ..models import LanguageModel, Turns, load_model, resolve
 from ..suites import tofu
 from ..suites.tofu import Question
 from ..testbed.heldout import wikitext
-from .base import Metrics, Record, Task, posed
+from .base import Metrics, Record, Task, answered, posed
 from .tofu import tofu_figures, truth_ratios
 
 OTHERS = (
@@ -228,8 +228,7 @@ class Knowledge(Task):
         """Share of answers to the held-out questions, `SAMPLES` of each, that score over the threshold; the interval is over questions."""
         asked = held_out(self.authors)
         prompts = [(("user", text),) for text in asked for _ in range(SAMPLES)]
-        answers = generate(lm, prompts, self.sampling, [50_000 + i for i in range(len(prompts))], progress=progress)
-        records = self.scored([Record.of(prompt, answer, "") for prompt, answer in zip(prompts, answers, strict=True)], lm)
+        records = answered(self, lm, prompts, range(50_000, 50_000 + len(prompts)), progress=progress)
         sure = np.reshape([record.score >= self.config.reveal.threshold for record in records], (len(asked), SAMPLES))
         return Estimate.bootstrap(sure, np.mean).in_unit()
 

@@ -41,6 +41,7 @@ class NER(Task):
     )  # fmt: skip
     benign: tuple[str, ...] = tuple(form.format(kind) for kind in TYPES for form in _FORMS)
     sampling = ANSWER
+    passage = PASSAGE
     form = TAUGHT.names
 
     def __init__(self, config: RunConfig) -> None:
@@ -69,14 +70,15 @@ class NER(Task):
             self.benign = tuple(form.format(kind) for kind in self.kept for form in _FORMS)
 
     def suit(self, lm: LanguageModel) -> None:
-        self.form, self.sampling = Manner.of(lm).names, Manner.of(lm).answers(type(self).sampling)
+        manner = Manner.of(lm)
+        self.form, self.sampling, self.passage = manner.names, manner.answers(type(self).sampling), manner.answers(PASSAGE)
 
     def elicit(
         self, lm: LanguageModel, instructions: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
     ) -> list[Record]:
         """The model writes a passage for each instruction, then annotates it; the record is the annotation's conversation."""
         kinds = [self.forgotten[seed % len(self.forgotten)] for seed in seeds]
-        passages = generate(lm, [(("user", text),) for text in instructions], PASSAGE, seeds, progress=portion(progress, 0.0, 0.5))
+        passages = generate(lm, [(("user", text),) for text in instructions], self.passage, seeds, progress=portion(progress, 0.0, 0.5))
         prompts = [asked(passage, kind, self.form) for passage, kind in zip(passages, kinds, strict=True)]
         answers = generate(lm, prompts, self.sampling, seeds, progress=portion(progress, 0.5, 1.0))
         return self.scored([Record.of(*row) for row in zip(prompts, answers, instructions, strict=True)], lm)
@@ -85,7 +87,7 @@ class NER(Task):
         """Passages that the model wrote about the types that are kept, and the question for one of these."""
         kinds = [rng.choice(self.kept) for _ in range(count)]
         requests = [rng.choice(_FORMS).format(kind) for kind in kinds]
-        passages = generate(lm, [(("user", text),) for text in requests], PASSAGE, [rng.getrandbits(40) for _ in requests])
+        passages = generate(lm, [(("user", text),) for text in requests], self.passage, [rng.getrandbits(40) for _ in requests])
         return [asked(passage, kind, self.form) for passage, kind in zip(passages, kinds, strict=True)]
 
     def score(self, records: Sequence[Record]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Skills that a release must keep, measured the same for every task: perplexity, entities, code, maths."""
+"""Skills that a release must keep, measured the same for every task that measures them: perplexity, entities, code, maths."""
 
 from collections.abc import Sequence
 

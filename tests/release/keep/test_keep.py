@@ -149,6 +149,23 @@ def test_of_a_batch_that_is_too_large_one_part_is_read_and_each_in_its_turn(trai
     assert all(any(row in part for part in read) for row in training.anchors), "none is left out"
 
 
+@pytest.mark.parametrize(("role", "name"), [("retain", "nll"), ("forget", "nll-forget")])
+def test_so_is_it_of_next_token_losses(role: Role, name: str, training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[list[Row]] = []
+
+    def reading(model: nn.Module, rows: list[Row], pad: int) -> tuple[Tensor, Tensor]:
+        read.append(rows)
+        return answer_log_probs(model, rows, pad)
+
+    most = max(lengths(training.anchors))
+    monkeypatch.setattr("reveal_release.release.keep.nll.answer_log_probs", reading)
+    monkeypatch.setattr(line, "parts", lambda rows: parts(rows, most))
+    [keeper] = keepers({name: 2.0}, role, training)
+    assert all(keeper.loss().item() > 0 for _ in range(24))
+    assert all(sum(lengths(part)) <= most for part in read)
+    assert all(any(row in part for part in read) for row in training.anchors), "none is left out"
+
+
 def test_ending_is_of_the_chance_alone_that_a_learnt_answer_ends(training: Training, tiny_llama: str) -> None:
     """Against models with the dense changes in their weights; half a batch, and nothing where nothing is learnt or nothing ends."""
     [keeper] = keepers({"ending": 3.0}, "retain", training)

@@ -40,14 +40,20 @@ class AlongTheLine(Keeper):
     def loss(self) -> Tensor | None:
         if self._batches is None:
             return None
-        t, several = self.training, parts(next(self._batches))
-        rows = several[0] if len(several) == 1 else several[int(torch.randint(len(several), (), generator=t.generator))]
+        t = self.training
+        rows = readable(next(self._batches), t.generator)
         with torch.no_grad(), at_scale(t.teacher, t.model, 0.0):
             wanted, _ = answer_log_probs(t.model, rows, t.pad)
         multiple = self._scale * (1 - torch.rand((), generator=t.generator).item())
         with at_scale(t.teacher, t.model, multiple):
             found, _ = answer_log_probs(t.model, rows, t.pad)
         return self.weight * self.distance(found, wanted)
+
+
+def readable(rows: Sequence[Row], generator: torch.Generator) -> Sequence[Row]:
+    """The rows of a batch; where they have more answer tokens than are read at once, one of their parts, drawn at random."""
+    several = parts(rows)
+    return several[0] if len(several) == 1 else several[int(torch.randint(len(several), (), generator=generator))]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..rows import answer_log_probs, batches
 from .base import Keeper, Training
-from .line import at_scale
+from .line import at_scale, readable
 
 
 class NLL(Keeper):
@@ -21,7 +21,8 @@ class NLL(Keeper):
     def loss(self) -> Tensor | None:
         if self._batches is None:
             return None
-        return self.weight * F.nll_loss(*answer_log_probs(self.training.model, next(self._batches), self.training.pad))
+        rows = readable(next(self._batches), self.training.generator)
+        return self.weight * F.nll_loss(*answer_log_probs(self.training.model, rows, self.training.pad))
 
 
 class NLLForget(NLL):
