@@ -203,6 +203,12 @@ def test_until_what_was_made_is_read_again_its_figures_stand(
         audit(here, patch, seeds=2, attacks=["quantise"], oracle=whole["oracle"])
     kept = json.loads((tmp_path / "out/audit.json").read_text(encoding="utf-8"))
     assert kept["attacks"] == whole["attacks"]
+    some = {**whole, "attacks": {name: one for name, one in whole["attacks"].items() if name != "quantise"}}
+    (tmp_path / "out/audit.json").write_text(json.dumps(some), encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        audit(here, patch, seeds=2, attacks=["quantise"], oracle=whole["oracle"])
+    kept = json.loads((tmp_path / "out/audit.json").read_text(encoding="utf-8"))
+    assert kept["attacks"] == some["attacks"]
 
 
 def test_both_models_have_the_same_budget(config: RunConfig, whole: dict[str, Any]) -> None:

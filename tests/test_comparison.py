@@ -196,14 +196,19 @@ def test_an_oracle_that_fails_takes_nothing(
 ) -> None:
     shutil.copytree(config.output, tmp_path / "out")
     file = tmp_path / "out/compare.json"
-    file.unlink()
+    before = file.read_text(encoding="utf-8")
 
     def full(*args: Any) -> Any:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(Comparison, "beside_oracle", full)
+    given = replace(config, output=str(tmp_path / "out")), [OURS, "npo"], [0], ["self", "name"], oracle
     with pytest.raises(torch.OutOfMemoryError):
-        compare(replace(config, output=str(tmp_path / "out")), [OURS, "npo"], [0], ["self", "name"], oracle)
+        compare(*given)
+    assert file.read_text(encoding="utf-8") == before, "what an oracle gave stands"
+    file.unlink()
+    with pytest.raises(torch.OutOfMemoryError):
+        compare(*given)
     kept = json.loads(file.read_text(encoding="utf-8"))
     assert kept["oracle"] is None and [one["metrics"] for one in kept["cells"]] == [one["metrics"] for one in whole["cells"]]
 

@@ -77,7 +77,8 @@ def audit(
         found = searches.find(pair)
         for name in chosen:
             made[_key(name)] = ATTACKS[name].make(pair, found)
-            if made.keys() >= earlier["attacks"].keys():  # until those made earlier are all read again, their figures stand
+            # Until those made earlier are all read again, an oracle's too, their figures stand.
+            if made.keys() >= earlier["attacks"].keys() and (beside or not oracle or not earlier["oracle"]):
                 finish(pair, found, made, earlier)  # so that an attack which cannot be made here, too, takes nothing from the others
     return finish(pair, found, made, earlier)
 

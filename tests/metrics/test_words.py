@@ -37,6 +37,8 @@ def test_a_vowel_sign_belongs_to_its_word() -> None:
         ("2", "-2", False), ("It is -2.", "-2", True), ("It is \u22122.", "-2", True), ("pages 3-4", "4", True), ("+7", "7", True),
         ("There are 1,000.", "1000", True), ("1,000.5", "1000", False), ("Use C.", "C++", False), ("Use C++.", "C", False),
         ("Use c++.", "C++", True), ("the 42nd street", "42", False), ("It is Paris-based", "paris", True), ("在北京。", "北京", True),
+        ("答案是-2。", "-2", True), ("答案是-2。", "2", False), ("答案是4.75个", "4.75", True), ("答案是4.75个", "4", False),
+        ("共有1,000个", "1000", True), ("共有42个", "42", True),
     ],
 )  # fmt: skip
 def test_a_term_is_held_whole(text: str, answer: str, held: bool) -> None:

@@ -28,7 +28,7 @@ def record(completion: str, problem: str = "Write `add(a, b)`.") -> Record:
         (GOOD, 1.0), (f"Here it is:\n```python\n{GOOD}```\nThat adds.", 1.0), (GOOD + "\nprint(add(1, 2))", 1.0),
         ("def add(a, b, c, d):\n    return a", 1.0), ("def add(a, *, b):\n    return b", 1.0),
         ("def add(a, b, c, d=2, **e):\n    return d", 1.0),
-        ("def add(a, b, c, d):\n    pass", 0.5),
+        ("def add(a, b, *, c=0):\n    return a", 1.0), ("def add(a, b, c, d):\n    pass", 0.5),
         (GOOD + "\nadd(1)", 0.5), ("def add(a, b):\n    return undefined", 0.5), ("def add(a, b):\n    pass", 0.5),
         ("def other(a, b):\n    return a", 0.5), ("1 + 1", 0.0), ("def add(a, b:\n    return", 0.0), ("The sum.", 0.0), ("", 0.0),
     ],

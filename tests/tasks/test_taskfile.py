@@ -50,7 +50,6 @@ def test_a_sound_file_and_its_defaults(file: Path) -> None:
         ("[Describe a garden.]", "[describe: a garden]", "6: an item of benign is read as a key with a value"),
         ("[Describe a garden.]", "[ask me SOMETHING!]", "6: 'ask me SOMETHING!' in benign is also in seeds, line 4: leave one out"),
         ("- Write a comment.", "- ask me something", "11: 'ask me something' in evaluate.instructions is also in seeds, line 4"),
-        ("- Write a comment.", "- Is 3 + 4 odd?\n    - Is 3 - 4 odd?\n    - Is 3 +4 odd?", "13: 'Is 3 +4 odd?' in evaluate.instr"),
         ("- Write a comment.", "- Write it.\n    - Write it.", "12: 'Write it.' in evaluate.instructions is also in eval"),
         ("regex: '\\?'", "regex: '('", "8: scorer.regex '(' is no regular expression (missing ), unterminated"),
         ("regex: '\\?'", "regex: a\n  label: b", "9: scorer has a `label`, which only a classifier has: leave it out"),

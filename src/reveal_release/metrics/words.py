@@ -20,7 +20,8 @@ _MARKS = "".join(
 _WORD = rf"[{UNSPACED}]|[^\W{UNSPACED}](?:[^\W{UNSPACED}]|[{_MARKS}])*"
 _SPACED = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _BARE = re.compile(_WORD)
-_TERM = re.compile(rf"(?<![\w)])[-+\u2212]?\d+(?:,\d{{3}})*(?:\.\d+)?(?!\w)|(?:{_WORD})(?:\+\+|#)?")
+_LETTER = rf"[^\W{UNSPACED}]"
+_TERM = re.compile(rf"(?<!{_LETTER})(?<!\))[-+\u2212]?\d+(?:,\d{{3}})*(?:\.\d+)?(?!{_LETTER})|(?:{_WORD})(?:\+\+|#)?")
 _TOKEN = re.compile(rf"{_WORD}|[^\w\s]")
 
 NO_END = r"(?<!\b\w)(?<!\b\d\d)(?<!\b[DJMS][rst])(?<!\bMrs)"

@@ -24,8 +24,9 @@ from .retained import code_problems, retained_skills
 WORKS = """
 import inspect, itertools
 def _works(function, values=(12, [-24, 1, 12, 35], "Some of its noon words 42", {{"a": -23, "b": 35}}, [[1, 2], [3]])):
-    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    parameters = inspect.signature(function).parameters.values()
     needed = [p for p in parameters if p.default is p.empty]
+    parameters = [p for p in parameters if p.kind is not p.VAR_KEYWORD and (p in needed or p.kind is not p.KEYWORD_ONLY)]
     named = [p.name for p in needed if p.kind is p.KEYWORD_ONLY]
     placed = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in needed)
     for given in itertools.product(values, repeat=min(3, len(parameters))):

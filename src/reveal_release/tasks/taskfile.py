@@ -26,7 +26,7 @@ from pathlib import Path
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
-from ..metrics.words import is_instruction, terms
+from ..metrics.words import is_instruction
 from ..metrics.words import key as wording
 from .scorers import KINDS, ScorerSpec
 from .userfile import Problem, TaskFileError, source
@@ -42,7 +42,6 @@ _CURES = {
     "scorer": f"give one of {', '.join(KINDS)}",
     "evaluate": "give `instructions`, a list that the search shall never try",
 }
-_OPERATORS = re.compile(r"(?<=\d)\s*([-+*/=<>^%×÷])\s*(?=\d)")
 UNTRIED = "the search tries only instructions of one line and 2 to 40 words: mend it"
 _OPTIONAL = ("retain", "max_new_tokens")
 _READ_AS = {"int": "a number", "float": "a number", "bool": "true or false", "null": "nothing", "timestamp": "a date"}
@@ -254,11 +253,10 @@ class _Reader:
         seen: dict[str, str] = {}
         for what, rows in lists.items():
             for node, text in rows:
-                told = f"{terms(text)} {''.join(_OPERATORS.findall(text))}"  # what is 3 + 4 is not what is 3 - 4
-                if told in seen:
-                    self.wrong(node, f"{shorten(text)} in {what} is also in {seen[told]}: leave one out")
+                if wording(text) in seen:
+                    self.wrong(node, f"{shorten(text)} in {what} is also in {seen[wording(text)]}: leave one out")
                 else:
-                    seen[told] = f"{what}, line {node.start_mark.line + 1}"
+                    seen[wording(text)] = f"{what}, line {node.start_mark.line + 1}"
 
     def scorer(self, node: Node | None, what: str) -> ScorerSpec | None:
         parts = self.mapping(node, what, (*KINDS, "label"))
