@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from reveal_release import dataset, loop, sandbox, workshop
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, Unfit, UserError
 from reveal_release.evaluator import evaluate_only
+from reveal_release.files import contents
 from reveal_release.loop import run
 from reveal_release.metrics.fluency import perplexity
 from reveal_release.models import load_model, save_model
@@ -265,7 +266,9 @@ def copied(whole: tuple[RunConfig, dict[str, Any]], output: Path, keep: tuple[st
         if path.stem not in keep:
             path.unlink()
     identity = json.loads((Path(whole[0].output) / "state/identity.json").read_text(encoding="utf-8"))
-    (output / "state/identity.json").write_text(json.dumps(identity | {"config_hash": config.hash()}))
+    text = Path(config.utility_text)
+    identity |= {"config_hash": config.hash()} | ({"utility_text": contents(text)} if text.is_file() else {})
+    (output / "state/identity.json").write_text(json.dumps(identity))
     return config
 
 
