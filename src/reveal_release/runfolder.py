@@ -40,8 +40,9 @@ class RunFolder:
         given = {name: getattr(config.evaluate, name) for name in ("entities", "tofu", "retain_model", "scorer")}
         bundled = {"scorer": scorers, "reward": scorers, "utility_text": texts}
         for name, value in {**given, "reward": config.scorer, "utility_text": config.utility_text}.items():
-            if value and value not in bundled.get(name, ()) and Path(value).expanduser().exists():  # else it is a name
-                identity[name] = contents(Path(value).expanduser(), below=name == "entities")  # of a saved data set
+            place = Path(value).expanduser()
+            if value and value not in bundled.get(name, ()) and place.exists():  # else it is a name
+                identity[name] = contents(place, below=name == "entities")  # of a saved data set
         if found := check_place(self.path, kind):
             if found["config_hash"] != identity["config_hash"] and (other := self._other_setting(config)):
                 raise UserError(f"{self.path} was made {other}: give the same, or choose another --output")

@@ -237,8 +237,8 @@ def answered(
     progress: Progress | None = None,
 ) -> list[Record]:
     """One scored answer to each prompt, whose last turn counts as the instruction. sampling: where it is not the task's own."""
-    answers = generate(lm, prompts, sampling or task.sampling, seeds, progress=progress)
-    return task.scored([Record.of(prompt, answer, prompt[-1][1]) for prompt, answer in zip(prompts, answers, strict=True)], lm)
+    asked = [Record(tuple(prompt), "", 0.0, prompt[-1][1]) for prompt in prompts]
+    return answered_anew(task, lm, asked, seeds, sampling=sampling, progress=progress)
 
 
 def answered_anew(
@@ -248,12 +248,15 @@ def answered_anew(
     seeds: Sequence[int],
     given: Sequence[Turns] = (),
     starts: Sequence[list[int]] = (),
+    sampling: Sampling | None = None,
     progress: Progress | None = None,
 ) -> list[Record]:
     """Another scored answer to the prompt of each record.
 
     given: the conversations that the model is given in the place of the prompts. starts: tokens with which the answers begin.
+    sampling: where it is not the task's own.
     """
-    answers = generate(lm, given or [record.prompt for record in records], task.sampling, seeds, progress=progress, starts=starts)
+    prompts = given or [record.prompt for record in records]
+    answers = generate(lm, prompts, sampling or task.sampling, seeds, progress=progress, starts=starts)
     drawn = [Record.of(record.prompt, answer, record.instruction) for record, answer in zip(records, answers, strict=True)]
     return task.scored(drawn, lm, given)
