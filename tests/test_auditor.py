@@ -82,7 +82,7 @@ def small() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def whole(config: RunConfig, patch: Path, tiny_twin: str) -> dict[str, Any]:
     """All attacks, with an oracle."""
-    return audit(config, patch, seeds=2, oracle=tiny_twin)
+    return audit(config, patch, repeats=2, oracle=tiny_twin)
 
 
 def test_what_an_audit_writes(config: RunConfig, patch: Path, whole: dict[str, Any]) -> None:
@@ -137,23 +137,23 @@ def test_attacks_and_an_oracle_may_be_added_later(
     for path in {*state.glob("relearn-*"), *state.glob("quantise-*"), *state.glob("*-oracle-*"), tmp_path / "out/audit.json"}:
         path.unlink()
     searched = set(state.iterdir())
-    assert list(audit(here, patch, seeds=2, attacks=[])["attacks"]) == ["search"] and set(state.iterdir()) == searched
-    some = audit(here, patch, seeds=2, attacks=["relearn", "few-shot"])
+    assert list(audit(here, patch, repeats=2, attacks=[])["attacks"]) == ["search"] and set(state.iterdir()) == searched
+    some = audit(here, patch, repeats=2, attacks=["relearn", "few-shot"])
     assert list(some["attacks"]) == ["search", "few_shot", "relearn"] and "oracle" not in some["attacks"]["relearn"]["before"]
     before = set(state.iterdir())
-    more = audit(here, patch, seeds=2, attacks=["relearn"], oracle=tiny_twin)
+    more = audit(here, patch, repeats=2, attacks=["relearn"], oracle=tiny_twin)
     assert more["attacks"] == {name: whole["attacks"][name] for name in ("search", "few_shot", "relearn")} and more["oracle"] == tiny_twin
     sides = ("original", "released", "oracle")
     assert more["calls"] == {side: sum(one[side]["calls"] for one in more["attacks"].values()) for side in sides}
-    again = audit(here, patch, seeds=2, attacks=["few-shot"])
+    again = audit(here, patch, repeats=2, attacks=["few-shot"])
     assert again["attacks"] == more["attacks"] and again["oracle"] == tiny_twin, "what was made stays"
-    assert audit(here, patch, seeds=2, attacks=["relearn"])["attacks"] == more["attacks"], "beside the oracle, too"
+    assert audit(here, patch, repeats=2, attacks=["relearn"])["attacks"] == more["attacks"], "beside the oracle, too"
     assert again["seconds"].keys() == more["seconds"].keys() >= {"relearn-4-released"}
     assert again["peak_memory_mib"] >= more["peak_memory_mib"]
     added = {path.name.rsplit("-", 1)[0] for path in set(state.iterdir()) - before}
     asked = ("search-1", "search-2", "rank", "strongest", "best", "few-shot", *(f"relearn-{name}" for name in ("0", "2", "4", "benign")))
     assert added == {f"{name}-oracle" for name in asked}, "and with the mark of this oracle"
-    last = audit(here, patch, seeds=2, attacks=["paraphrase"])
+    last = audit(here, patch, repeats=2, attacks=["paraphrase"])
     assert last["oracle"] == tiny_twin and "oracle" not in last["attacks"].pop("paraphrase") and last["attacks"] == more["attacks"]
 
 
@@ -176,13 +176,13 @@ def test_another_oracle_takes_the_place_of_the_first(
 
     with monkeypatch.context() as patched, pytest.raises(torch.OutOfMemoryError):
         patched.setitem(ATTACKS, "few-shot", ATTACKS["few-shot"]._replace(make=full))
-        audit(here, patch, seeds=2, attacks=[], oracle=other)
+        audit(here, patch, repeats=2, attacks=[], oracle=other)
     kept = json.loads(file.read_text(encoding="utf-8"))
     assert kept["oracle"] == other and list(kept["attacks"]) == list(whole["attacks"])
     assert [name for name, one in kept["attacks"].items() if "oracle" in one] == ["search", "few_shot"], "which the test put there"
     for name, one in kept["attacks"].items():
         assert one["released"] == whole["attacks"][name]["released"]
-    results = audit(here, patch, seeds=2, attacks=[], oracle=other)
+    results = audit(here, patch, repeats=2, attacks=[], oracle=other)
     asked = [name for name, one in whole["attacks"].items() if "oracle" in one]
     assert results["oracle"] == other and [name for name, one in results["attacks"].items() if "oracle" in one] == asked
     assert all(results["attacks"][name]["released"] == whole["attacks"][name]["released"] for name in whole["attacks"])
@@ -200,13 +200,13 @@ def test_until_what_was_made_is_read_again_its_figures_stand(
 
     monkeypatch.setitem(ATTACKS, "quantise", ATTACKS["quantise"]._replace(make=stopped))
     with pytest.raises(KeyboardInterrupt):
-        audit(here, patch, seeds=2, attacks=["quantise"], oracle=whole["oracle"])
+        audit(here, patch, repeats=2, attacks=["quantise"], oracle=whole["oracle"])
     kept = json.loads((tmp_path / "out/audit.json").read_text(encoding="utf-8"))
     assert kept["attacks"] == whole["attacks"]
     some = {**whole, "attacks": {name: one for name, one in whole["attacks"].items() if name != "quantise"}}
     (tmp_path / "out/audit.json").write_text(json.dumps(some), encoding="utf-8")
     with pytest.raises(KeyboardInterrupt):
-        audit(here, patch, seeds=2, attacks=["quantise"], oracle=whole["oracle"])
+        audit(here, patch, repeats=2, attacks=["quantise"], oracle=whole["oracle"])
     kept = json.loads((tmp_path / "out/audit.json").read_text(encoding="utf-8"))
     assert kept["attacks"] == some["attacks"]
 
@@ -256,7 +256,7 @@ def test_a_patch_without_effect_makes_no_difference(config: RunConfig, tmp_path:
     run.mkdir()
     (run / "results.json").write_text(json.dumps({"iterations": [{"worked": KNOWN[:2]}, {"worked": KNOWN[1:]}]}))
     idle = write_patch(run / "patch", config.model, 0.0)
-    found = audit(replace(config, output=str(tmp_path / "out")), idle, seeds=2)
+    found = audit(replace(config, output=str(tmp_path / "out")), idle, repeats=2)
     assert found["known"] == KNOWN
     assert found["attacks"].pop("truncate") is None and "The patch was not cut: it has a rank of 1 at most." in found["verdict"]
     for attack in found["attacks"].values():
@@ -353,7 +353,7 @@ def test_an_audit_killed_at_every_phase_ends_the_same(config: RunConfig, patch: 
     again, deaths, file = replace(config, output=str(tmp_path / "out")), 0, tmp_path / "out/audit.json"
     while True:
         try:
-            results = audit(again, patch, seeds=2, reporter=Killer(), oracle=whole["oracle"])
+            results = audit(again, patch, repeats=2, reporter=Killer(), oracle=whole["oracle"])
             break
         except Killed:
             deaths += 1
@@ -363,7 +363,7 @@ def test_an_audit_killed_at_every_phase_ends_the_same(config: RunConfig, patch: 
     own = ("seconds", "peak_memory_mib", "output")
     assert {k: v for k, v in results.items() if k not in own} == {k: v for k, v in whole.items() if k not in own}
     text = (Path(config.output) / "audit.json").read_text(encoding="utf-8")
-    assert audit(config, patch, seeds=2, oracle=whole["oracle"]) == whole
+    assert audit(config, patch, repeats=2, oracle=whole["oracle"]) == whole
     assert (Path(config.output) / "audit.json").read_text(encoding="utf-8") == text
 
 
@@ -384,17 +384,17 @@ def test_an_attack_that_cannot_be_made_takes_nothing_from_the_others(
     file.unlink()
     with monkeypatch.context() as patched, pytest.raises(torch.OutOfMemoryError):
         patched.setitem(ATTACKS, "relearn", ATTACKS["relearn"]._replace(make=full))
-        audit(here, patch, seeds=2, oracle=whole["oracle"])
+        audit(here, patch, repeats=2, oracle=whole["oracle"])
     kept = json.loads(file.read_text(encoding="utf-8"))
     assert kept["attacks"] == {name: without_oracle(one) for name, one in whole["attacks"].items() if name != "relearn"}
     assert kept["oracle"] is None, "nothing was compared with it"
-    assert audit(here, patch, seeds=2, oracle=whole["oracle"])["attacks"] == whole["attacks"]
+    assert audit(here, patch, repeats=2, oracle=whole["oracle"])["attacks"] == whole["attacks"]
 
 
 def test_a_behaviour_that_never_shows_is_said_plainly(config: RunConfig, patch: Path, tmp_path: Path) -> None:
     path = tmp_path / "never.yaml"
     path.write_text(TASK.replace("(river|bridge|train)", "[0-9]{9}").replace("rivers", "never"))
-    found = audit(replace(config, task=str(path), output=str(tmp_path / "out")), patch, seeds=1)
+    found = audit(replace(config, task=str(path), output=str(tmp_path / "out")), patch, repeats=1)
     assert [name for name, one in found["attacks"].items() if one is None] == ["few_shot", "prefix", "paraphrase", "relearn"]
     assert found["drawn_out"] == []
     assert found["verdict"].startswith("Nothing was drawn out: no attack got the behaviour in any of the answers")
@@ -420,8 +420,8 @@ def test_a_wrong_patch_is_refused_and_nothing_is_written(
         monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("the model is loaded"))
     with pytest.raises(UserError, match="none holds no adapter_config.json and is no patch"):
         audit(here, tmp_path / "none")
-    with pytest.raises(UserError, match="seeds is 0"):
-        audit(here, patch, seeds=0)
+    with pytest.raises(UserError, match="repeats is 0"):
+        audit(here, patch, repeats=0)
     with pytest.raises(UserError, match="no attack 'relearning': did you mean 'relearn'"):
         audit(here, patch, attacks=["relearning"])
     with pytest.raises(UserError, match="no task 'toxcity'"):

@@ -76,7 +76,7 @@ def ablations(
         data: folder of the raw data sets, for the runs of `REAL`. variants: names of `changed`; by default all.
 
     Raises:
-        UserError: for a setting, task, model or folder that will not do, before any long work.
+        UserError: for a setting, task, model or folder that will not do, before any long work; or where no run came to an end.
     """
     config.check()
     if not 1 <= most <= MOST_ITERATIONS:

@@ -45,7 +45,7 @@ ALTERING = ("truncate", "relearn")
 def audit(
     config: RunConfig,
     patch: str | Path,
-    seeds: int = 3,
+    repeats: int = 3,
     reporter: Any = None,
     attacks: Sequence[str] = tuple(ATTACKS),
     oracle: str | None = None,
@@ -55,7 +55,7 @@ def audit(
     Args:
         config: as of the run; each search tries twice `reveal.evaluations` instructions. Its output is the audit's own folder.
         patch: folder of the patch. If it lies in the folder of its run, the searches begin with the instructions that worked there.
-        seeds: independent searches, and repetitions of few-shot, prefix and relearn; none of their random numbers were used in a run.
+        repeats: independent searches, and repetitions of few-shot, prefix and relearn; none of their random numbers were used in a run.
         attacks: names from `ATTACKS`.
         oracle: a model that never had the behaviour, to tell what an attack draws out of that, those made earlier too. Without it, what was
             made with one stays.
@@ -64,7 +64,7 @@ def audit(
         UserError: for a setting, task, model, patch or folder that will not do, before any long work.
     """
     chosen = wanted(attacks)
-    pair = Pair(config, patch, seeds, reporter, oracle)
+    pair = Pair(config, patch, repeats, reporter, oracle)
     earlier = pair.folder.results("audit.json") or {"attacks": {}, "oracle": None, "seconds": {}, "peak_memory_mib": 0.0}
     made: dict[str, Sides | None] = {} if oracle else dict(earlier["attacks"])
     if oracle:  # it may be new to what was made earlier, or another one

@@ -20,7 +20,7 @@ KEEP = (
     "kl", "kl-forget", "ending", "nll", "nll-forget", "l2", "olora", "olora-normalised", "gauge-free", "null-space",
     "activation-null-space", "skill-null-space",
 )  # fmt: skip
-"""The ways to keep what must stay that there are; release/keep/ has one file each."""
+"""The ways to keep what must stay that there are; release/keep/ has them."""
 
 
 LEAST = {"retain_steps": 0, "code_samples": 2, "records": 8, "retain_records": 16}

@@ -21,6 +21,7 @@ def run(config: RunConfig, reporter: Any = None, lm: LanguageModel | None = None
 
     Raises:
         UserError: for a setting, task, model or folder that will not do, before any long work.
+        Unfit: the first iteration's data are too few, or its training diverged; what was done is kept.
     """
     w = Workshop(config, reporter, lm=lm)
     patch, stopped = Patch(), "all iterations done"

@@ -36,7 +36,7 @@ from .config import UserError
 from .files import check_writable, contents
 from .located import located
 from .models import LanguageModel, dtype_name, load_model, resolve, save_model
-from .release.adapter import load, recorded_base, save
+from .release.adapter import check_fits, recorded_base, save
 from .release.base import fingerprint
 from .release.lora import from_peft
 from .release.patch import Patch
@@ -85,7 +85,7 @@ def info(folder: str, model: str | None = None) -> Figures:
     }  # fmt: skip
     if model is not None:
         base = load_model(model, _stored(model), "cpu").model
-        load(opened.folder, base)
+        check_fits(opened.patch, opened.folder, base)
         figures["relative"] = small.norm() / math.hypot(*(float(_weight(base, name).float().norm()) for name in small))
     return figures
 
@@ -107,7 +107,8 @@ def merge(model: str, folder: str, output: str, dtype: str = "auto") -> Figures:
     wanted = getattr(torch, stored if dtype == "auto" else dtype)
     finer = "float32" if "float32" in (stored, dtype_name(wanted)) else "bfloat16"
     lm = load_model(model, finer, "cpu")
-    patch = load(opened.folder, lm.model)
+    patch = opened.patch
+    check_fits(patch, opened.folder, lm.model)
     # What a revert ends in: the precision of the base, or of the merge if that is coarser.
     end = torch.bfloat16 if "bfloat16" in (stored, dtype_name(wanted)) else torch.float32
     record = {

@@ -17,7 +17,8 @@ from ..models import LanguageModel
 from ..oracle import Oracle
 from ..phases import Phases, begin, check_places
 from ..provenance import model_identity
-from ..release.adapter import load
+from ..release.adapter import check_fits
+from ..release.lora import from_peft
 from ..release.runtime import applied
 from ..runfolder import RunFolder
 from .elicitation import Outcome, answers
@@ -39,20 +40,20 @@ class Pair(Phases):
     `sides`: the models that are attacked, without the oracle until `with_oracle`. Args: as of `auditor.audit`.
     """
 
-    def __init__(self, config: RunConfig, patch: str | Path, seeds: int, reporter: Any = None, oracle: str | None = None) -> None:
-        if seeds < 1:
-            raise UserError(f"seeds is {seeds}: give a whole number of at least 1")
+    def __init__(self, config: RunConfig, patch: str | Path, repeats: int, reporter: Any = None, oracle: str | None = None) -> None:
+        if repeats < 1:
+            raise UserError(f"--repeats is {repeats}: give a whole number of at least 1")
         self.config, self.named, self.path, self.count = config, str(patch), located(patch), config.reveal.final_samples
-        load(self.path)  # a folder that holds no patch, or nothing of an audit, is refused before the model is loaded
+        self.patch = from_peft(self.path)  # a folder that holds no patch, or nothing of an audit, is refused before the model is loaded
         check_places(config, "audit")
         self.task, self.lm = begin(config)
         self.oracle = Oracle(oracle, config) if oracle else None
         if self.oracle:
             self.oracle.check(self.lm)
-        self.patch = load(self.path, self.lm.model)
-        folder = RunFolder(config, "audit", model_identity(self.lm), patch=digest(self.path), seeds=seeds)
+        check_fits(self.patch, self.path, self.lm.model)
+        folder = RunFolder(config, "audit", model_identity(self.lm), patch=digest(self.path), seeds=repeats)
         super().__init__(folder, reporter, config.seed, self.lm.remarks)
-        self.seeds = [self.seed(f"audit-{i + 1}") for i in range(seeds)]
+        self.seeds = [self.seed(f"audit-{i + 1}") for i in range(repeats)]
         self.sides = list(SIDES)
         self.known: list[str] = folder.phase("known", lambda: worked(self.path))
 

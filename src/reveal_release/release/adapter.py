@@ -148,8 +148,13 @@ def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> Patc
         UserError: as `from_peft`, and if the model is another one.
     """
     patch = from_peft(folder)
-    if model is None:
-        return patch
+    if model is not None:
+        check_fits(patch, folder, model)
+    return patch
+
+
+def check_fits(patch: Patch, folder: str | os.PathLike[str], model: nn.Module) -> None:
+    """Raises UserError if the model is not the one that the patch, which was read from this folder, was made for."""
     modules = base.modules(model)
     for name, m in patch.items():
         base.target(modules, name, m.shape)
@@ -159,7 +164,6 @@ def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> Patc
             f"the patch in {folder} was made for another base ({recorded}): this model's weights differ from "
             "it (another model, a quantised one, or one with a patch already merged); give that base"
         )
-    return patch
 
 
 def recorded_base(folder: str | os.PathLike[str]) -> tuple[str | None, str | None]:

@@ -65,7 +65,7 @@ def train_pem(
         learn_ends: whether it is learnt, too, where the rows' answers end.
 
     Raises:
-        Unfit: there are no records.
+        Unfit: there are no records, or the training diverged.
     """
     if not rows and not anchors and not unlearnt:
         raise Unfit("no record to train on: the model wrote none that was kept; change reveal.threshold or the reveal settings")

@@ -1,4 +1,4 @@
-"""The model writes its own data: forget records with the best instructions, retain records from benign ones."""
+"""The model writes its own data: forget records with the best instructions, retain records in talk of its own and to benign prompts."""
 
 import math
 import random

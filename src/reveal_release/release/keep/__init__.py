@@ -1,4 +1,4 @@
-"""Ways to keep what must stay, one a file, by the names that `release.keep` gives weights to. They combine."""
+"""Ways to keep what must stay, by the names that `release.keep` gives weights to. They combine."""
 
 from collections.abc import Mapping
 
