@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from .audit import fewshot, paraphrase, prefix, quantisation, relearning, searches, truncation
 from .audit.pair import ORACLE, SIDES, Pair, Sides
 from .audit.searches import BUDGET, Found
-from .config import RunConfig, UserError
+from .config import RunConfig
 from .provenance import environment, provenance
-from .registry import nearest
+from .registry import check_name
 from .report.words import figure
 
 
@@ -90,8 +90,7 @@ def _key(name: str) -> str:
 def wanted(names: Sequence[str]) -> list[str]:
     """The attacks of these names, in the order in which they are made. Raises UserError for an unknown one."""
     for name in names:
-        if name not in ATTACKS:
-            raise UserError(f"no attack {name!r}" + nearest(name, ATTACKS, f"choose from {', '.join(ATTACKS)}"))
+        check_name("attack", name, ATTACKS)
     return [name for name in ATTACKS if name in names or name == "search"]
 
 

@@ -3,7 +3,7 @@
     METHODS = {}
     register(cls, METHODS, "methods")                          # in `__init_subclass__` of the base class
     names_in(__name__, __path__, METHODS)                      # in the package's `__init__`
-    raise UserError("no method 'nop'" + nearest("nop", names, "choose from npo, rmu"))
+    check_name("method", name, METHODS)                        # no method 'np': did you mean 'npo'?
 """
 
 import difflib
@@ -33,6 +33,13 @@ def names_in(package: str, path: Iterable[str], known: dict[str, Any]) -> list[s
     for module in pkgutil.iter_modules(path):
         importlib.import_module(f"{package}.{module.name}")
     return sorted(known)
+
+
+def check_name(what: str, name: str, names: Iterable[str], more: str = "") -> None:
+    """Raises UserError where the name is none of these. `what` it is the name of; `more` follows the list of those there are."""
+    known = list(names)
+    if name not in known:
+        raise UserError(f"no {what} {name!r}" + nearest(name, known, f"choose from {', '.join(known)}{more}"))
 
 
 def nearest(name: str, names: Iterable[str], otherwise: str) -> str:

@@ -16,7 +16,7 @@ from .config import RunConfig, Unfit, UserError
 from .equal_forgetting import Bench, equally_forgetting
 from .generation import Progress
 from .provenance import environment
-from .registry import nearest
+from .registry import check_name
 from .release.adapter import load, save_for
 from .release.keep import KEEPERS
 from .release.patch import Patch
@@ -78,8 +78,7 @@ class Study(SeveralSeeds):
     def __init__(self, config: RunConfig, variants: Sequence[str], seeds: Sequence[int], forgetting: float, reporter: Any = None) -> None:
         config.check()
         for name in variants:
-            if name not in variant_names():
-                raise UserError(f"no variant {name!r}" + nearest(name, variant_names(), f"choose from {', '.join(variant_names())}"))
+            check_name("variant", name, variant_names())
         check_seeds(config, seeds)
         if not 0 < forgetting <= 1:
             raise UserError(f"forgetting is {forgetting}: give a share above 0 and at most 1, such as 0.75")

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..config import UserError
-from ..registry import names_in, nearest
+from ..registry import check_name, names_in
 from .base import METHODS, Method, Setting, settings, train
 
 __all__ = ["Method", "Setting", "get_method", "method_names", "settings", "train"]
@@ -16,6 +15,5 @@ def method_names() -> list[str]:
 def get_method(name: str, others: Sequence[str] = ()) -> type[Method]:
     """The method of that name. Raises UserError for an unknown one; `others` are no baselines, but could have been meant."""
     if name not in method_names():
-        names = [*others, *method_names()]
-        raise UserError(f"no method {name!r}" + nearest(name, names, f"choose from {', '.join(names)}"))
+        check_name("method", name, [*others, *method_names()])
     return METHODS[name]

@@ -35,15 +35,17 @@ class NearDuplicates:
 
     def __contains__(self, text: str) -> bool:
         """Whether the text is a near-duplicate of a kept one."""
-        own = shingles(text)
+        return self._near(shingles(text))
+
+    def _near(self, own: frozenset[tuple[str, ...]]) -> bool:
         shared = Counter(i for shingle in own for i in self._index.get(shingle, ()))
         return any(n / (len(own) + self._sizes[i] - n) > self.threshold for i, n in shared.items())
 
     def add(self, text: str) -> bool:
         """Keeps the text and returns True, unless it is a near-duplicate of a kept one."""
-        if text in self:
-            return False
         own = shingles(text)
+        if self._near(own):
+            return False
         for shingle in own:
             self._index.setdefault(shingle, []).append(len(self._sizes))
         self._sizes.append(len(own))

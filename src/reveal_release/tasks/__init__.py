@@ -5,8 +5,8 @@ A task of the user's own is named by its file, YAML or Python (see custom.py).
 
 from pathlib import Path
 
-from ..config import RunConfig, UserError
-from ..registry import names_in, nearest
+from ..config import RunConfig
+from ..registry import check_name, names_in
 from .base import TASKS, Record, Task
 
 __all__ = ["Record", "Task", "get_task", "is_file", "task_identity", "task_names"]
@@ -30,8 +30,7 @@ def get_task(name: str, config: RunConfig) -> Task:
         task = load(Path(name), names)(config)
         check_reserved(task)
         return task
-    if name not in names:
-        raise UserError(f"no task {name!r}" + nearest(name, names, f"choose from {', '.join(names)}, or give a .yaml or .py file"))
+    check_name("task", name, names, more=", or give a .yaml or .py file")
     return TASKS[name](config)
 
 
