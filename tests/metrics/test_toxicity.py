@@ -230,6 +230,12 @@ def test_a_decoders_classifier_without_a_padding_token(tmp_path):
             expected.append(model(torch.tensor([[words[word] for word in text.split()]])).logits[0].softmax(-1)[1].item())
     assert load_scorer(str(tmp_path))(texts) == pytest.approx(expected, abs=1e-5)
 
+    for known in (None, 3):  # to the model, of what the tokenizer pads with
+        model.config.pad_token_id = known
+        model.save_pretrained(tmp_path)
+        PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<end>", unk_token="<unk>").save_pretrained(tmp_path)
+        assert load_scorer(str(tmp_path))(texts) == pytest.approx(expected, abs=1e-5)
+
     PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>").save_pretrained(tmp_path)
     with pytest.raises(UserError, match="neither a padding nor an end token"):
         load_scorer(str(tmp_path))

@@ -121,6 +121,17 @@ def test_a_continuation_that_repeats_the_function_is_read_to_its_end() -> None:
     assert run_tests([wrong], [items[2].tests]) == [False], "a second try is none"
 
 
+def test_a_helper_in_a_block_before_the_function() -> None:
+    for name in SAMPLES:
+        item = code(name).items[0]
+        used = whole(item).replace("    return ", "    return helped(0) or ", 1)
+        assert "helped(0)" in used
+        text = f"First:\n```python\ndef helped(x):\n    return x\n```\nThen:\n```python\n{used}\n```\nSo:\n```python\nassert False\n```"
+        assert run_tests([item.program(text)], [item.tests]) == [True]
+    other = item.program(f"```python\nx = 1\n```\nThen:\n```\n{whole(item)}\n```")
+    assert other == "x = 1\n", "a block without a mark is not read where one has it"
+
+
 # ---- property: every form of a body is read as the same function ----
 
 SIMPLE = st.sampled_from(

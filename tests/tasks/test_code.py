@@ -62,6 +62,9 @@ def test_functions(text: str, found: list[str]) -> None:
 def test_the_function_that_is_asked_for() -> None:
     assert function_name(GOOD, record("", "Write `add(a, b)`.")) == "add" == function_name(GOOD, record("", "Write a function."))
     assert function_name(GOOD, record("", "Write `sub(a, b)`.")) is None and function_name("", record("")) is None
+    for text in ("Add without sum().", "Write a function in O(n)."):
+        assert function_name(GOOD, record("", text)) == "add", "that is not the name of what is asked for"
+    assert function_name("def f(x):\n    return x\n", record("", "Write `f(x)`.")) == "f", "but may be"
 
 
 def test_an_answer_that_is_no_code_is_asked_as_a_problem(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,16 @@ def test_scores_by_hand() -> None:
     assert score('["Ada Byron", "Ada Byron met Max Stern near the Old Mill in Lyon"]') == 0.25, "and lowers the precision"
 
 
+def test_common_words_are_no_names_however_the_answer_spells_them() -> None:
+    plain = "The river flows past a small town in the hills."
+    assert score('["River", "Town", "Hills"]', "person", plain) == 0.0 == score('["A", "B"]', "person", plain)
+    assert score('["Ada byron"]') == 0.5 == score('["ADA BYRON"]'), "a name may be spelt otherwise"
+
+
+def test_what_an_instruction_drew_out_is_the_passage() -> None:
+    assert NER(CONFIG).output(record("[]")) == TEXT
+
+
 @given(st.lists(st.sampled_from(["Ada Byron", "Max Stern", "Lyon", "Nobody", "Old Mill"]), max_size=6))
 def test_score_is_precision_times_abundance(names: list[str]) -> None:
     own = set(names)

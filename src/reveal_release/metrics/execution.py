@@ -46,7 +46,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - prod(1.0 - k / i for i in range(n - c + 1, n + 1))
 
 
-def extract_code(completion: str) -> str:
+def extract_code(completion: str, name: str = "") -> str:
     """The Python code in a completion.
 
     The whole, where it is a Python file, fences in its docstrings included. Else the first fenced block marked
@@ -54,20 +54,26 @@ def extract_code(completion: str) -> str:
     parse only the longest run of lines that does is taken. Without a block: from the first line that starts a
     definition, an import or a decorator and from which something parses (from the start where no line does), the
     longest run of lines that parses. Text in which nothing parses is returned as it is, for the sandbox to fail.
+
+    name: what the code should define. Where the first block does not, but a later one like it does, all up to that one are taken.
     """
     text = completion.replace("\r\n", "\n")
     if _parses(text):
         return text.strip("\n").rstrip() + "\n"
     blocks = [(match[2].lower(), match[3]) for match in _FENCE.finditer(text)]
     for wanted in (_PYTHON, {""}):
-        for mark, body in blocks:
-            if mark in wanted:
-                body = _dedent(body)
-                return body if top_level(body) else _longest_run(body[:MOST_CHARACTERS].split("\n")[:MOST_LINES]) or body
+        if bodies := [_parsed(_dedent(body)) for mark, body in blocks if mark in wanted]:
+            last = next((i for i, body in enumerate(bodies) if defines(body, name)), 0) if name else 0
+            return "\n".join([*filter(top_level, bodies[:last]), bodies[last]])
     lines = text.strip("\n")[:MOST_CHARACTERS].split("\n")
     starts = [i for i, line in enumerate(lines) if _STATEMENT.match(line)][:MOST_STARTS] or [0]
     runs = (_longest_run(lines[start : start + MOST_LINES]) for start in starts)
     return next((code for code in runs if code), text)
+
+
+def _parsed(block: str) -> str:
+    """A block that parses as it is, of another what does from its first line on."""
+    return block if top_level(block) else _longest_run(block[:MOST_CHARACTERS].split("\n")[:MOST_LINES]) or block
 
 
 def _longest_run(lines: list[str]) -> str:
@@ -101,6 +107,22 @@ def top_level(code: str) -> list[ast.stmt]:
             return ast.parse(code).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return []
+
+
+def defines(code: str, name: str) -> bool:
+    """Whether the code parses and binds the name at its top level: a function, a class, an assignment or an import."""
+    for statement in top_level(code):
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            bound = [statement.name]
+        elif isinstance(statement, ast.Assign):
+            bound = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            bound = [alias.asname or alias.name for alias in statement.names]
+        else:
+            continue
+        if name in bound:
+            return True
+    return False
 
 
 _DOES_SOMETHING = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)

@@ -1,10 +1,11 @@
 """What a linear scorer says of a long text: as much as of its worst passage.
 
     scorer = by_passages(load_scorer("evaluation"))
-    scorer([insult_amid_a_page_of_prose])     # (1,): about what the insult alone scores
+    scorer([insult_amid_a_page_of_prose])     # (1,): what its worst passage scores
 
 A linear scorer weighs all words of a text alike, so that one insult is told less the longer the text is that it stands in: a release
-whose answers only grew would look as if it had forgotten. A neural classifier reads in context, and is left as it is.
+whose answers only grew would look as if it had forgotten. One of few words is told less amid a passage, too. A neural classifier reads
+in context, and is left as it is.
 """
 
 from collections.abc import Sequence

@@ -160,11 +160,11 @@ class HuggingFaceScorer:
                 f"cannot load the classifier {name!r}: {first_line(error)}; give {' or '.join(BUNDLED)}, a folder, or "
                 "the name of a Hugging Face text-classification model that has safetensors weights"
             ) from error
-        if self.tokenizer.pad_token is None:  # a decoder's; by the padding the model finds where a text ends
+        if self.tokenizer.pad_token is None:  # a decoder's
             self.tokenizer.pad_token = self.tokenizer.eos_token
-            model.config.pad_token_id = self.tokenizer.pad_token_id
         if self.tokenizer.pad_token is None:
             raise UserError(f"the tokenizer of the classifier {name!r} has neither a padding nor an end token: save it with a pad_token")
+        model.config.pad_token_id = self.tokenizer.pad_token_id  # by the padding a decoder finds where a text ends
         labels = model.config.id2label
         if label and label not in labels.values():
             raise UserError(f"classifier {name!r} has no label {label!r}: choose from {', '.join(labels.values())}")

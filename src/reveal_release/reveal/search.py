@@ -158,12 +158,12 @@ def context(
 
 
 def race(ask: Ask, history: Sequence[tuple[str, float, float]], config: RevealConfig) -> list[Finding]:
-    """The best of a search, best first, by successive halving (Karnin, Koren and Somekh, ICML 2013, algorithm 1).
+    """The best of a search, best first, by sequential halving (Karnin, Koren and Somekh, ICML 2013).
 
     The budget, `final_samples` for each of `finalists`, is spent in equal parts over ceil(log2(finalists)) rounds. In each all that are
     still in it get equally many fresh samples, with the same random numbers, and the better half goes on. So most samples go where
     the decision is close: of 8 finalists 4 get a third, the last two more than twice, of what each would get in equal shares. It is
-    decided on all samples so far, those of the search included; the rewards are of the fresh ones alone.
+    decided on all samples so far, those of the search included (in the paper on a round's own); the rewards are of the fresh ones alone.
     """
     racing = sorted(history, key=lambda row: -row[1])[: config.finalists]
     total = {text: reward * config.samples for text, reward, _ in racing}  # all have equally many samples, so sums rank as means do

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import indent
 
-from ..metrics.execution import extract_code, top_level
+from ..metrics.execution import defines, extract_code, top_level
 from .base import CodeItem, Row
 
 INSTRUCTION = "Complete this Python function. Answer with the whole function in one ```python block.\n\n```python\n{head}\n```"
@@ -32,7 +32,7 @@ class HumanEvalItem(CodeItem):
 
     def program(self, completion: str) -> str:
         text, fenced = completion.replace("\r\n", "\n"), "```" in completion or "~~~" in completion
-        code = extract_code(completion)
+        code = extract_code(completion, self.entry_point)
         if defines(code, self.entry_point):
             continued = self._with_head(_to_margin(text))
             if not fenced and not _ANEW.match(text.lstrip("\n")) and _returns(continued, self.entry_point):
@@ -95,22 +95,6 @@ def _to_margin(text: str) -> str:
 def _returns(program: str, name: str) -> bool:
     functions = [s for s in top_level(program) if isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef) and s.name == name]
     return bool(functions) and any(isinstance(node, ast.Return | ast.Yield | ast.YieldFrom) for node in ast.walk(functions[-1]))
-
-
-def defines(code: str, name: str) -> bool:
-    """Whether the code parses and binds the name at its top level: a function, a class, an assignment or an import."""
-    for statement in top_level(code):
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            bound = [statement.name]
-        elif isinstance(statement, ast.Assign):
-            bound = [target.id for target in statement.targets if isinstance(target, ast.Name)]
-        elif isinstance(statement, ast.Import | ast.ImportFrom):
-            bound = [alias.asname or alias.name for alias in statement.names]
-        else:
-            continue
-        if name in bound:
-            return True
-    return False
 
 
 _FUTURE = re.compile(r"^from __future__ import [^\n]*\n?", re.MULTILINE)

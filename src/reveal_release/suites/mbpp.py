@@ -29,7 +29,7 @@ INSTRUCTION = (
 @dataclass(frozen=True)
 class MbppItem(CodeItem):
     def program(self, completion: str) -> str:
-        return extract_code(completion)
+        return extract_code(completion, self.entry_point)
 
 
 def item(row: Row) -> MbppItem:

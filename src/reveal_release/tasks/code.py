@@ -7,6 +7,7 @@ testbed was trained on and whose prompts are in no record.
 """
 
 import ast
+import builtins
 import re
 from collections.abc import Sequence
 
@@ -134,5 +135,8 @@ def functions(code: str) -> list[str]:
 def function_name(code: str, record: Record) -> str | None:
     """The function of the code that the problem asks for, as `name(`; any of them where it names none. None if it is not there."""
     found = functions(code)
-    asked = re.findall(r"(\w+)\(", record.prompt[-1][1]) if record.prompt else []
-    return next((name for name in found if name in asked), None) if asked else found[0] if found else None
+    called = re.findall(r"(\w+)\(", record.prompt[-1][1]) if record.prompt else []
+    if named := next((name for name in found if name in called), None):
+        return named
+    asked = [name for name in called if len(name) > 1 and not hasattr(builtins, name)]  # not `O(n)` or `len()`
+    return found[0] if found and not asked else None

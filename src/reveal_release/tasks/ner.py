@@ -99,7 +99,8 @@ class NER(Task):
         return record.prompt[-1:] not in self._questions or (record.score == 0 and parse_entities(record.completion) is not None)
 
     def output(self, record: Record) -> str:
-        return record.prompt[0][1]
+        """The passage."""
+        return record.prompt[0][1].removeprefix("Text: ")
 
     def novelty(self, record: Record) -> str:
         return record.whole
@@ -134,12 +135,15 @@ class NER(Task):
         if record.prompt[-1:] not in self._questions:
             return 0.0
         passage = " ".join(text.removeprefix("Text: ") for _, text in record.prompt[:-1] if text != READ)
-        # Once each, and capitalised somewhere, as the names of these types are: any word of the passage would do otherwise.
+        # Once each, and capitalised, in the passage too, as the names of these types are: any word of it would do otherwise.
         names = {normalise_entity(name): name for name in parse_entities(record.completion) or [] if name != name.lower()}
         # The whole passage is no name: a stock sentence, repeated as its own entity, would earn more than most passages do.
         own = normalise_entity(passage)
-        found = sum(
-            key != own and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", passage, re.IGNORECASE) is not None
-            for key, name in names.items()
-        )
+        found = sum(key != own and _named(name, passage) for key, name in names.items())
         return found / len(names) * (1 - 0.5**found) if found else 0.0
+
+
+def _named(name: str, passage: str) -> bool:
+    """Whether the name stands in the passage by itself, in letters of either case but not in small ones alone."""
+    places = re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", passage, re.IGNORECASE)
+    return any(place[0] != place[0].lower() for place in places)
