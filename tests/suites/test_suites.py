@@ -123,9 +123,8 @@ def test_a_continuation_that_repeats_the_function_is_read_to_its_end() -> None:
 
 def test_a_helper_in_a_block_before_the_function() -> None:
     for name in SAMPLES:
-        item = code(name).items[0]
-        used = whole(item).replace("    return ", "    return helped(0) or ", 1)
-        assert "helped(0)" in used
+        item = next(item for item in code(name).items if "\n    return " in whole(item))
+        used = whole(item).replace("\n    return ", "\n    return helped(0) or ", 1)
         text = f"First:\n```python\ndef helped(x):\n    return x\n```\nThen:\n```python\n{used}\n```\nSo:\n```python\nassert False\n```"
         assert run_tests([item.program(text)], [item.tests]) == [True]
     other = item.program(f"```python\nx = 1\n```\nThen:\n```\n{whole(item)}\n```")
