@@ -18,9 +18,10 @@ from .metrics.fluency import perplexity_ratio
 from .metrics.statistics import Estimate
 from .release.interference import interference
 from .release.patch import Patch
-from .release.release import Utility, direction, train_modules
+from .release.release import direction, train_modules
 from .release.runtime import applied
 from .release.scale import smallest_reaching
+from .release.utility import Utility
 from .reveal.selfgen import shown_share
 from .seeds import plain
 from .workshop import Workshop

@@ -27,9 +27,10 @@ from .release.front import trade_off
 from .release.patch import Patch
 from .release.pem import size_of_pem
 from .release.prose import prose
-from .release.release import MARGIN, Utility, averaged, choose_scale, mean_nll, shifted, suited, train_modules
+from .release.release import MARGIN, averaged, choose_scale, shifted, suited, train_modules
 from .release.runtime import applied
 from .release.scale import ScaleSearch
+from .release.utility import Utility, mean_nll
 from .report.card import card
 from .reveal.rewards import RewardCache
 from .reveal.search import search

@@ -7,11 +7,17 @@ from peft import PeftModel
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from reveal_release.dataset import encode
+from reveal_release.models import LanguageModel
 from reveal_release.release.adapter import save
 from reveal_release.release.base import fingerprint, is_fan_in_fan_out
 from reveal_release.release.patch import LowRank, Patch
+from reveal_release.release.rows import Row
+from reveal_release.tasks import Record
+from reveal_release.testbed.heldout import wikitext
 
 IDS = torch.arange(24).reshape(2, 12) % 64
+RETAIN = ("It runs north.", "The market is new.", "Nothing in the report.", "When the train began.", "A river near it.", "In other words.")
 TARGETS = {"llama": ["q_proj", "v_proj", "down_proj"], "gpt2": ["c_attn", "c_fc"]}
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -80,3 +86,14 @@ def train_a_little(model: PeftModel, seed: int = 0) -> None:
         for name, p in model.named_parameters():
             if ".lora_" in name:
                 p.copy_(0.1 * torch.randn(p.shape, generator=g))
+
+
+@pytest.fixture
+def retain(lm: LanguageModel) -> list[Row]:
+    return encode(lm, [Record((("user", f"What is {i}?"),), text, 0.0, "") for i, text in enumerate(RETAIN)])
+
+
+@pytest.fixture
+def short_prose() -> list[str]:
+    """A few real paragraphs: measuring all of them takes longer than training does here."""
+    return wikitext("validation")[:4]

@@ -14,9 +14,9 @@ from reveal_release.models import LanguageModel
 from reveal_release.release.ascent import likelihood, train_ascent
 from reveal_release.release.lora import from_peft
 from reveal_release.release.pem import linear_layers
-from reveal_release.release.release import mean_nll
 from reveal_release.release.rows import Row, answer_log_probs, batches
 from reveal_release.release.runtime import applied
+from reveal_release.release.utility import mean_nll
 from reveal_release.tasks import Record
 
 CONFIG = ReleaseConfig(

@@ -18,9 +18,9 @@ from reveal_release.release import pem
 from reveal_release.release.offload import offloaded
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import SURE, check_adaptable, descend, fresh_lora, linear_layers, train_pem, unlikelihood
-from reveal_release.release.release import mean_nll
 from reveal_release.release.rows import Row, answer_log_probs, parts
 from reveal_release.release.runtime import applied
+from reveal_release.release.utility import mean_nll
 from reveal_release.tasks import Record
 
 CONFIG = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3, anchor_scale=2.0)

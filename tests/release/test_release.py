@@ -1,6 +1,5 @@
 """A release on the tiny model: utility as defined, the step's algebra, and a scale that keeps the budget."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,19 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reveal_release.config import ReleaseConfig, UserError
+from reveal_release.config import ReleaseConfig
 from reveal_release.dataset import encode
 from reveal_release.generation import Progress
-from reveal_release.metrics.fluency import perplexity, perplexity_ratio
 from reveal_release.models import LanguageModel
-from reveal_release.release import release
 from reveal_release.release.patch import LowRank, Patch
 from reveal_release.release.pem import train_pem
-from reveal_release.release.release import MARGIN, Utility, averaged, choose_scale, direction, mean_nll, suited, train_modules
+from reveal_release.release.release import MARGIN, averaged, choose_scale, direction, suited, train_modules
 from reveal_release.release.rows import Row, answer_log_probs
 from reveal_release.release.runtime import applied
+from reveal_release.release.utility import Utility, mean_nll
 from reveal_release.tasks import Record
-from reveal_release.testbed.heldout import wikitext
 
 CONFIG = ReleaseConfig(
     anchor_scale=2.0, rank=4, layers=1.0, batch=4, steps=20, retain_steps=20, learning_rate=5e-3, forget_scale=1.0,
@@ -29,7 +26,6 @@ CONFIG = ReleaseConfig(
 )  # fmt: skip
 FORGET = ("They read a letter.", "No music here, she said.", "The people of the town.", "Old news about the bridge.")
 HARMLESS = ("It was there.", "What she said is new.", "The north of the river.", "They explain the weather.")
-RETAIN = ("It runs north.", "The market is new.", "Nothing in the report.", "When the train began.", "A river near it.", "In other words.")
 
 
 @pytest.fixture
@@ -41,65 +37,6 @@ def forget(lm: LanguageModel) -> list[Row]:
 def harmless(lm: LanguageModel) -> list[Row]:
     """Other answers to the same instructions."""
     return encode(lm, [Record((("user", f"Write number {i}."),), text, 0.0, "") for i, text in enumerate(HARMLESS)])
-
-
-@pytest.fixture
-def retain(lm: LanguageModel) -> list[Row]:
-    return encode(lm, [Record((("user", f"What is {i}?"),), text, 0.0, "") for i, text in enumerate(RETAIN)])
-
-
-@pytest.fixture
-def short_prose() -> list[str]:
-    """A few real paragraphs: measuring all of them takes longer than training does here."""
-    return wikitext("validation")[:4]
-
-
-def test_mean_nll_is_over_tokens_not_rows(lm: LanguageModel, retain: list[Row]) -> None:
-    total = count = 0.0
-    with torch.no_grad():
-        for row in retain:
-            log_probs, targets = answer_log_probs(lm.model, [row], 1)
-            total -= log_probs[range(len(targets)), targets].sum().item()
-            count += len(targets)
-    assert mean_nll(lm, retain) == pytest.approx(total / count, abs=0.03)
-    assert mean_nll(lm, retain, batch=2) == pytest.approx(total / count, abs=0.03)
-
-
-def test_utility_is_prose_or_half_of_the_records(
-    lm: LanguageModel, retain: list[Row], forget: list[Row], short_prose: list[str]
-) -> None:
-    utility = Utility.of(lm, retain, short_prose)
-    assert utility.loss() == pytest.approx(0.0, abs=1e-9)
-    before = perplexity(lm.model, lm.tokenizer, short_prose)
-    pem, _ = train_modules(lm, retain, forget, retain, replace(CONFIG, retain_steps=0), seed=0)
-    for patch in (pem, pem.negate()):  # better on the records, then worse
-        with applied(lm.model, patch):
-            prose = perplexity_ratio(before, perplexity(lm.model, lm.tokenizer, short_prose)).value
-            records = math.exp(mean_nll(lm, retain) - utility.nll)
-            assert utility.loss() == pytest.approx(max(prose - 1, (records - 1) / 2), abs=1e-6)
-    assert records > 1.5
-
-
-def test_a_broken_model_costs_all(lm: LanguageModel, retain: list[Row], short_prose: list[str]) -> None:
-    utility = Utility.of(lm, retain, short_prose)
-    with torch.no_grad():
-        lm.model.get_input_embeddings().weight[:] = torch.nan
-    assert utility.loss() == math.inf
-
-
-def test_prose_that_is_no_number_costs_all(
-    lm: LanguageModel, retain: list[Row], short_prose: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As where the model overflows on a long text, and on no record."""
-    utility = Utility.of(lm, retain, short_prose)
-    broken = replace(utility.prose, nll=np.where(np.arange(len(utility.prose.nll)) == 1, np.nan, utility.prose.nll))
-    monkeypatch.setattr(release, "perplexity", lambda *_: broken)
-    assert utility.loss() == math.inf
-
-
-def test_utility_needs_records(lm: LanguageModel, short_prose: list[str]) -> None:
-    with pytest.raises(UserError, match="too few retain records"):
-        Utility.of(lm, [], short_prose)
 
 
 def test_the_step_is_retain_minus_forget() -> None:

@@ -14,8 +14,9 @@ from ..generation import Progress
 from ..models import LanguageModel, Turns
 from ..release.patch import Patch
 from ..release.prose import prose
-from ..release.release import Utility, choose_scale
+from ..release.release import choose_scale
 from ..release.runtime import applied
+from ..release.utility import Utility
 from ..reveal.selfgen import GONE, SHOWN, is_gone, shown_share
 from ..tasks import Task
 from .base import BEYOND, TRIALS, Method, Setting, beyond, settings, train

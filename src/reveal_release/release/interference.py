@@ -16,9 +16,10 @@ from ..config import ReleaseConfig
 from ..models import LanguageModel
 from .orthogonality import overlap
 from .patch import Patch
-from .release import direction, mean_nll
+from .release import direction
 from .rows import Row
 from .runtime import applied
+from .utility import mean_nll
 
 
 def interference(
