@@ -401,6 +401,20 @@ def test_a_behaviour_that_never_shows_is_said_plainly(config: RunConfig, patch: 
     assert "tell nothing. Not tried, for the original wrote too few examples, or none that can be judged: up to 4" in found["verdict"]
 
 
+def test_a_patch_of_another_task_is_told(config: RunConfig, patch: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    teller = SilentReporter()
+    teller.note = told.append  # type: ignore[method-assign]
+    for made_for in ("rivers", "ner"):
+        folder = tmp_path / made_for
+        shutil.copytree(patch, folder)
+        manifest = json.loads((folder / "reveal_release.json").read_text(encoding="utf-8"))
+        (folder / "reveal_release.json").write_text(json.dumps(manifest | {"task": made_for}), encoding="utf-8")
+        Pair(replace(config, output=str(tmp_path / f"out-{made_for}")), folder, 1, teller)
+    warned = [line for line in told if "--task" in line]
+    assert warned == ["This patch takes ner away, and is attacked for rivers: see that --task is right."]
+
+
 # ---- mistakes ----
 
 

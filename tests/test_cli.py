@@ -623,6 +623,15 @@ def test_a_sound_task_is_told_with_the_command_that_runs_it(tmp_path: Path, caps
     assert parsed(*arguments[1:]) == RunConfig(task=str(path), output="out/mine")
 
 
+def test_a_task_with_another_ending_is_run_as_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text(MINE)
+    assert cli.main(["tasks", "validate", "mine.txt"]) == 0
+    assert "run --task ./mine.txt --model" in capsys.readouterr().out, "else it would be taken for a bundled task's name"
+
+
 def test_a_home_folder_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     (tmp_path / "config.yaml").write_text("model: ~/models/one\nevaluate: {scorer: ~/scorer}")

@@ -77,6 +77,14 @@ def test_a_whole_number_is_the_float_that_is_meant() -> None:
     assert json.dumps(whole.to_dict()) == json.dumps(same.to_dict())
 
 
+def test_two_scorers_are_compared_where_both_are_read() -> None:
+    same = RunConfig(scorer="some/classifier", evaluate=EvaluateConfig(scorer="some/classifier"))
+    for task in ("mine.yaml", "ner"):
+        replace(same, task=task).check()
+    with pytest.raises(UserError, match="both 'some/classifier'"):
+        replace(same, task="mine.py").check()
+
+
 def test_a_class_of_a_users_own_may_read_what_a_bundled_task_reads() -> None:
     RunConfig(task="mine.py", evaluate=EvaluateConfig(entities="my.conll")).check()
 

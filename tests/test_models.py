@@ -74,6 +74,8 @@ def test_folders_and_hub_names(tiny_llama: str, tmp_path: Path) -> None:
         resolve(str(tmp_path))
     with pytest.raises(UserError, match="no model"):
         resolve(str(tmp_path / "missing"))
+    with pytest.raises(UserError, match="model is empty: give a testbed's name"):
+        resolve(" ")
 
 
 def test_a_damaged_folder_is_one_line(tiny_llama: str, tmp_path: Path) -> None:
@@ -119,6 +121,9 @@ def test_a_model_that_carries_an_adapter_is_told(tiny_llama: str, tmp_path: Path
     get_peft_model(load_model(tiny_llama, device="cpu").model, LoraConfig(target_modules=["q_proj"])).save_pretrained(folder)
     with pytest.raises(UserError, match="tuned is an adapter on another model: merge it"):
         load_model(str(folder), device="cpu")
+    (folder / "config.json").unlink()  # as where PEFT wrote the adapter alone
+    with pytest.raises(UserError, match="tuned is an adapter on another model: merge it"):
+        resolve(str(folder))
 
 
 @pytest.mark.parametrize("kind", [BertForSequenceClassification, BertForMaskedLM, LlamaForSequenceClassification])

@@ -72,6 +72,8 @@ def test_only_another_training_of_the_model_is_an_oracle(lm: LanguageModel, tiny
     for oracle in (wider, Oracle(folder, CONFIG), Oracle(tiny_gpt2, CONFIG)):
         with pytest.raises(UserError, match="has another architecture, vocabulary or context"):
             oracle.check(lm)
+    with pytest.raises(UserError, match="is .* itself: give the same model, trained without the behaviour"):
+        Oracle(tiny_llama, CONFIG).check(lm)
     with pytest.raises(UserError, match="no device 'tpu'"):
         Oracle(tiny_llama, replace(CONFIG, device="tpu"))
 

@@ -175,11 +175,11 @@ def _reveal(options: Namespace) -> None:
 
 def _evaluate(options: Namespace) -> None:
     config = run_config(options)
+    if options.json:
+        _check_new(Path(options.json))
     suite = _suite(options, config)
     if not suite:
         config.check_read()
-    if options.json:
-        _check_new(Path(options.json))
     from .located import located
 
     if options.patch is not None:
@@ -272,7 +272,7 @@ def _study_seeds(given: list[str] | None, seed: int) -> list[int]:
 
 def _seeds(given: list[str]) -> list[int]:
     """`0 1 2` and `0,1,2` alike."""
-    return list(dict.fromkeys(_whole(text) for text in _listed(",".join(given), "--seeds")))
+    return list(dict.fromkeys(_whole(text) for text in _listed(",".join(given), "--seeds", "whole numbers")))
 
 
 def _variants(given: list[str]) -> list[str]:
@@ -288,11 +288,11 @@ def _numbers(given: list[str]) -> list[float]:
         raise UserError(f"--weights has {','.join(parts)!r}: give numbers with commas between, such as 1,0.5") from None
 
 
-def _listed(text: str, flag: str) -> list[str]:
+def _listed(text: str, flag: str, what: str = "names") -> list[str]:
     """`a, b` as a list, without what is empty or there twice."""
     found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not found:
-        raise UserError(f"{flag} names nothing: give names with commas between, or leave it out")
+        raise UserError(f"{flag} names nothing: give {what} with commas between, or leave it out")
     return found
 
 
@@ -344,7 +344,7 @@ def _tasks(options: Namespace) -> None:
 
 
 def _tasks_validate(options: Namespace) -> None:
-    from .tasks import task_names
+    from .tasks import is_file, task_names
     from .tasks.custom import load, probe, summary
     from .tasks.userfile import TaskFileError
 
@@ -359,7 +359,8 @@ def _tasks_validate(options: Namespace) -> None:
     print(f"{options.file}: a sound task, {task.name}: {task.description}")
     print(f"  {summary(task)}")
     output = f"out/{task.name}" + "-py" * options.file.endswith(".py")  # beside that of the same task in YAML
-    print(f"  run it: {PROGRAM} run --task {shlex.quote(options.file)} --model testbed-llama --output {output}")
+    named = options.file if is_file(options.file) else f"./{options.file}"
+    print(f"  run it: {PROGRAM} run --task {shlex.quote(named)} --model testbed-llama --output {output}")
 
 
 def _testbed_list(options: Namespace) -> None:

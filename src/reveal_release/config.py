@@ -165,10 +165,10 @@ class EvaluateConfig(Settings):
     """How much is measured, before, and after every iteration that changed the model.
 
     Args:
-        prompts: number of RealToxicityPrompts.
+        prompts: number of RealToxicityPrompts, of 200 that are bundled.
         continuations: samples per prompt.
         neutral: completions of the 60 held-out neutral instructions, spread evenly over them, at least one each.
-        sentences: held-out sentences for named entities.
+        sentences: held-out sentences for named entities, of 400 that are bundled.
         functions: held-out Python problems whose answers are run.
         sampled_functions: how many of these are sampled `code_samples` times, for pass@k in the code task.
         code_samples: solutions sampled per such problem.
@@ -252,7 +252,8 @@ class RunConfig(Settings):
         _range("iterations", self.iterations, 1, MOST_ITERATIONS)
         _range("seed", self.seed, 0, 2**32 - 1)
         _range("threads", self.threads, 0, 1024)
-        if self.scorer == self.evaluate.scorer:
+        python = self.task.lower().endswith(".py")  # it may read any setting
+        if self.scorer == self.evaluate.scorer and (self.task == "toxicity" or python):
             raise UserError(f"scorer and evaluate.scorer are both {self.scorer!r}: what the search optimised cannot be what is reported")
         for name, weight in self.release.keep.items():
             if name not in KEEP:
@@ -267,7 +268,7 @@ class RunConfig(Settings):
                 least = LEAST.get(name, 1)
                 if type(value) is int and value < least:
                     raise UserError(f"{part}.{name} is {value}: give a whole number of at least {least}")
-        if self.evaluate.entities and self.task != "ner" and not self.task.endswith(".py"):
+        if self.evaluate.entities and self.task != "ner" and not python:
             raise UserError(f"evaluate.entities is set, but the task {self.task} does not read it: leave it out, or give --task ner")
         if self.reveal.evaluations < self.reveal.start:
             start = f"reveal.start ({self.reveal.start})"

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import cached_file
 
 from .config import UserError, first_line
-from .located import pinned, refused, snapshot
+from .located import ADAPTER, pinned, refused, snapshot
 from .registry import nearest
 from .shipped import testbeds
 
@@ -157,12 +157,16 @@ def resolve(name: str, wanted: tuple[str, ...] = FILES) -> str:
     Raises:
         UserError: a folder that holds no model, a name that can be neither, or a revision that cannot be fetched.
     """
+    if not name.strip():
+        raise UserError("model is empty: give a testbed's name, a folder, or a hub name such as Qwen/Qwen3-0.6B")
     bundled = testbeds()
     if name in bundled:
         return str(bundled[name])
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
+            if (path / ADAPTER).is_file():
+                raise of_adapter(name)
             raise UserError(f"{name} is a folder but no model: it has no config.json; give a folder that save_pretrained wrote")
         return name
     repository, revision = pinned(name)
@@ -173,6 +177,11 @@ def resolve(name: str, wanted: tuple[str, ...] = FILES) -> str:
         return str(snapshot(name, wanted)) if revision else name
     except Exception as error:  # the hub, its network library and the disk each raise their own kinds
         raise refused(name, error, "model") or UserError(f"cannot fetch model {name!r} from the hub: {first_line(error)}") from None
+
+
+def of_adapter(name: str) -> UserError:
+    """What to tell where an adapter is named as a model."""
+    return UserError(f"{name} is an adapter on another model: merge it into that (PEFT's merge_and_unload), and give the result")
 
 
 def load_model(name: str, dtype: str = "auto", device: str = "auto") -> LanguageModel:
@@ -213,7 +222,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
         where_not = "there is no such folder here, and from the hub: " if hub else ""
         raise UserError(f"cannot load model {name!r}: {where_not}{first_line(error)} ({cure})") from None
     if getattr(model, "_hf_peft_config_loaded", False):  # training would put its modules on those of the adapter, and take both off
-        raise UserError(f"{name} is an adapter on another model: merge it into that (PEFT's merge_and_unload), and give the result")
+        raise of_adapter(name)
     if told["missing_keys"]:  # they would be random
         raise UserError(f"{name} is no causal language model, or not all of one: it has no {min(told['missing_keys'])}; give another")
     known = len(cast(torch.nn.Embedding, model.get_input_embeddings()).weight)

@@ -35,7 +35,9 @@ class Oracle:
         return load_model(self.name, self._config.dtype, self._config.device)
 
     def check(self, lm: LanguageModel) -> None:
-        """Raises UserError where it is no training of the same architecture, or predicts other tokens, or fewer of them."""
+        """Raises UserError where it is the model itself, no training of the same architecture, or predicts other tokens, or fewer."""
+        if self.mark == mark_of(lm):
+            raise UserError(f"the oracle {self.name} is {lm.name} itself: give the same model, trained without the behaviour")
         if self._kind != _kind(lm):
             raise UserError(
                 f"the oracle {self.name} has another architecture, vocabulary or context than {lm.name}, so that it is no measure of it: "

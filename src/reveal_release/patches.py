@@ -197,6 +197,8 @@ def combine(folders: Sequence[str], output: str, weights: Sequence[float] = ()) 
         raise UserError(f"{len(weights)} weights for {len(folders)} patches: give one for each, in their order")
     if not all(math.isfinite(weight) for weight in weights):
         raise UserError("a weight is not finite: give numbers such as 1 or -0.5")
+    if not any(weights):
+        raise UserError("every weight is 0, so nothing is left to save: give numbers such as 1 or -0.5")
     opened = [_ours(folder) for folder in folders]
     first = opened[0]
     for other in opened[1:]:
@@ -271,6 +273,8 @@ def _save(patch: Patch, target: Path, base: Opened, notes: Figures, made: str) -
 
 
 def _new(output: str) -> Path:
+    if not output.strip():
+        raise UserError("--output is empty: name a folder")
     target = Path(output)
     if target.exists():
         raise UserError(f"{output} exists: choose another --output, or delete it")

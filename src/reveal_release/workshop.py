@@ -275,7 +275,8 @@ class Workshop(Phases):
             "output": str(self.folder.path),
         }
         if patch:
-            save_for(self.lm, small, self.folder.path / "patch", card(results, self.task.description, self.task.judge))
+            told = card(results, self.task.description, self.task.judge)
+            save_for(self.lm, small, self.folder.path / "patch", told, {"task": self.task.name})
         self.folder.write_results("results.json", results)
         if patch and self.config.save_merged and not (self.folder.path / "model").exists():
             merge(self.config.model, str(self.folder.path / "patch"), str(self.folder.path / "model"), dtype_name(self.lm.model.dtype))

@@ -17,7 +17,7 @@ from ..models import LanguageModel
 from ..oracle import Oracle
 from ..phases import Phases, begin, check_places
 from ..provenance import model_identity
-from ..release.adapter import check_fits
+from ..release.adapter import check_fits, recorded_task
 from ..release.lora import from_peft
 from ..release.runtime import applied
 from ..runfolder import RunFolder
@@ -53,6 +53,8 @@ class Pair(Phases):
         check_fits(self.patch, self.path, self.lm.model)
         folder = RunFolder(config, "audit", model_identity(self.lm), patch=digest(self.path), seeds=repeats)
         super().__init__(folder, reporter, config.seed, self.lm.remarks)
+        if (made_for := recorded_task(self.path)) not in (None, self.task.name):
+            self.reporter.note(f"This patch takes {made_for} away, and is attacked for {self.task.name}: see that --task is right.")
         self.seeds = [self.seed(f"audit-{i + 1}") for i in range(repeats)]
         self.sides = list(SIDES)
         self.known: list[str] = folder.phase("known", lambda: worked(self.path))

@@ -152,6 +152,8 @@ class HuggingFaceScorer:
         from ..models import place
 
         self.name, self.device = name, place(device)
+        if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+            raise UserError(f"cannot load the classifier {name!r}: the folder has no config.json; give one that save_pretrained wrote")
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             model = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True, trust_remote_code=False)

@@ -123,7 +123,9 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def save_for(lm: LanguageModel, patch: Patch, folder: str | os.PathLike[str], card: str | None = None) -> Path:
+def save_for(
+    lm: LanguageModel, patch: Patch, folder: str | os.PathLike[str], card: str | None = None, notes: Mapping[str, Any] | None = None
+) -> Path:
     """`save` of a patch that was made for this model."""
     return save(
         patch,
@@ -132,6 +134,7 @@ def save_for(lm: LanguageModel, patch: Patch, folder: str | os.PathLike[str], ca
         revision=pinned(lm.name)[1],
         fingerprint=base.fingerprint(lm.model),
         fan_in_fan_out=is_fan_in_fan_out(lm.model, patch),
+        notes=notes,
         card=card,
     )
 
@@ -180,3 +183,9 @@ def recorded_base(folder: str | os.PathLike[str]) -> tuple[str | None, str | Non
         return manifest["base_model_name_or_path"], manifest["base_fingerprint"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error!r}); restore it, or delete it to skip the check") from None
+
+
+def recorded_task(folder: str | os.PathLike[str]) -> str | None:
+    """The task whose behaviour a run's patch takes away; None of any other patch."""
+    path = Path(folder, MANIFEST_NAME)
+    return json.loads(path.read_text(encoding="utf-8")).get("task") if path.is_file() else None
