@@ -23,9 +23,9 @@ from reveal_release.models import LanguageModel, chat_ids
 from reveal_release.oracle import distance
 from reveal_release.release.adapter import load
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.release.release import Utility
 from reveal_release.release.rows import Row
 from reveal_release.release.scale import ScaleSearch
+from reveal_release.release.utility import Utility
 from reveal_release.report.progress import SilentReporter
 from reveal_release.testbed.tokenizer import train
 

@@ -25,9 +25,10 @@ from reveal_release.models import load_model, save_model
 from reveal_release.release import release
 from reveal_release.release.adapter import load
 from reveal_release.release.patch import Patch
-from reveal_release.release.release import MARGIN, mean_nll
+from reveal_release.release.release import MARGIN
 from reveal_release.release.runtime import applied
 from reveal_release.release.scale import ScaleSearch
+from reveal_release.release.utility import mean_nll
 from reveal_release.report.card import card
 from reveal_release.report.progress import SilentReporter
 from reveal_release.reveal.selfgen import is_gone, shown_share

@@ -21,8 +21,9 @@ from reveal_release.parsers import build_parser
 from reveal_release.release.adapter import load
 from reveal_release.release.orthogonality import overlap
 from reveal_release.release.patch import LowRank, Patch
-from reveal_release.release.release import Utility, mean_nll, train_modules
+from reveal_release.release.release import train_modules
 from reveal_release.release.runtime import applied
+from reveal_release.release.utility import Utility, mean_nll
 from reveal_release.report.progress import SilentReporter
 from reveal_release.seeds import plain
 from reveal_release.study import CONFIGURED, PUBLISHED, VARIANTS, Study, rows_of, study, variant_names

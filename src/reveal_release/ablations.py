@@ -15,7 +15,6 @@ from .dataset import Data
 from .generation import Progress
 from .loop import run
 from .models import LanguageModel
-from .provenance import environment
 from .real_data import real_records
 from .release.adapter import load
 from .release.patch import Patch
@@ -120,7 +119,8 @@ def ablations(
             cells.append({"variant": name, "seed": seed, "figures": figures(results), **metrics(results, "after")})
     if not cells:
         raise UserError(f"no run came to an end; the reasons are in {s.folder.path / 'log.txt'}")
-    return finish(s, seeds, averaged(list(originals.values())), cells, missing)
+    measured = {"config": s.config.to_dict(), "original": averaged(list(originals.values())), "cells": cells, "rows": rows_of(cells)}
+    return s.written("ablations.json", seeds, ablations_markdown, **measured, missing=missing)
 
 
 def run_on_other_data(variant: str, config: RunConfig, data: str, reporter: Any, lm: LanguageModel) -> dict[str, Any]:
@@ -183,26 +183,6 @@ def figures(results: dict[str, Any]) -> dict[str, Any]:
     counts = {"iterations": len(results["iterations"]), "records": sum(one["records"] for one in results["iterations"])}
     values = {**counts, "rank": results["patch"]["rank"], "norm": norm, "seconds": sum(of_unlearning(results["seconds"]))}
     return {name: plain(value) for name, value in values.items()}
-
-
-def finish(
-    s: SeveralSeeds, seeds: Sequence[int], original: dict[str, Any], cells: Sequence[dict[str, Any]], missing: Sequence[str]
-) -> dict[str, Any]:
-    """Writes `ablations.json` and `table.md`. `missing`: the runs that are in no row, and why."""
-    results = {
-        **s.provenance(),
-        "seeds": list(seeds),
-        "config": s.config.to_dict(),
-        "original": original,
-        "cells": cells,
-        "rows": rows_of(cells),
-        "missing": missing,
-        "environment": environment(s.lm),
-        "output": str(s.folder.path),
-    }
-    s.folder.write_results("ablations.json", results)
-    s.folder.write("table.md", ablations_markdown(results))
-    return results
 
 
 def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

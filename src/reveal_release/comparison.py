@@ -22,7 +22,6 @@ from .loop import run
 from .metrics.statistics import Estimate
 from .oracle import Oracle, distance, divergences
 from .phases import check_places
-from .provenance import environment
 from .real_data import real_records
 from .release.adapter import load, save_for
 from .release.patch import Patch
@@ -253,25 +252,16 @@ class Comparison(SeveralSeeds):
         for cell in cells:
             cell |= {"distance": None, "divergence": None}
         if self.oracle is None:
-            return self.written(cells, original, None)
+            return self.result(cells, original, None)
         if not (self.folder.results("compare.json") or {}).get("oracle"):  # it may fail, and shall take nothing from the rest
-            self.written(cells, original, None)
-        return self.written(cells, original, self.beside_oracle(self.oracle, cells, original))
+            self.result(cells, original, None)
+        return self.result(cells, original, self.beside_oracle(self.oracle, cells, original))
 
-    def written(self, cells: list[dict[str, Any]], original: dict[str, Any], oracle: dict[str, Any] | None) -> dict[str, Any]:
-        results = {
-            **self.provenance(),
-            "seeds": list(self.seeds),
-            "utility_budget": self.config.utility_budget,
-            "original": original,
-            "oracle": oracle,
-            "cells": cells,
-            "rows": rows_of(cells),
-            "environment": environment(self.lm),
-            "output": str(self.folder.path),
-        }
-        self.folder.write_results("compare.json", results)
-        self.folder.write("table.md", markdown(results))
+    def result(self, cells: list[dict[str, Any]], original: dict[str, Any], oracle: dict[str, Any] | None) -> dict[str, Any]:
+        figures = {
+            "utility_budget": self.config.utility_budget, "original": original, "oracle": oracle, "cells": cells, "rows": rows_of(cells),
+        }  # fmt: skip
+        results = self.written("compare.json", self.seeds, markdown, **figures)
         forgetting_against_utility(results, self.folder.path / "compare.svg")
         return results
 

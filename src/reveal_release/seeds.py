@@ -12,7 +12,7 @@ from .generation import Progress
 from .metrics.statistics import Estimate
 from .models import LanguageModel
 from .phases import Phases, begin, check_able, check_endpoint, check_places
-from .provenance import model_identity, provenance
+from .provenance import environment, model_identity, provenance
 from .release.patch import Patch
 from .release.prose import prose
 from .release.runtime import applied
@@ -72,9 +72,14 @@ class SeveralSeeds(Phases):
         if self.folder.phase(f"raw-{part}", lambda: mark) != mark:
             raise UserError(f"{self.folder.path} holds work on other raw data sets than these: choose another --output")
 
-    def provenance(self) -> dict[str, Any]:
-        """What figures are of; no one seed."""
-        return {key: value for key, value in provenance(self.config, self.task).items() if key != "seed"}
+    def written(self, file: str, seeds: Sequence[int], table: Callable[[dict[str, Any]], str], **figures: Any) -> dict[str, Any]:
+        """Writes and returns the results: what they are of, the figures, and where they were made; with the `table` of them."""
+        of = {key: value for key, value in provenance(self.config, self.task).items() if key != "seed"}
+        made = {"environment": environment(self.lm), "output": str(self.folder.path)}
+        results = {**of, "seeds": list(seeds), **figures, **made}
+        self.folder.write_results(file, results)
+        self.folder.write("table.md", table(results))
+        return results
 
     def measure(self, name: str, patch: Patch) -> dict[str, Any]:
         """The task's own evaluation of the model with a patch."""

@@ -15,7 +15,6 @@ from typing import Any
 from .config import RunConfig, Unfit, UserError
 from .equal_forgetting import Bench, equally_forgetting
 from .generation import Progress
-from .provenance import environment
 from .registry import check_name
 from .release.adapter import load, save_for
 from .release.keep import KEEPERS
@@ -142,19 +141,11 @@ class Study(SeveralSeeds):
 
     def finish(self, cells: list[dict[str, Any]]) -> dict[str, Any]:
         """Writes `study.json`, `table.md` and `study.svg`."""
-        results = {
-            **self.provenance(),
-            "seeds": list(self.seeds),
-            "forgetting": self.forgetting,
-            "published": PUBLISHED,
-            "original": self.measure("original", Patch()),
-            "cells": cells,
-            "rows": rows_of(cells),
-            "environment": environment(self.lm),
-            "output": str(self.folder.path),
-        }
-        self.folder.write_results("study.json", results)
-        self.folder.write("table.md", markdown(results))
+        figures = {
+            "forgetting": self.forgetting, "published": PUBLISHED, "original": self.measure("original", Patch()),
+            "cells": cells, "rows": rows_of(cells),
+        }  # fmt: skip
+        results = self.written("study.json", self.seeds, markdown, **figures)
         study_picture(results, self.folder.path / "study.svg")
         return results
 

@@ -15,9 +15,9 @@ from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel
 from reveal_release.release.patch import Patch
 from reveal_release.release.pem import fresh_lora, train_pem
-from reveal_release.release.release import mean_nll
 from reveal_release.release.rows import Row
 from reveal_release.release.runtime import applied
+from reveal_release.release.utility import mean_nll
 from reveal_release.tasks import Record
 
 CONFIG = ReleaseConfig(rank=4, layers=1.0, batch=4, learning_rate=5e-3)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from reveal_release.dataset import encode
 from reveal_release.models import LanguageModel
-from reveal_release.release.release import mean_nll
 from reveal_release.release.rows import MOST_TOKENS, Row, answer_log_probs, batch_of, batches, lengths, parts
+from reveal_release.release.utility import mean_nll
 from reveal_release.tasks import Record
 
 TEXTS = (
