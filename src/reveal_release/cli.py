@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
+from . import lists
 from .arguments import PROGRAM
 from .config import RunConfig, UserError
 from .parsers import build_parser, config_first, dashed, refuse_idle, run_config
@@ -221,21 +222,21 @@ def _audit(options: Namespace) -> None:
     from .report.audit import render_audit
     from .report.progress import Reporter
 
-    attacks = list(ATTACKS) if options.attacks is None else _listed(options.attacks, "--attacks")
+    attacks = list(ATTACKS) if options.attacks is None else lists.names(options.attacks, "--attacks")
     reporter = Reporter()
     render_audit(audit(config, options.patch, options.repeats, reporter, attacks, options.oracle), reporter.console)
 
 
 def _compare(options: Namespace) -> None:
     config = _begun(options)
-    seeds = [config.seed] if options.seeds is None else _seeds([options.seeds])
+    seeds = [config.seed] if options.seeds is None else lists.seeds([options.seeds])
     from .comparison import compare
     from .report.comparison import render_comparison
     from .report.progress import Reporter
 
     reporter = Reporter()
-    methods = [] if options.methods is None else _listed(options.methods, "--methods")
-    sources = _listed(options.data_from, "--data-from")
+    methods = [] if options.methods is None else lists.names(options.methods, "--methods")
+    sources = lists.names(options.data_from, "--data-from")
     if options.data and "real" not in sources:
         raise UserError("--data is for `--data-from real`: give that too, or leave it out")
     results = compare(config, methods, seeds, sources, options.oracle, options.data, reporter)
@@ -244,62 +245,25 @@ def _compare(options: Namespace) -> None:
 
 def _study_orthogonality(options: Namespace) -> None:
     config = _begun(options)
-    seeds = _study_seeds(options.seeds, config.seed)
+    seeds = lists.study_seeds(options.seeds, config.seed)
     from .report.progress import Reporter
     from .report.study import render_study
     from .study import study
 
     reporter = Reporter()
-    render_study(study(config, _variants(options.variants), seeds, reporter, options.forgetting), reporter.console)
+    render_study(study(config, lists.variants(options.variants), seeds, reporter, options.forgetting), reporter.console)
 
 
 def _study_ablations(options: Namespace) -> None:
     config = _begun(options)
-    seeds = _study_seeds(options.seeds, config.seed)
+    seeds = lists.study_seeds(options.seeds, config.seed)
     from .ablations import ablations
     from .report.progress import Reporter
     from .report.study import render_ablations
 
     reporter = Reporter()
-    results = ablations(config, seeds, options.most_iterations, options.data, reporter, _variants(options.variants))
+    results = ablations(config, seeds, options.most_iterations, options.data, reporter, lists.variants(options.variants))
     render_ablations(results, reporter.console)
-
-
-def _study_seeds(given: list[str] | None, seed: int) -> list[int]:
-    """One seed is no study, unless it was asked for."""
-    return _seeds(given) if given else [seed] if seed else [0, 1, 2]
-
-
-def _seeds(given: list[str]) -> list[int]:
-    """`0 1 2` and `0,1,2` alike."""
-    return list(dict.fromkeys(_whole(text) for text in _listed(",".join(given), "--seeds", "whole numbers")))
-
-
-def _variants(given: list[str]) -> list[str]:
-    return _listed(",".join(given), "--variants") if given else []
-
-
-def _numbers(given: list[str]) -> list[float]:
-    """`1 0.5` and `1,0.5` alike."""
-    parts = [part for text in given for part in text.split(",") if part]
-    try:
-        return [float(part) for part in parts]
-    except ValueError:
-        raise UserError(f"--weights has {','.join(parts)!r}: give numbers with commas between, such as 1,0.5") from None
-
-
-def _listed(text: str, flag: str, what: str = "names") -> list[str]:
-    """`a, b` as a list, without what is empty or there twice."""
-    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not found:
-        raise UserError(f"{flag} names nothing: give {what} with commas between, or leave it out")
-    return found
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise UserError(f"--seeds has {text!r}: give whole numbers with commas between, such as 0,1,2")
-    return int(text)
 
 
 def _suite(options: Namespace, config: RunConfig) -> "SuiteEvaluation | None":
@@ -330,7 +294,7 @@ def _patch(options: Namespace, action: str) -> None:
     elif action == "revert":
         report.render_revert(patches.revert(options.model, options.folder, options.output), console)
     elif action == "combine":
-        report.render_combine(patches.combine(options.folder, options.output, _numbers(options.weights)), console)
+        report.render_combine(patches.combine(options.folder, options.output, lists.numbers(options.weights)), console)
     else:
         report.render_truncate(patches.truncate(options.folder, options.rank, options.output), console)
 
