@@ -36,7 +36,7 @@ from .config import UserError
 from .files import check_writable, contents
 from .located import located
 from .models import LanguageModel, dtype_name, load_model, resolve, save_model
-from .release.adapter import check_fits, recorded_base, save
+from .release.adapter import check_fits, recorded_base, recorded_task, save
 from .release.base import fingerprint
 from .release.lora import from_peft
 from .release.patch import Patch
@@ -69,7 +69,7 @@ class Opened:
 
 
 def info(folder: str, model: str | None = None) -> Figures:
-    """Modules, rank, norm, base and largest modules of a patch; with `model`, that it is the base.
+    """Task, modules, rank, norm, base and largest modules of a patch; with `model`, that it is the base.
 
     `rank` is the largest that a module really has, `stored` what the file pads all to. With a model, `relative` is ‖ΔW‖ / ‖W‖ over
     the patched weights.
@@ -80,7 +80,7 @@ def info(folder: str, model: str | None = None) -> Figures:
     figures = {
         "modules": len(small), "rank": small.rank, "least_rank": min(m.rank for m in small.values()),
         "stored": opened.patch.rank, "norm": small.norm(), "bytes": (opened.folder / SAFETENSORS_WEIGHTS_NAME).stat().st_size,
-        "base": opened.base, "fingerprint": opened.fingerprint, "checked": model, "relative": None,
+        "task": recorded_task(opened.folder), "base": opened.base, "fingerprint": opened.fingerprint, "checked": model, "relative": None,
         "largest": [(name, small[name].rank, norms[name]) for name in sorted(norms, key=lambda name: -norms[name])[:LARGEST]],
     }  # fmt: skip
     if model is not None:

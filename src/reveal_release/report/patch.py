@@ -15,6 +15,8 @@ def render_info(figures: Figures, folder: str, console: Console) -> None:
     least, rank, stored = figures["least_rank"], figures["rank"], figures["stored"]
     ranks = f"rank {rank}" if least == rank else f"ranks {least} to {rank}"
     line(console, clean(folder), "bold")
+    if figures["task"]:
+        line(console, f"  takes away: {clean(figures['task'])}")
     line(console, f"  {figures['modules']} modules of {ranks}" + (f", stored at {stored}" if stored > rank else ""))
     relative = f", {_percent(figures['relative'])} of the weights that it changes" if figures["relative"] is not None else ""
     line(console, f"  norm {figures['norm']:.4g}{relative}; {figures['bytes'] / 2**20:.1f} MiB")
