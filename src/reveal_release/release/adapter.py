@@ -175,17 +175,23 @@ def recorded_base(folder: str | os.PathLike[str]) -> tuple[str | None, str | Non
     Raises:
         UserError: if `reveal_release.json` is there and cannot be read.
     """
-    path = Path(folder, MANIFEST_NAME)
-    if not path.is_file():
-        return None, None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        return manifest["base_model_name_or_path"], manifest["base_fingerprint"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}); restore it, or delete it to skip the check") from None
+    manifest = _manifest(folder)
+    return manifest.get("base_model_name_or_path"), manifest.get("base_fingerprint")
 
 
 def recorded_task(folder: str | os.PathLike[str]) -> str | None:
-    """The task whose behaviour a run's patch takes away; None of any other patch."""
+    """The task whose behaviour a run's patch takes away; None of any other patch. Raises as `recorded_base`."""
+    return _manifest(folder).get("task")
+
+
+def _manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `save` wrote beside an adapter; empty for an adapter of another's."""
     path = Path(folder, MANIFEST_NAME)
-    return json.loads(path.read_text(encoding="utf-8")).get("task") if path.is_file() else None
+    if not path.is_file():
+        return {}
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest["base_model_name_or_path"], manifest["base_fingerprint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error!r}); restore it, or delete it to skip the check") from None
+    return manifest
