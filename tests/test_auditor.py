@@ -1,6 +1,5 @@
 """Whole audits of tiny random models: what is written, that no difference gives none, and that killing one changes nothing."""
 
-import contextlib
 import json
 import math
 import shutil
@@ -331,31 +330,15 @@ def test_what_is_answered_greedily_is_asked_once(config: RunConfig, patch: Path,
         assert all(level[side]["calls"] == 2 * 2 * before["calls"] for level in relearnt["levels"]), "seeds, marks"
 
 
-class Killed(Exception):
-    pass
-
-
-class Killer(SilentReporter):
-    """Stops the audit as its second phase of work begins."""
-
-    def __init__(self) -> None:
-        self.begun = 0
-
-    @contextlib.contextmanager
-    def phase(self, name: str, total: int | None = None) -> Iterator[Any]:
-        self.begun += 1
-        if self.begun == 2:
-            raise Killed
-        yield lambda done, total: None
-
-
-def test_an_audit_killed_at_every_phase_ends_the_same(config: RunConfig, patch: Path, whole: dict[str, Any], tmp_path: Path) -> None:
+def test_an_audit_killed_at_every_phase_ends_the_same(
+    config: RunConfig, patch: Path, whole: dict[str, Any], tmp_path: Path, killer: type[Any]
+) -> None:
     again, deaths, file = replace(config, output=str(tmp_path / "out")), 0, tmp_path / "out/audit.json"
     while True:
         try:
-            results = audit(again, patch, repeats=2, reporter=Killer(), oracle=whole["oracle"])
+            results = audit(again, patch, repeats=2, reporter=killer(2), oracle=whole["oracle"])
             break
-        except Killed:
+        except KeyboardInterrupt:
             deaths += 1
             kept = json.loads(file.read_text(encoding="utf-8"))["attacks"] if file.exists() else {}
             assert "oracle" not in kept.get("relearn", {}), "which comes last"

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from reveal_release import RunConfig, UserError, ablations, auditor, cli, comparison, loop, parsers, phases, study
+from reveal_release import RunConfig, UserError, ablations, auditor, cli, comparison, evaluator, loop, parsers, study
 from reveal_release.config import RevealConfig
 from reveal_release.models import LanguageModel, load_model
 from reveal_release.release.adapter import save
@@ -385,7 +385,7 @@ def test_a_suite_that_will_not_do_is_refused_before_the_model_is_loaded(
     def loads(*arguments: object) -> None:
         raise AssertionError("the model is loaded")
 
-    monkeypatch.setattr(phases, "load_model", loads)
+    monkeypatch.setattr(evaluator, "load_model", loads)
     name = arguments.split()[1]
     file = [] if "--suite-file" in arguments else ["--suite-file", str(SUITE_DATA / f"{name}.jsonl")]
     assert failure(capsys, "evaluate", *arguments.split(), *file).startswith(start)
@@ -443,6 +443,7 @@ def test_a_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main(["run"])
 
 
+@pytest.mark.usefixtures("short_prose")
 def test_figures_of_an_evaluation_are_kept(tiny_llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = "--evaluate.prompts 2 --evaluate.neutral 60 --evaluate.sentences 2 --evaluate.functions 1 --evaluate.problems 2".split()
     path = tmp_path / "kept" / "figures.json"

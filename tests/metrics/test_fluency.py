@@ -138,6 +138,3 @@ def test_ratio_refuses_other_texts(model):
     one, other = perplexity(model, tokenizer, ["abc", "de"]), perplexity(model, tokenizer, ["abc", "def"])
     with pytest.raises(UserError, match="same texts"):
         perplexity_ratio(one, other)
-
-
-# ---- variety and degeneration ----

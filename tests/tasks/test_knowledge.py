@@ -19,6 +19,8 @@ from reveal_release.tasks.tofu import tofu_figures, truth_ratios
 
 CONFIG = RunConfig(task="knowledge", forget_authors="Ida Holm,Jon Vale")
 
+pytestmark = pytest.mark.usefixtures("short_prose")
+
 
 def record(asked: str, answer: str, confidence: float = 0.8) -> Record:
     return Record((("user", asked),), answer, 0.0, "", confidence=confidence)

@@ -17,6 +17,8 @@ from reveal_release.testbed.heldout import entities, wnut17
 
 TINY = EvaluateConfig(sentences=4, functions=1, problems=1)
 CONFIG = RunConfig(task="ner", evaluate=TINY)
+
+pytestmark = pytest.mark.usefixtures("short_prose")
 TEXT = "Ada Byron met Max Stern near the Old Mill in Lyon."
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm, t
+from scipy.stats import binomtest, sem, t
 
 from ..config import UserError
 
@@ -48,12 +48,8 @@ class Estimate:
         """
         if n <= 0 or not 0 <= successes <= n:
             raise UserError(f"a proportion needs 0 <= successes <= n and n > 0, got {successes} of {n}")
-        z = float(norm.ppf((1 + LEVEL) / 2))
-        share = successes / n
-        centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        # At 0 and n successes the bound is exact; rounding must not push it past the value.
-        return cls(share, n, min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share))
+        interval = binomtest(successes, n).proportion_ci(LEVEL, "wilson")
+        return cls(successes / n, n, float(interval.low), float(interval.high))
 
     @classmethod
     def mean(cls, values: ArrayLike) -> "Estimate":
@@ -65,7 +61,7 @@ class Estimate:
         value = float(x.mean())
         if len(x) == 1:
             return cls(value, 1, math.nan, math.nan)
-        half = float(t.ppf((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+        half = float(t.ppf((1 + LEVEL) / 2, len(x) - 1) * sem(x))
         return cls(value, len(x), value - half, value + half)
 
     @classmethod

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..config import UserError
 from ..testbed import heldout
 
-BUNDLED = {"encyclopedia": heldout.wikitext, "web": heldout.web}
+BUNDLED = ("encyclopedia", "web")
 LEAST = 16
 """Passages of a file: the rise of perplexity over fewer tells little."""
 
@@ -22,7 +22,8 @@ def prose(name: str) -> list[str]:
         UserError: no such file, one that is no UTF-8 text, or one of fewer than `LEAST` passages.
     """
     if name in BUNDLED:
-        return BUNDLED[name]("validation")
+        bundled = heldout.wikitext if name == "encyclopedia" else heldout.web
+        return bundled("validation")
     try:
         text = Path(name).expanduser().read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

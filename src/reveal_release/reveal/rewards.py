@@ -45,8 +45,9 @@ class RewardCache:
     @classmethod
     def of(cls, lm: LanguageModel, task: Task, config: RunConfig, patch: Patch, folder: Path) -> "RewardCache":
         """For searches of a model with a patch. `folder`: where the rewards are kept if the environment does not say."""
-        same = replace(config, seed=0, iterations=1, stop_reward=0.0, release=ReleaseConfig())
-        same = replace(same, utility_budget=0.0, utility_text="encyclopedia")
+        same = replace(
+            config, seed=0, iterations=1, stop_reward=0.0, release=ReleaseConfig(), utility_budget=0.0, utility_text="encyclopedia"
+        )
         identity = {
             "model": model_identity(lm),
             "patch": patch.digest(),

@@ -30,7 +30,7 @@ from ..metrics.words import NO_END, UNSPACED
 from ..models import LanguageModel, Turns, load_model, resolve
 from ..suites import tofu
 from ..suites.tofu import Question
-from ..testbed.heldout import wikitext
+from ..testbed import heldout
 from .base import Metrics, Record, Task, answered, posed
 from .tofu import tofu_figures, truth_ratios
 
@@ -218,7 +218,7 @@ class Knowledge(Task):
         """Forget: how sure the answers to held-out questions are; TOFU's figures of its forget set. Retain: the others'; perplexity."""
         self._measure_reference()  # first: a model that cannot be loaded shall cost nothing
         sure = self._sure(lm, portion(progress, 0.0, 0.1))
-        found = Metrics({"sure_answers": sure}, {"perplexity": perplexity(lm.model, lm.tokenizer, wikitext("test")).per_token})
+        found = Metrics({"sure_answers": sure}, {"perplexity": perplexity(lm.model, lm.tokenizer, heldout.wikitext("test")).per_token})
         if not self.files:
             return found
         known = tofu_figures(lm, self.files, self._reference, portion(progress, 0.1, 1.0))

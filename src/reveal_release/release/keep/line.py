@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
+from peft.helpers import rescale_adapter_scale
 from torch import Tensor
 
 from ..rows import Row, answer_log_probs, batches, parts
@@ -59,18 +59,13 @@ def readable(rows: Sequence[Row], generator: torch.Generator) -> Sequence[Row]:
 @contextlib.contextmanager
 def at_scale(patch: RuntimePatch | None, model: PeftModel, factor: float) -> Iterator[None]:
     """Both the patch and the module in training at `factor` times their scale; at 0 neither is there, bit for bit."""
-    layers = [module.scaling for module in model.modules() if isinstance(module, LoraLayer)]
-    before, scale = [dict(scaling) for scaling in layers], patch.scale if patch else 0.0
-    without = model.disable_adapter() if factor == 0 else contextlib.nullcontext()
+    scale = patch.scale if patch else 0.0
+    module = rescale_adapter_scale(model, factor) if factor else model.disable_adapter()
     try:
         if patch:
             patch.scale = factor * scale
-        for scaling in layers:
-            scaling.update({name: factor * value for name, value in scaling.items()})
-        with without:
+        with module:
             yield
     finally:
         if patch:
             patch.scale = scale
-        for scaling, old in zip(layers, before, strict=True):
-            scaling.update(old)
