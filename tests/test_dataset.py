@@ -60,6 +60,17 @@ def test_rows_end_as_the_model_ends_its_turn(lm: LanguageModel) -> None:
     assert ids[-1:] == [turn] == lm.end
 
 
+def test_a_plain_text_ends_as_texts_do_and_not_as_turns(lm: LanguageModel) -> None:
+    """As in Qwen's, Llama 3's, Gemma's and Phi-3's models, which end both, the last with one that names who speaks besides."""
+    turn, text, speaker = lm.tokenizer.eos_token_id, *lm.tokenizer.convert_tokens_to_ids(["<|pad|>", "<|bos|>"])
+    lm.model.generation_config.eos_token_id = [turn, text]
+    assert [ids[-1] for ids, _ in encode(lm, [Record((("user", "a"),), "b", 0.0, ""), Record((), "b", 0.0, "")])] == [turn, text]
+    lm.model.generation_config.eos_token_id = [turn, speaker, text]
+    lm.tokenizer.eos_token = "<|pad|>"
+    phi = LanguageModel(lm.name, lm.path, lm.model, lm.tokenizer)
+    assert (phi.end, phi.end_of_text) == ([turn], [text])
+
+
 def test_rows_are_cut_and_a_prompt_without_answer_is_dropped(lm: LanguageModel) -> None:
     context = lm.context
     assert context

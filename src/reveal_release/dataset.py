@@ -65,7 +65,7 @@ LONGEST = 1024
 
 
 def encode(lm: LanguageModel, records: Sequence[Record], limit: int = LONGEST) -> list[Row]:
-    """(token ids, length of the prompt) of each record in the chat template: what training takes.
+    """(token ids, length of the prompt) of each record in the chat template, a plain text without it: what training takes.
 
     Answers are cut at `limit` tokens, and where the model's context ends; a prompt that fills the context is left out.
     """
@@ -73,7 +73,8 @@ def encode(lm: LanguageModel, records: Sequence[Record], limit: int = LONGEST) -
     for record in records:
         prompt, answer = answered_ids(lm, record.prompt, record.completion)
         most = len(prompt) + limit
-        ids = (prompt + answer + lm.end * record.ended)[: min(most, lm.context or most)]
+        end = lm.end if record.prompt else lm.end_of_text
+        ids = (prompt + answer + end * record.ended)[: min(most, lm.context or most)]
         if 0 < len(prompt) < len(ids):
             rows.append((ids, len(prompt)))
     return rows

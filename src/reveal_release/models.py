@@ -95,6 +95,12 @@ class LanguageModel:
         token = after[0] if after and after[0] in self.ends else self.tokenizer.eos_token_id
         return [] if token is None else [token]
 
+    @property
+    def end_of_text(self) -> list[int]:
+        """The token that ends a plain text: one that ends no turn, where the model has such; none in some."""
+        named = [self.tokenizer.eos_token_id, *self.ends]
+        return [token for token in named if token in self.ends and token not in self._turn_ends][:1] or self.end
+
     @cached_property
     def begin(self) -> list[int]:
         """The token that begins a text: where the tokenizer names none, the configuration's, or what ends a text and no turn; else none."""
@@ -137,7 +143,8 @@ class LanguageModel:
     @property
     def context(self) -> int | None:
         """Most tokens that the model reads at once; None where its configuration names no limit."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        most = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return most if most and most > 0 else None
 
     @property
     def batch_size(self) -> int:

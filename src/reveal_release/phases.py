@@ -114,9 +114,9 @@ class Phases:
 
 
 def peak_memory_mib() -> float:
-    """Of what this process has on its GPU, or if it uses none in main memory, since it began or since `reset_peak_memory`."""
+    """Of what this process has on the GPU it uses, or if it uses none in main memory, since it began or since `reset_peak_memory`."""
     if torch.cuda.is_initialized():
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+        return round(max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count()))) / 2**20, 1)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)  # Linux gives KiB
 
 
@@ -124,6 +124,7 @@ def reset_peak_memory() -> None:
     """The next reading of `peak_memory_mib` is of what is used from here on; without effect where the kernel does not allow it."""
     gc.collect()  # models that nobody uses any more
     if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
+        for gpu in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(gpu)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

@@ -15,9 +15,10 @@ from .tasks import Task
 
 
 def model_identity(lm: LanguageModel) -> str:
-    """What must stay the same for work to go on: the weights, how the model is asked and where it ends, what it is computed in and on."""
+    """What must stay the same for work to go on: weights and configuration, how it is asked and ends, what it is computed in and on."""
     asked = chat_ids(lm.tokenizer, (("user", "?"),))
-    reads = json.dumps([lm.tokenizer.get_vocab(), lm.tokenizer.chat_template, asked, lm.begin, lm.ends], sort_keys=True)
+    settings = {k: v for k, v in lm.model.config.to_diff_dict().items() if k not in ("transformers_version", "dtype")}
+    reads = json.dumps([lm.tokenizer.get_vocab(), lm.tokenizer.chat_template, asked, lm.begin, lm.ends, settings], sort_keys=True)
     return f"{fingerprint(lm.model)}, {hashlib.sha256(reads.encode()).hexdigest()}, {lm.arithmetic}"
 
 

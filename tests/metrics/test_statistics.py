@@ -1,5 +1,6 @@
 """Intervals against published values and against scipy."""
 
+import json
 import math
 
 import numpy as np
@@ -33,6 +34,13 @@ def test_wilson_matches_scipy_and_contains_its_value(successes):
     found = Estimate.proportion(successes, 10)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert found.low <= found.value <= found.high
+
+
+def test_what_numpy_counted_can_be_written():
+    right = np.array([True, False, True])
+    kept = json.loads(json.dumps(Estimate.proportion(right.sum(), np.int64(3)).to_dict()))
+    assert kept == Estimate.proportion(2, 3).to_dict() and type(kept["n"]) is int
+    assert json.dumps(Estimate(np.float32(0.5), 3, np.float32(0.25), np.float32(1)).to_dict())
 
 
 @pytest.mark.parametrize("successes, n", [(0, 0), (3, 2), (-1, 5)])

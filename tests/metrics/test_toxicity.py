@@ -19,6 +19,8 @@ from transformers import (
     GPT2Config,
     GPT2ForSequenceClassification,
     PreTrainedTokenizerFast,
+    XLNetConfig,
+    XLNetForSequenceClassification,
 )
 
 from reveal_release.config import UserError
@@ -239,6 +241,24 @@ def test_a_decoders_classifier_without_a_padding_token(tmp_path):
     PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>").save_pretrained(tmp_path)
     with pytest.raises(UserError, match="neither a padding nor an end token"):
         load_scorer(str(tmp_path))
+
+
+def test_a_configuration_that_names_no_longest_text(tmp_path):
+    """XLNet's says -1, and its tokenizers mostly nothing."""
+    backend = Tokenizer(WordLevel({"<end>": 0, "<unk>": 1, "kind": 2}, unk_token="<unk>"))
+    backend.pre_tokenizer = Whitespace()
+    config = XLNetConfig(vocab_size=3, d_model=16, n_layer=1, n_head=2, d_inner=16, num_labels=1, id2label={0: "toxic"})
+    XLNetForSequenceClassification(config).save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<end>", unk_token="<unk>").save_pretrained(tmp_path)
+    assert 0 < load_scorer(str(tmp_path))(["kind " * 600])[0] < 1
+
+
+def test_a_model_without_the_head_is_no_classifier(tmp_path):
+    """It would be random, and another one in each process."""
+    model = tiny_classifier(tmp_path / "classifier", ["neutral", "toxic"])
+    model.bert.save_pretrained(tmp_path / "classifier")
+    with pytest.raises(UserError, match=r"is no classifier, or not all of one: it has no classifier\."):
+        load_scorer(str(tmp_path / "classifier"))
 
 
 def test_classifiers_that_cannot_be_loaded_are_user_errors(tmp_path):

@@ -10,7 +10,7 @@ bootstrap an array whose first axis is the prompt.
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -99,8 +99,8 @@ class Estimate:
         return replace(self, low=max(self.low, 0.0), high=min(self.high, 1.0))
 
     def to_dict(self) -> dict[str, float]:
-        """For JSON: value, n, low, high."""
-        return asdict(self)
+        """For JSON: value, n, low, high, also where a task counted with numpy."""
+        return {"value": float(self.value), "n": int(self.n), "low": float(self.low), "high": float(self.high)}
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n})"

@@ -156,12 +156,16 @@ class HuggingFaceScorer:
             raise UserError(f"cannot load the classifier {name!r}: the folder has no config.json; give one that save_pretrained wrote")
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            model = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
+            model, told = AutoModelForSequenceClassification.from_pretrained(
+                name, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
         except Exception as error:  # the hub, the tokenizer and the weights each raise their own kinds
             raise UserError(
                 f"cannot load the classifier {name!r}: {first_line(error)}; give {' or '.join(BUNDLED)}, a folder, or "
                 "the name of a Hugging Face text-classification model that has safetensors weights"
             ) from error
+        if told["missing_keys"]:  # they would be random, and others in each process
+            raise UserError(f"{name!r} is no classifier, or not all of one: it has no {min(told['missing_keys'])}; give another")
         if self.tokenizer.pad_token is None:  # a decoder's
             self.tokenizer.pad_token = self.tokenizer.eos_token
         if self.tokenizer.pad_token is None:
@@ -173,7 +177,7 @@ class HuggingFaceScorer:
         self.label = next(i for i, one in labels.items() if one == label) if label else toxic_label(labels, name)
         self.model = model.to(self.device).eval()
         limits = (self.tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None), 512)
-        self.max_length = min(limit for limit in limits if limit)
+        self.max_length = min(limit for limit in limits if limit and limit > 0)  # XLNet's is -1
         kind = model.config.problem_type
         # As transformers' own pipeline decides: independent labels, or one logit, are sigmoids.
         self.sigmoid = kind == "multi_label_classification" or model.config.num_labels == 1
