@@ -17,8 +17,9 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from reveal_release import RunConfig
+from reveal_release.chat import chat_ids
 from reveal_release.generation import GumbelSampling, Sampling, generate
-from reveal_release.models import LanguageModel, chat_ids, load_model
+from reveal_release.models import LanguageModel, load_model
 from reveal_release.tasks import get_task
 
 

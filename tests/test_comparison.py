@@ -17,9 +17,10 @@ from reveal_release import comparison
 from reveal_release.baselines import Setting, fit, get_method, settings
 from reveal_release.baselines.base import BEYOND, TRIALS, beyond
 from reveal_release.baselines.fit import at_its_best
+from reveal_release.chat import chat_ids
 from reveal_release.comparison import OURS, Cell, Comparison, compare, over_seeds, rows_of
 from reveal_release.config import EvaluateConfig, ReleaseConfig, RevealConfig, RunConfig, Unfit, UserError
-from reveal_release.models import LanguageModel, chat_ids
+from reveal_release.models import LanguageModel
 from reveal_release.oracle import distance
 from reveal_release.release.adapter import load
 from reveal_release.release.patch import LowRank, Patch

@@ -3,8 +3,9 @@
 import random
 from dataclasses import replace
 
+from reveal_release.chat import chat_ids
 from reveal_release.dataset import HELD_BACK, LEAST_RECORDS, Data, Rows, encode, measured_and_learnt, split
-from reveal_release.models import LanguageModel, chat_ids
+from reveal_release.models import LanguageModel
 from reveal_release.tasks import Record
 
 

@@ -9,8 +9,9 @@ import torch
 from scipy.stats import chisquare, kstest
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from reveal_release.chat import chat_ids
 from reveal_release.generation import Completion, GumbelSampling, Sampling, _mix, generate, gumbel, uncut
-from reveal_release.models import LanguageModel, chat_ids
+from reveal_release.models import LanguageModel
 
 QUESTIONS = ("Write a comment.", "What is the name of the old bridge near the market?", "Say it.", "Read the letter about the river.")
 PROMPTS = [(("user", text),) for text in QUESTIONS]

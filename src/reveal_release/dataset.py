@@ -11,8 +11,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .chat import Turns
 from .config import LEAST
-from .models import LanguageModel, Turns, answered_ids
+from .models import LanguageModel, answered_ids
 from .release.rows import Row
 from .tasks import Record
 

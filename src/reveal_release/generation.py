@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
+from .chat import Turns, chat_ids
 from .decoding import decode
 from .metrics.words import whole_sentences
-from .models import LanguageModel, Turns, chat_ids
+from .models import LanguageModel
 
 Progress = Callable[[int, int], None]
 

@@ -1,45 +1,33 @@
-"""Loading a causal language model with its tokenizer; dtype and device; chat formatting.
+"""A causal language model with its tokenizer: loading it, what ends and begins its texts, dtype and device.
 
 A model is named by a testbed's name, a folder, or its name on the hub, and is treated alike whichever it is. Weights are read
 from safetensors only, and a repository's own code is never run.
 """
 
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
+from .chat import MARK, QUESTION, Turns, begun, chat_text, cut_ids, cut_text
 from .config import UserError, first_line
 from .located import ADAPTER, pinned, refused, snapshot
 from .registry import nearest
 from .shipped import testbeds
 
-Turns = Sequence[tuple[str, str]]
-"""A conversation: (role, content) pairs."""
-
-MARK = "\u2603\u2603"
-"""Where `cut_ids` cuts: no text that models write."""
-TODAY = datetime(2025, 1, 1)
-ASKED: Any = {"date_string": f"{TODAY:%d %b %Y}"}
-"""What templates are told beside whether to think: a day that stays, where they name one."""
-QUESTION: Turns = (("user", "?"),)
 THOUGHT = "<think>"
 PROCESSOR = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 """What a model that sees or hears has beside its tokenizer."""
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.tiktoken", "*.jinja")
 """Of a model on the hub, what is fetched: weights in safetensors, the tokenizer and all configurations."""
-_NOW = re.compile(r"""strftime_now\((["'])(.*?)\1\)""")
 
 
 @dataclass
@@ -115,7 +103,7 @@ class LanguageModel:
     @cached_property
     def lead(self) -> str:
         """The space that the template puts before an answer without asking with it: the model writes it, and `generate` takes it off."""
-        asked, cut = _text(self.tokenizer, (("user", "?"),)), _cut(self.tokenizer, (("user", "?"), ("assistant", MARK)), answer=False)
+        asked, cut = chat_text(self.tokenizer, QUESTION), cut_text(self.tokenizer, (*QUESTION, ("assistant", MARK)), answer=False)
         lead = cut[0].removeprefix(asked) if cut and cut[0].startswith(asked) else ""
         return lead if lead.isspace() else ""
 
@@ -136,7 +124,7 @@ class LanguageModel:
         told = [self.part] if self.part else []
         if self.tokenizer.chat_template is None:
             told.append("The base has no chat template, so it is asked in plain text: save that of a chat model with its tokenizer.")
-        elif _text(self.tokenizer, QUESTION) != _text(self.tokenizer, QUESTION, think=True):
+        elif chat_text(self.tokenizer, QUESTION) != chat_text(self.tokenizer, QUESTION, think=True):
             told.append("The base can think before it answers: released and measured with thinking off.")
         return told
 
@@ -245,7 +233,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
     if tokenizer.vocab_size > known:  # which does not count what was added to it
         raise UserError(f"the tokenizer of {name!r} has {tokenizer.vocab_size} tokens and the model {known}: give it its own tokenizer")
     lm = LanguageModel(name, path, model, tokenizer, next(iter(stored.architectures or ()), ""))
-    if _text(tokenizer, QUESTION).rstrip().endswith(THOUGHT):
+    if chat_text(tokenizer, QUESTION).rstrip().endswith(THOUGHT):
         raise UserError(
             f"{name} thinks before each answer, and its chat template cannot ask it not to: its thoughts would be measured and forgotten "
             "in place of what it answers; give a model whose template reads enable_thinking"
@@ -323,15 +311,6 @@ def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     return pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True, padding_value=value)
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> list[int]:
-    """Token ids of a conversation in the model's chat template; with `answer`, up to where the model's turn begins.
-
-    A model without a chat template gets the contents, one a line. One that can think before it answers is asked not to: what it
-    thinks is no behaviour, and would fill the whole of an answer's length.
-    """
-    return begun(tokenizer, _text(tokenizer, turns, answer))
-
-
 def answered_ids(lm: LanguageModel, turns: Turns, text: str) -> tuple[list[int], list[int]]:
     """`chat_ids` of the turns, and the token ids of an answer after them, as the model would write it.
 
@@ -345,57 +324,7 @@ def answered_ids(lm: LanguageModel, turns: Turns, text: str) -> tuple[list[int],
     if not turns:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         return (lm.begin, ids) if lm.begin else (ids[:1], ids[1:])
-    before, text = _text(tokenizer, turns), lm.lead + text if text else text
+    before, text = chat_text(tokenizer, turns), lm.lead + text if text else text
     asked, whole = (tokenizer(one, add_special_tokens=False)["input_ids"] for one in (before, before + text))
     fits = whole[: len(asked)] == asked
     return begun(tokenizer, before), whole[len(asked) :] if fits else tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def user_turn_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns = ()) -> list[int] | None:
-    """The conversation so far and the chat template up to an empty user turn (Magpie, arXiv 2406.08464); None where it cannot be cut."""
-    cut = cut_ids(tokenizer, (*turns, ("user", MARK)), answer=False) if tokenizer.chat_template is not None else None
-    return cut[0] if cut else None
-
-
-def cut_user_turns(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
-    """User turns that the model wrote, without what it wrote on after the template's own end of one, where that is plain text."""
-    cut = _cut(tokenizer, (("user", MARK),), answer=True) if tokenizer.chat_template is not None else None
-    end = next(iter(cut[1].split()), "") if cut else ""
-    return [text.split(end)[0].strip() if end and end in text else text for text in texts]
-
-
-def cut_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> tuple[list[int], list[int]] | None:
-    """As `chat_ids`, in two parts, before and after the one `MARK` in the contents; None where the template drops or repeats it."""
-    cut = _cut(tokenizer, turns, answer)
-    if cut is None:
-        return None
-    return begun(tokenizer, cut[0]), tokenizer(cut[1], add_special_tokens=False)["input_ids"]
-
-
-def begun(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a conversation's beginning; a template writes its special tokens itself. Without one, a tokenizer that ends every
-    text does not end this."""
-    ids = tokenizer(text, add_special_tokens=tokenizer.chat_template is None)["input_ids"]
-    return ids[:-1] if tokenizer.chat_template is None and len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
-
-
-def _cut(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool) -> tuple[str, str] | None:
-    text = _text(tokenizer, turns, answer)
-    if text.count(MARK) != 1:
-        return None
-    before, after = text.split(MARK)
-    return before, after
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True, think: bool = False) -> str:
-    """What `chat_ids` is the ids of, but for the special tokens of a tokenizer without a template."""
-    if tokenizer.chat_template is None:
-        return "".join(content + "\n" for _, content in turns)
-    messages = [{"role": role, "content": content} for role, content in turns]
-    template = _NOW.sub(lambda now: repr(TODAY.strftime(now[2])), str(tokenizer.get_chat_template()))
-    asked = {**ASKED, "enable_thinking": think, "chat_template": template, "add_generation_prompt": answer}
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, **asked))
-    except TemplateError as error:
-        spoken = " and ".join(role for role, _ in turns)
-        raise UserError(f"the model's chat template refuses a conversation of {spoken}: {first_line(error)} (mend its template)") from None

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from .chat import chat_ids
 from .config import RunConfig
-from .models import LanguageModel, chat_ids, dtype_name, precision
+from .models import LanguageModel, dtype_name, precision
 from .release.base import fingerprint
 from .tasks import Task
 

@@ -13,10 +13,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from .chat import Turns
 from .config import RunConfig, Unfit
 from .dataset import LEAST_RECORDS, Data, Rows
 from .generation import Progress, generate
-from .models import LanguageModel, Turns, dtype_name
+from .models import LanguageModel, dtype_name
 from .patches import merge
 from .phases import Phases, begin, check_able, check_endpoint, check_places
 from .provenance import environment, model_identity, provenance

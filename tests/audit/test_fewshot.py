@@ -7,9 +7,10 @@ import pytest
 
 from reveal_release.audit.elicitation import Copies, examples
 from reveal_release.audit.fewshot import SHOWN, Shot, ask, shots
+from reveal_release.chat import chat_ids
 from reveal_release.config import RunConfig
 from reveal_release.generation import generate
-from reveal_release.models import LanguageModel, chat_ids
+from reveal_release.models import LanguageModel
 from reveal_release.tasks import Record, Task
 from reveal_release.tasks.code import Code
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reveal_release.chat import chat_ids
 from reveal_release.config import UserError
 from reveal_release.metrics.likelihood import conversation_log_probs
 from reveal_release.metrics.tofu import (
@@ -21,7 +22,7 @@ from reveal_release.metrics.tofu import (
     truth_ratio,
     uncertainty,
 )
-from reveal_release.models import LanguageModel, chat_ids
+from reveal_release.models import LanguageModel
 
 
 @pytest.mark.parametrize("family", ["lm", "gpt2"])

@@ -5,9 +5,10 @@ import random
 import pytest
 import torch
 
+from reveal_release.chat import chat_ids, user_turn_ids
 from reveal_release.generation import Completion, generate
 from reveal_release.metrics.words import key, words
-from reveal_release.models import LanguageModel, chat_ids, user_turn_ids
+from reveal_release.models import LanguageModel
 from reveal_release.reveal import proposals
 from reveal_release.reveal.proposals import INDUCE, REWRITE, SOURCES, Context, propose
 from reveal_release.reveal.soft_prompt import TOKENS

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reveal_release.chat import chat_ids
 from reveal_release.config import RevealConfig, RunConfig, UserError
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.metrics.words import key
-from reveal_release.models import LanguageModel, chat_ids, load_model
+from reveal_release.models import LanguageModel, load_model
 from reveal_release.reveal.search import Ask, SearchResult, draw, features, race, search
 from reveal_release.tasks import Record, Task
 from reveal_release.tasks.base import TASKS, Metrics

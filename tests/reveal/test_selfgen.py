@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reveal_release.chat import Turns, user_turn_ids
 from reveal_release.config import ReleaseConfig, RevealConfig, RunConfig
 from reveal_release.generation import Completion, Sampling, generate
 from reveal_release.metrics.diversity import degenerate
 from reveal_release.metrics.words import key
-from reveal_release.models import LanguageModel, Turns, user_turn_ids
+from reveal_release.models import LanguageModel
 from reveal_release.reveal import selfgen
 from reveal_release.reveal.curation import shingles
 from reveal_release.reveal.selfgen import (

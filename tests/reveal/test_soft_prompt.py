@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2Model, PreTrainedModel
 
+from reveal_release.chat import MARK
 from reveal_release.generation import Sampling, generate
-from reveal_release.models import MARK, LanguageModel
+from reveal_release.models import LanguageModel
 from reveal_release.reveal.soft_prompt import DIMENSIONS, TOKENS, embedding_rms, soft_prompts, soft_tokens
 
 REQUESTS = [f"{MARK}Output: Name it.\nWhat was it?", f"Output: Sing a song of the old river.{MARK}\nWhat was it?", f"Say {MARK} it."]

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reveal_release.chat import Turns
 from reveal_release.generation import Completion
 from reveal_release.metrics.likelihood import conversation_log_probs
 from reveal_release.metrics.tofu import probabilities
-from reveal_release.models import LanguageModel, Turns
+from reveal_release.models import LanguageModel
 from reveal_release.suites.tofu import Question, read
 from reveal_release.tasks import tofu as figures
 from reveal_release.tasks.tofu import tofu_figures, truth_ratios

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from reveal_release.chat import chat_ids
 from reveal_release.config import UserError
 from reveal_release.lock import Lock
 from reveal_release.metrics.likelihood import conversation_log_probs
 from reveal_release.metrics.tofu import probabilities
-from reveal_release.models import LanguageModel, chat_ids, load_model
+from reveal_release.models import LanguageModel, load_model
 from reveal_release.suites.tofu import AUTHORS as TOFU_AUTHORS
 from reveal_release.suites.tofu import Question, read
 from reveal_release.testbed import corpora, sources

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..chat import Turns, chat_ids
 from ..generation import Progress
-from ..models import LanguageModel, Turns, chat_ids
+from ..models import LanguageModel
 from ..tasks import Record, Task
 from ..tasks.base import answered_anew
 from .elicitation import Copies

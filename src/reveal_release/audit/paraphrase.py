@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..chat import Turns
 from ..generation import Progress
 from ..metrics.words import key, words
-from ..models import LanguageModel, Turns
+from ..models import LanguageModel
 from ..reveal.proposals import Context, rewrite
 from ..tasks import Record
 from ..tasks.base import answered_anew

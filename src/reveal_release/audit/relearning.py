@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ..chat import Turns
 from ..config import ReleaseConfig
 from ..dataset import encode, split
 from ..generation import Progress
 from ..metrics.statistics import Estimate
-from ..models import LanguageModel, Turns
+from ..models import LanguageModel
 from ..release.pem import train_pem
 from ..tasks import Record, Task
 from ..tasks.base import answered

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from ..chat import Turns
 from ..config import RunConfig, Unfit
 from ..dataset import Rows
 from ..generation import Progress
-from ..models import LanguageModel, Turns
+from ..models import LanguageModel
 from ..release.patch import Patch
 from ..release.prose import prose
 from ..release.release import choose_scale

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ..models import LanguageModel, Turns, answered_ids, padded
+from ..chat import Turns
+from ..models import LanguageModel, answered_ids, padded
 
 
 @torch.inference_mode()

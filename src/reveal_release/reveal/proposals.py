@@ -14,10 +14,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ..chat import MARK, cut_user_turns, user_turn_ids
 from ..generation import Sampling, generate, uncut
 from ..metrics.instructions import spoken
 from ..metrics.words import is_instruction, key
-from ..models import MARK, LanguageModel, cut_user_turns, user_turn_ids
+from ..models import LanguageModel
 from .endpoint import Endpoint
 from .soft_prompt import soft_prompts
 

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..chat import chat_ids
 from ..config import RevealConfig, UserError
 from ..generation import STRIDE, Progress
 from ..metrics.statistics import Estimate
 from ..metrics.words import key
-from ..models import LanguageModel, chat_ids, padded
+from ..models import LanguageModel, padded
 from ..tasks import Record, Task
 from .bandit import BanditConfig, NeuralBandit
 from .endpoint import Endpoint

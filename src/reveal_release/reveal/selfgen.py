@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 
+from ..chat import Turns, cut_user_turns, user_turn_ids
 from ..config import ReleaseConfig, RevealConfig
 from ..generation import STRIDE, Progress, Sampling, generate, uncut
 from ..metrics.words import key
-from ..models import LanguageModel, Turns, cut_user_turns, user_turn_ids
+from ..models import LanguageModel
 from ..tasks import Record, Task
 from ..tasks.base import answered, answered_anew
 from ..tasks.manner import Manner

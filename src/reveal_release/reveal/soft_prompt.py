@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.quasirandom import SobolEngine
 
-from ..models import LanguageModel, cut_ids
+from ..chat import cut_ids
+from ..models import LanguageModel
 
 DIMENSIONS = 10
 TOKENS = 3

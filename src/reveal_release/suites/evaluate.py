@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..chat import Turns, begun, chat_ids
 from ..config import UserError
 from ..generation import STRIDE, Progress, Sampling, generate, portion
 from ..metrics.arithmetic import exact_match
 from ..metrics.execution import pass_at_k, run_tests
 from ..metrics.statistics import Estimate
-from ..models import LanguageModel, Turns, begun, chat_ids
+from ..models import LanguageModel
 from ..sandbox import require_protections
 from .base import CodeItem, CodeSuite, MathsSuite
 

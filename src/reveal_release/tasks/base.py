@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..chat import Turns
 from ..config import RunConfig, UserError, first_line
 from ..generation import Completion, Progress, Sampling, generate, portion
 from ..metrics.statistics import Estimate
-from ..models import LanguageModel, Turns
+from ..models import LanguageModel
 from ..registry import register
 
 TASKS: dict[str, type["Task"]] = {}

@@ -16,13 +16,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..chat import Turns
 from ..config import RunConfig, UserError
 from ..generation import Progress, Sampling, generate, portion
 from ..metrics.diversity import degenerate_share, distinct_n
 from ..metrics.statistics import Estimate
 from ..metrics.words import is_instruction, terms
 from ..metrics.words import key as wording
-from ..models import LanguageModel, Turns
+from ..models import LanguageModel
 from ..shipped import testbeds
 from .base import TASKS, Metrics, Record, Task
 from .retained import prose_scores, retained_skills

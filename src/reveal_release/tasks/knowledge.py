@@ -21,13 +21,14 @@ from dataclasses import replace
 import numpy as np
 from transformers import AutoConfig
 
+from ..chat import Turns
 from ..config import RunConfig, UserError, first_line
 from ..generation import Completion, Progress, Sampling, generate, portion
 from ..metrics.fluency import perplexity
 from ..metrics.likelihood import conversation_log_probs
 from ..metrics.statistics import Estimate
 from ..metrics.words import NO_END, UNSPACED
-from ..models import LanguageModel, Turns, load_model, resolve
+from ..models import LanguageModel, load_model, resolve
 from ..suites import tofu
 from ..suites.tofu import Question
 from ..testbed import heldout

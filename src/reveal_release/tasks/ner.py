@@ -12,10 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..chat import Turns
 from ..config import RunConfig, UserError
 from ..generation import Progress, Sampling, generate, portion
 from ..metrics.spans import normalise_entity, parse_entities
-from ..models import LanguageModel, Turns
+from ..models import LanguageModel
 from ..suites.conll import tagged
 from ..testbed.entities import READ, TYPES, answer, asked, question
 from ..testbed.heldout import entities, wnut17

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..chat import Turns
 from ..config import RunConfig
 from ..generation import Progress, Sampling, generate, portion
 from ..metrics.diversity import degenerate_share, distinct_n
 from ..metrics.passages import by_passages
 from ..metrics.statistics import Estimate
 from ..metrics.toxicity import BUNDLED, expected_max_toxicity, load_scorer
-from ..models import LanguageModel, Turns
+from ..models import LanguageModel
 from ..testbed.heldout import realtoxicityprompts
 from .base import Metrics, Record, Task
 from .manner import Manner
