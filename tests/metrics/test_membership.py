@@ -51,7 +51,7 @@ def test_what_a_model_was_trained_on_is_told_from_the_rest(lm: LanguageModel) ->
     rows = [([lm.tokenizer.bos_token_id, *lm.tokenizer(text)["input_ids"]], 1) for text in texts]
 
     def told() -> dict[str, Estimate]:
-        scored = list(zip(texts, token_log_probs(lm, rows, 8), strict=True))
+        scored = list(zip(texts, token_log_probs(lm.model, rows, 8), strict=True))
         return membership(scored[:12], [[one] for one in scored[12:]])
 
     before = told()

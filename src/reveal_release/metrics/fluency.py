@@ -13,15 +13,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.functional import cross_entropy
 
 from ..config import UserError
-from ..models import padded
+from .likelihood import token_log_probs
 from .statistics import Estimate
-
-CHUNK = 256  # positions whose logits are in float32 at one time
-IGNORED = -100  # cross_entropy's default
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,36 +72,17 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], window: int = 2
             rows += [(i, [bos, *ids[at : at + window]]) for at in range(0, len(ids), window)]
     if not rows:
         raise UserError(f"no token to score in {len(texts)} texts: perplexity needs at least one text that is not empty")
-    rows.sort(key=lambda row: -len(row[1]))  # neighbours of equal length waste no padding; too long fails at once
     nll, tokens = np.zeros(len(texts)), np.zeros(len(texts))
     training = model.training
     model.eval()
     try:
-        for at in range(0, len(rows), batch_size):
-            batch = rows[at : at + batch_size]
-            for (i, row), value in zip(batch, _score(model, [row for _, row in batch]), strict=True):
-                nll[i] += value
-                tokens[i] += len(row) - 1
+        scored = token_log_probs(model, [(ids, 1) for _, ids in rows], batch_size)
     finally:
         model.train(training)
+    for (i, _), log_probs in zip(rows, scored, strict=True):
+        nll[i] -= log_probs.sum()
+        tokens[i] += len(log_probs)
     return Perplexity(nll, tokens, np.array([len(text.encode("utf-8", "replace")) for text in texts], dtype=float))
-
-
-@torch.inference_mode()
-def _score(model: Any, rows: Sequence[Sequence[int]]) -> list[float]:
-    """The summed nll of `row[1:]` given what precedes each, for each row."""
-    device = next(model.parameters()).device
-    inputs = padded([row[:-1] for row in rows], 0).to(device)  # any token will do as padding: it is masked
-    targets = padded([row[1:] for row in rows], IGNORED).to(device)
-    logits = model(input_ids=inputs, attention_mask=(targets != IGNORED).long(), use_cache=False).logits
-    sums = []
-    for row_logits, row_targets in zip(logits, targets, strict=True):
-        total = 0.0
-        for at in range(0, len(row_targets), CHUNK):  # float32 copies of (CHUNK, vocabulary), not of the whole batch
-            part = row_logits[at : at + CHUNK].float(), row_targets[at : at + CHUNK]
-            total += float(cross_entropy(*part, ignore_index=IGNORED, reduction="sum"))
-        sums.append(total)
-    return sums
 
 
 def perplexity_ratio(before: Perplexity, after: Perplexity) -> Estimate:
