@@ -443,7 +443,6 @@ def test_a_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main(["run"])
 
 
-@pytest.mark.usefixtures("short_prose")
 def test_figures_of_an_evaluation_are_kept(tiny_llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = "--evaluate.prompts 2 --evaluate.neutral 60 --evaluate.sentences 2 --evaluate.functions 1 --evaluate.problems 2".split()
     path = tmp_path / "kept" / "figures.json"

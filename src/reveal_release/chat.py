@@ -63,6 +63,7 @@ def begun(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def cut_text(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool) -> tuple[str, str] | None:
+    """What `cut_ids` is the ids of."""
     text = chat_text(tokenizer, turns, answer)
     if text.count(MARK) != 1:
         return None

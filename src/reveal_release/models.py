@@ -131,8 +131,7 @@ class LanguageModel:
     @property
     def context(self) -> int | None:
         """Most tokens that the model reads at once; None where its configuration names no limit."""
-        most = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return most if most and most > 0 else None
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     @property
     def batch_size(self) -> int:

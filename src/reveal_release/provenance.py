@@ -14,11 +14,14 @@ from .models import LanguageModel, dtype_name, precision
 from .release.base import fingerprint
 from .tasks import Task
 
+NO_PART = ("transformers_version", "architectures", "dtype", "use_cache")
+"""Of a model's configuration, what changes nothing that is computed, or is told elsewhere."""
+
 
 def model_identity(lm: LanguageModel) -> str:
     """What must stay the same for work to go on: weights and configuration, how it is asked and ends, what it is computed in and on."""
     asked = chat_ids(lm.tokenizer, (("user", "?"),))
-    settings = {k: v for k, v in lm.model.config.to_diff_dict().items() if k not in ("transformers_version", "dtype")}
+    settings = {k: v for k, v in lm.model.config.to_diff_dict().items() if k not in NO_PART}
     reads = json.dumps([lm.tokenizer.get_vocab(), lm.tokenizer.chat_template, asked, lm.begin, lm.ends, settings], sort_keys=True)
     return f"{fingerprint(lm.model)}, {hashlib.sha256(reads.encode()).hexdigest()}, {lm.arithmetic}"
 

@@ -44,11 +44,11 @@ class Estimate:
     def proportion(cls, successes: int, n: int) -> "Estimate":
         """Share of successes, with the Wilson score interval (Wilson, 1927), which is sound near 0 and 1.
 
-        Raises UserError if n is 0 or successes are not in 0..n.
+        Raises UserError if n is 0, or successes are no whole number in 0..n.
         """
-        if n <= 0 or not 0 <= successes <= n:
-            raise UserError(f"a proportion needs 0 <= successes <= n and n > 0, got {successes} of {n}")
-        interval = binomtest(successes, n).proportion_ci(LEVEL, "wilson")
+        if n <= 0 or not 0 <= successes <= n or successes % 1 or n % 1:
+            raise UserError(f"a proportion needs whole numbers, 0 <= successes <= n and n > 0, got {successes} of {n}")
+        interval = binomtest(int(successes), int(n)).proportion_ci(LEVEL, "wilson")
         return cls(successes / n, n, float(interval.low), float(interval.high))
 
     @classmethod
