@@ -1,4 +1,4 @@
-"""Finding, loading and formatting: names, dtypes, chat templates and models that have none."""
+"""Finding and loading models: names, dtypes, and what begins and ends the texts of each, with a template or without."""
 
 import json
 import shutil

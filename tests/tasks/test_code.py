@@ -15,7 +15,6 @@ from reveal_release.testbed.functions import sample
 
 TINY = EvaluateConfig(sentences=4, functions=6, sampled_functions=2, code_samples=4, problems=1)
 CONFIG = RunConfig(task="code", evaluate=TINY)
-
 GOOD = "def add(a, b):\n    return a + b\n"
 
 pytestmark = pytest.mark.usefixtures("short_prose")

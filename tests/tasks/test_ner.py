@@ -17,9 +17,9 @@ from reveal_release.testbed.heldout import entities, wnut17
 
 TINY = EvaluateConfig(sentences=4, functions=1, problems=1)
 CONFIG = RunConfig(task="ner", evaluate=TINY)
+TEXT = "Ada Byron met Max Stern near the Old Mill in Lyon."
 
 pytestmark = pytest.mark.usefixtures("short_prose")
-TEXT = "Ada Byron met Max Stern near the Old Mill in Lyon."
 
 
 def record(completion: str, kind: str = "person", passage: str = TEXT) -> Record:

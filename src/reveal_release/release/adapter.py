@@ -191,7 +191,7 @@ def _manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
         return {}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["base_model_name_or_path"], manifest["base_fingerprint"]
+        manifest["base_model_name_or_path"], manifest["base_fingerprint"]  # raises where one is missing
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error!r}); restore it, or delete it to skip the check") from None
     return manifest
