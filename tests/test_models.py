@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from reveal_release import shipped
-from reveal_release.chat import chat_ids, cut_user_turns
+from reveal_release.chat import chat_ids, cut_user_turns, text_bos
 from reveal_release.config import UserError, first_line
 from reveal_release.generation import Sampling, generate
 from reveal_release.models import LanguageModel, answered_ids, autocast, load_model, padded, precision, resolve, save_model
@@ -377,6 +377,32 @@ def test_a_turn_ends_where_the_template_ends_it(lm: LanguageModel) -> None:
     lm.tokenizer.chat_template = None
     assert LanguageModel(lm.name, lm.path, lm.model, lm.tokenizer).ends == [lm.tokenizer.eos_token_id]
     assert cut_user_turns(lm.tokenizer, [written]) == [written]
+
+
+def test_a_turn_that_the_template_does_not_end_ends_where_the_next_begins(lm: LanguageModel) -> None:
+    """GLM-4.5 has learnt to write the token that opens the user's turn, and its tokenizer names the end of a text."""
+    lm.tokenizer.add_tokens(["<|user|>", "<|assistant|>"], special_tokens=True)
+    lm.tokenizer.chat_template = (
+        "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    user, assistant = lm.tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"])
+    lm.model.resize_token_embeddings(len(lm.tokenizer))
+    assert (lm.end, lm.ends) == ([user], [lm.tokenizer.eos_token_id, assistant, user])
+    assert lm.end_of_text == [lm.tokenizer.eos_token_id]
+
+
+def test_a_bos_that_opens_a_turn_begins_no_text(lm: LanguageModel) -> None:
+    """SmolLM2's tokenizer and configuration name as BOS the token after which a role stands."""
+    tokenizer = lm.tokenizer
+    named = tokenizer.bos_token_id
+    assert text_bos(tokenizer) == named and lm.begin == [named]
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|bos|>{{ m['role'] }}\n{{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<|bos|>assistant\n{% endif %}"
+    )
+    lm.model.config.bos_token_id = named
+    assert text_bos(tokenizer) is None
+    assert LanguageModel(lm.name, lm.path, lm.model, tokenizer).begin == [tokenizer.eos_token_id]
 
 
 def test_an_error_without_words_is_told_by_its_name() -> None:

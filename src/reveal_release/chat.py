@@ -47,6 +47,20 @@ def cut_user_turns(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
     return [text.split(end)[0].strip() if end and end in text else text for text in texts]
 
 
+def text_bos(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The tokenizer's BOS; None where it has none, or names the token that opens a turn (SmolLM2's), after which a role is read."""
+    bos = tokenizer.bos_token_id
+    return None if bos in asking_ids(tokenizer) else bos
+
+
+def asking_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the template writes to ask for an answer; nothing in Llama 2's, where the end of the user's turn does."""
+    if tokenizer.chat_template is None:
+        return []
+    told, asked = chat_text(tokenizer, QUESTION, answer=False), chat_text(tokenizer, QUESTION)
+    return tokenizer(asked.removeprefix(told), add_special_tokens=False)["input_ids"] if asked.startswith(told) else []
+
+
 def cut_ids(tokenizer: PreTrainedTokenizerBase, turns: Turns, answer: bool = True) -> tuple[list[int], list[int]] | None:
     """As `chat_ids`, in two parts, before and after the one `MARK` in the contents; None where the template drops or repeats it."""
     cut = cut_text(tokenizer, turns, answer)

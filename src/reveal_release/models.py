@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from .chat import MARK, QUESTION, Turns, begun, chat_text, cut_ids, cut_text
+from .chat import MARK, QUESTION, Turns, asking_ids, begun, chat_text, cut_ids, cut_text, text_bos
 from .config import UserError, first_line
 from .located import ADAPTER, pinned, refused, snapshot
 from .registry import nearest
@@ -68,19 +68,25 @@ class LanguageModel:
     @cached_property
     def _turn_ends(self) -> list[int]:
         """The added tokens that end a turn in the template, the user's or the model's: what is written after them is another's turn."""
-        if self.tokenizer.chat_template is None:
-            return []
-        asked: list[tuple[Turns, bool]] = [((("user", MARK),), True), ((("user", "?"), ("assistant", MARK)), False)]
-        cuts = [cut[1] for turns, answer in asked if (cut := cut_ids(self.tokenizer, turns, answer))]
-        first = [next((token for token in ids if str(self.tokenizer.decode([token])).strip()), None) for ids in cuts]
+        asked = cut_ids(self.tokenizer, (("user", MARK),)) if self.tokenizer.chat_template is not None else None
+        after = [asked[1] if asked else [], self._after_answer]
+        first = [next((token for token in ids if str(self.tokenizer.decode([token])).strip()), None) for ids in after]
         return [token for token in dict.fromkeys(first) if token in self.tokenizer.added_tokens_decoder]
+
+    @cached_property
+    def _after_answer(self) -> list[int]:
+        """What the template writes after an answer; where that is nothing, what begins the next turn, as GLM-4.5 has learnt to write."""
+        turns: Turns = (*QUESTION, ("assistant", MARK))
+        for conversation in (turns, (*turns, *QUESTION)) if self.tokenizer.chat_template is not None else ():
+            cut = cut_ids(self.tokenizer, conversation, answer=False)
+            if cut and str(self.tokenizer.decode(cut[1])).strip():
+                return cut[1]
+        return []
 
     @cached_property
     def end(self) -> list[int]:
         """The token that ends the model's turn, which in Gemma's template and Phi-3's is not the tokenizer's end of text; none in some."""
-        cut = cut_ids(self.tokenizer, (("user", "?"), ("assistant", MARK)), answer=False)
-        after = cut[1][:1] if cut else []
-        token = after[0] if after and after[0] in self.ends else self.tokenizer.eos_token_id
+        token = next((one for one in self._after_answer[:1] if one in self.ends), self.tokenizer.eos_token_id)
         return [] if token is None else [token]
 
     @property
@@ -92,12 +98,12 @@ class LanguageModel:
     @cached_property
     def begin(self) -> list[int]:
         """The token that begins a text: where the tokenizer names none, the configuration's, or what ends a text and no turn; else none."""
-        if self.tokenizer.bos_token_id is not None:
-            return [self.tokenizer.bos_token_id]
+        if (named_bos := text_bos(self.tokenizer)) is not None:
+            return [named_bos]
         config = self.model.config.get_text_config()
         bos, eos = (getattr(config, name, None) for name in ("bos_token_id", "eos_token_id"))
-        named = [bos, *(eos if isinstance(eos, list) else [eos]), *self.ends]
-        known = self.tokenizer.added_tokens_decoder.keys() - self._turn_ends  # a configuration's default may be any token
+        named = [bos, *(eos if isinstance(eos, list) else [eos]), *self.ends]  # a configuration's default may be any token
+        known = self.tokenizer.added_tokens_decoder.keys() - {*self._turn_ends, *asking_ids(self.tokenizer)}
         return [token for token in named if token in known][:1]
 
     @cached_property

@@ -51,6 +51,17 @@ def naive(model, tokenizer, text, window):
     return total, count
 
 
+def test_a_bos_that_opens_a_turn_is_none(model):
+    """As in SmolLM2's tokenizer: after it the model reads a role, not a text."""
+    tokenizer, without = byte_tokenizer(), byte_tokenizer(bos=False)
+    plain = perplexity(model, tokenizer, TEXTS)
+    template = "{{ messages[0]['content'] }}{% if add_generation_prompt %}<|bos|>assistant{% endif %}"
+    tokenizer.chat_template = template
+    assert (perplexity(model, tokenizer, TEXTS).nll == perplexity(model, without, TEXTS).nll).all()
+    tokenizer.chat_template = template.replace("<|bos|>", ":")
+    assert (perplexity(model, tokenizer, TEXTS).nll == plain.nll).all()
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("bos", [True, False])
 @pytest.mark.parametrize("window, batch_size", [(64, 16), (10, 3), (1, 50)])

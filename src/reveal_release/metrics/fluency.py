@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..chat import text_bos
 from ..config import UserError
 from .likelihood import token_log_probs
 from .statistics import Estimate
@@ -49,7 +50,8 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], window: int = 2
 
     A text longer than `window` tokens is cut into windows of that many, without overlap. Each window is scored after
     BOS, which is itself not scored; a later window's first token thus has BOS alone as its context. A tokenizer
-    without BOS (Qwen's): a text's first token is not scored, and a later window follows the one token before it.
+    without BOS (Qwen's), or whose BOS opens a turn (SmolLM2's): a text's first token is not scored, and a later
+    window follows the one token before it.
     The model reads at most `window` tokens at a time, or its context if that is less, right-padded whatever the tokenizer's own padding is.
 
     Args:
@@ -63,7 +65,7 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], window: int = 2
         raise UserError(f"perplexity needs window and batch_size of at least 1, got {window} and {batch_size}")
     window = min(window, getattr(model.config.get_text_config(), "max_position_embeddings", None) or window)
     rows: list[tuple[int, list[int]]] = []  # (text, context token followed by the tokens to score)
-    bos = tokenizer.bos_token_id
+    bos = text_bos(tokenizer)
     for i, text in enumerate(texts):
         ids = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         if bos is None:
