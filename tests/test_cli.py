@@ -219,6 +219,9 @@ def test_build_flags_are_the_recipes() -> None:
         ("run --rank 8", "no option '--rank': did you mean '--release.rank'?"),
         ("run --batch 8", "no option '--batch': did you mean '--reveal.batch' or '--release.batch'?"),
         ("run --lr 1e-4", "no option '--lr': did you mean '--release.learning-rate'?"),
+        ("run --lora-r 8", "no option '--lora-r': did you mean '--release.rank'?"),
+        ("run --cpu", "no option '--cpu': did you mean '--device'?"),
+        ("evaluate --json=", "--json is empty: give a file, or leave it out"),
         ("run --model_name_or_path x", "no option '--model-name-or-path': did you mean '--model'?"),
         ("evaluate --fp16", "no option '--fp16': did you mean '--dtype'?"),
         ("patch info x --fp16", "no option '--fp16': --help lists them"),
@@ -726,6 +729,20 @@ def test_a_missing_and_a_changed_file_are_named_with_their_origin(tmp_path: Path
 def test_settings_that_are_no_text_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.yaml").write_bytes('forget_authors: "Jürgen"'.encode("latin-1"))
     assert "is no UTF-8 text" in failure(capsys, "run", "--config", str(tmp_path / "mine.yaml"))
+    assert f"--config {tmp_path / 'mine.yaml'} is" in failure(capsys, "run", f"--config={tmp_path / 'mine.yaml'}")
+
+
+def test_a_setting_that_is_given_twice_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """YAML would take the last, without all that stands below the first."""
+    mine = tmp_path / "mine.yaml"
+    for text, told in (
+        ("release:\n  rank: 8\ntask: ner\nrelease:\n  steps: 5\n", "release twice, on the lines 1 and 4"),
+        ("release:\n  rank: 8\n\n  rank: 9\n", "rank twice, on the lines 2 and 4"),
+    ):
+        mine.write_text(text)
+        assert failure(capsys, "run", "--task", "ner", "--config", str(mine)) == f"--config {mine} has {told}: put them together"
+    mine.write_text("release:\n  rank: 8\nreveal:\n  samples: 8\n")
+    assert cli.main(["run", "--config", str(mine), "--print-config"]) == 0
 
 
 def test_figures_that_cannot_be_kept_are_told_before_the_evaluation(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reveal_release.files import contents, write_results, write_text
+from reveal_release.config import UserError
+from reveal_release.files import contents, read_json, write_results, write_text
 
 
 def test_results_are_json_for_any_reader(tmp_path: Path) -> None:
@@ -33,6 +34,15 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: p
         write_text(path, "half a character: \ud800")
     assert path.read_text() == "first"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("harm", [b"", b'{"result"', "\u00e9".encode("latin-1")])
+def test_a_damaged_file_is_told_with_its_name(harm: bytes, tmp_path: Path) -> None:
+    path = write_results(tmp_path / "results.json", {"a": [1, None]})
+    assert read_json(path) == {"a": [1, None]}
+    path.write_bytes(harm)
+    with pytest.raises(UserError, match="results.json is damaged: delete it, and the same command makes it again"):
+        read_json(path)
 
 
 def test_what_a_folder_holds_is_its_files_names_and_bytes(tmp_path: Path) -> None:

@@ -237,6 +237,20 @@ def test_a_phase_is_done_once(config: RunConfig) -> None:
     assert RunFolder(config).has("search.json") and not RunFolder(config).has("release.json")
 
 
+def test_what_was_damaged_is_told_and_made_again(config: RunConfig) -> None:
+    folder = RunFolder(config)
+    folder.phase("one", lambda: 1)
+    damaged = folder.state / "one.json"
+    damaged.write_text("")
+    with pytest.raises(UserError, match="one.json is damaged: delete it"):
+        folder.phase("one", lambda: 2)
+    damaged.unlink()
+    assert folder.phase("one", lambda: 2) == 2
+    folder.write("results.json", "{")
+    with pytest.raises(UserError, match="results.json is damaged"):
+        folder.results("results.json")
+
+
 def test_a_phase_that_fails_is_not_done(config: RunConfig) -> None:
     folder = RunFolder(config)
 

@@ -21,6 +21,7 @@ PROGRAM = "reveal-release"
 USUAL = {
     "lr": "release.learning-rate", "batch-size": "release.batch", "per-device-train-batch-size": "release.batch",
     "max-steps": "release.steps", "epochs": "release.steps", "num-train-epochs": "release.steps", "model-name-or-path": "model",
+    "num-epochs": "release.steps", "lora-r": "release.rank", "gpu": "device", "cpu": "device", "no-cuda": "device",
     "bf16": "dtype", "fp16": "dtype", "torch-dtype": "dtype", "revision": "model",
 }  # fmt: skip
 """Options of Hugging Face's scripts, and what means the same here."""

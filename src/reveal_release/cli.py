@@ -27,7 +27,7 @@ from jsonargparse import Namespace
 from . import lists
 from .arguments import PROGRAM
 from .config import RunConfig, UserError
-from .parsers import build_parser, config_first, dashed, refuse_idle, run_config
+from .parsers import build_parser, check_files, config_first, dashed, refuse_idle, run_config
 
 if TYPE_CHECKING:
     from .suites.evaluate import SuiteEvaluation
@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         if arguments[0].startswith("--") and arguments[0] not in ("--help", "--version"):
             raise UserError(f"no command before {arguments[0]}: did you mean `{PROGRAM} run {arguments[0]} ...`?")
+        check_files(arguments)
         parsed = parser.parse_args(arguments)
         refuse_idle(parser, arguments)
         names = [parsed.command]
@@ -59,8 +60,6 @@ def main(argv: list[str] | None = None) -> int:
             options = options[action]
         COMMANDS[" ".join(names)](options)
         sys.stdout.flush()  # here, so that a closed pipe is met below
-    except UnicodeDecodeError as error:
-        return _fail(f"a file that was given is no UTF-8 text ({error.reason}): save it as such, or give another")
     except SystemExit as stop:  # --help, --version, --print-config, a task that is not sound, and what a user's own Python calls
         message = _told_of_task(stop)
         return _fail(message) if message else int(stop.code or 0)
@@ -87,6 +86,8 @@ def _quiet() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("DATASETS_VERBOSITY", "critical")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its warning about forks, which the sandbox makes
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -176,8 +177,8 @@ def _reveal(options: Namespace) -> None:
 
 def _evaluate(options: Namespace) -> None:
     config = run_config(options)
-    if options.json:
-        _check_new(Path(options.json))
+    if options.json is not None:
+        _check_new(options.json)
     suite = _suite(options, config)
     if not suite:
         config.check_read()
@@ -202,10 +203,13 @@ def _evaluate(options: Namespace) -> None:
         print(f"All figures: {options.json}")
 
 
-def _check_new(file: Path) -> None:
+def _check_new(name: str) -> None:
     """Raises UserError where a file is, or none can be written."""
     from .files import check_writable
 
+    if not name:
+        raise UserError("--json is empty: give a file, or leave it out")
+    file = Path(name)
     if file.is_dir():
         raise UserError(f"--json {file} is a folder: give a file")
     if file.exists():

@@ -29,6 +29,14 @@ def contents(path: Path, below: bool = False) -> str:
     return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
+def read_json(path: Path) -> Any:
+    """What a file that this tool wrote as a whole holds. Raises UserError where it is no JSON any more, as after a crash of the disk."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{path} is damaged: delete it, and the same command makes it again") from None
+
+
 def write_results(path: Path, results: dict[str, Any]) -> Path:
     """JSON that any reader takes: what is no number, such as the bounds of a figure without an interval, is null."""
     return write_text(path, json.dumps(_strict(results), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

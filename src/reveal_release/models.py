@@ -181,7 +181,8 @@ def resolve(name: str, wanted: tuple[str, ...] = FILES) -> str:
 
 def of_adapter(name: str) -> UserError:
     """What to tell where an adapter is named as a model."""
-    return UserError(f"{name} is an adapter on another model: merge it into that (PEFT's merge_and_unload), and give the result")
+    return UserError(f"{name} is an adapter on another model: merge it into that (`reveal-release patch merge`; another tool's: PEFT's "
+                     "merge_and_unload), and give the result")
 
 
 def load_model(name: str, dtype: str = "auto", device: str = "auto") -> LanguageModel:
@@ -218,6 +219,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Language
         if told_off := refused(name, error, "model"):
             raise told_off from None
         cure = f"give {', '.join(testbeds()) or 'a testbed'}, a folder, or a hub name with safetensors"
+        if Path(name).is_dir():
+            cure = "a file of it is damaged, or its kind is none that transformers knows: save or fetch it again"
         hub = isinstance(error, OSError) and not Path(path).exists()
         where_not = "there is no such folder here, and from the hub: " if hub else ""
         raise UserError(f"cannot load model {name!r}: {where_not}{first_line(error)} ({cure})") from None
@@ -296,6 +299,8 @@ def place(device: str) -> torch.device:
         raise UserError(f"no device {device!r}: give auto, cpu or cuda")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device is cuda, but PyTorch finds no GPU here: give cpu, or install a PyTorch that was built for the GPU")
+    if found.type == "cuda" and (found.index or 0) >= (count := torch.cuda.device_count()):
+        raise UserError(f"no device {device!r}: PyTorch finds {count} GPUs here, from cuda:0 to cuda:{count - 1}")
     return found
 
 

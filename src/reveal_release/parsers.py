@@ -14,8 +14,10 @@ from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from .arguments import PROGRAM, Parser
@@ -359,6 +361,28 @@ def config_first(arguments: list[str]) -> list[str]:
         else:
             (files if argument.startswith("--config=") else others).append(argument)
     return [*others[:first], *files, *others[first:]]
+
+
+def check_files(arguments: Sequence[str]) -> None:
+    """Raises UserError for a file of settings that is no text, or has a key twice: of the first YAML would drop all that is below it."""
+    following = [*arguments[1:], ""]
+    given = [after if word == "--config" else word.partition("=")[2] for word, after in zip(arguments, following, strict=True)
+             if word == "--config" or word.startswith("--config=")]  # fmt: skip
+    for path in map(Path, given):
+        if not path.is_file():
+            continue  # the parser tells
+        try:
+            root = yaml.compose(path.read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"--config {path} is no UTF-8 text ({error.reason}): save it as such, or give another") from None
+        except yaml.YAMLError:
+            continue  # and this
+        for part in (root, *(value for _, value in getattr(root, "value", ()) if isinstance(root, yaml.MappingNode))):
+            first: dict[str, int] = {}
+            for key, _ in part.value if isinstance(part, yaml.MappingNode) else ():
+                line = key.start_mark.line + 1
+                if first.setdefault(key.value, line) != line:
+                    raise UserError(f"--config {path} has {key.value} twice, on the lines {first[key.value]} and {line}: put them together")
 
 
 def refuse_idle(parser: ArgumentParser, arguments: Sequence[str]) -> None:

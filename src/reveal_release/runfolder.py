@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from .config import NO_RESULT, RunConfig, UserError
-from .files import check_writable, contents, write_results, write_text
+from .files import check_writable, contents, read_json, write_results, write_text
 from .lock import Lock
 from .metrics.toxicity import BUNDLED as scorers
 from .release.prose import BUNDLED as texts
@@ -92,7 +92,7 @@ class RunFolder:
     def results(self, name: str) -> dict[str, Any] | None:
         """What `write_results` wrote earlier, if it did."""
         path = self.path / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
         return self.write(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -102,7 +102,7 @@ class RunFolder:
         path = self.state / f"{name}.json"
         if not path.is_file():
             self.write(f"state/{name}.json", json.dumps(work(), ensure_ascii=False))
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
 
     def has(self, name: str) -> bool:
         return (self.state / name).exists()

@@ -21,8 +21,8 @@ from .words import ELICITED, RISING, at_floor, change, clean, duration, falls, f
 Results = dict[str, Any]
 TITLES = {"forget": "forget (should fall)", "retain": "retain (should stay)"}
 UNFOUND = (
-    "Search longer (--reveal.evaluations), count less as found (--stop-reward), take another scorer (--scorer), or begin with "
-    "instructions of your own (docs/your_own_task.md)."
+    "Search longer (--reveal.evaluations), count less as found (--stop-reward), take another scorer (--scorer, or in the task's file), or "
+    "begin with instructions of your own (docs/your_own_task.md)."
 )
 FEW = "let more instructions write (--reveal.portfolio), or lower what counts (--reveal.threshold)"
 KEPT = (

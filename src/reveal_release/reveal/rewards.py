@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ReleaseConfig, RunConfig
-from ..files import check_writable, write_text
+from ..files import check_writable, read_json, write_text
 from ..models import LanguageModel
 from ..provenance import environment, model_identity
 from ..release.patch import Patch
@@ -63,7 +63,7 @@ class RewardCache:
         text = json.dumps([self.identity, list(instructions), list(seeds)], sort_keys=True)
         path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
         if path.is_file():
-            return [Record.from_dict(row) for row in json.loads(path.read_text(encoding="utf-8"))]
+            return [Record.from_dict(row) for row in read_json(path)]
         records = draw()
         write_text(path, json.dumps([record.to_dict() for record in records]))
         return records

@@ -186,7 +186,8 @@ def load_dataset_passages(name: str | Path) -> list[Passage]:
             cure = "check that it is whole, and in the form that its suffix names"
         else:
             cure = "check the name and that it has a split 'test', or give one file of it, in Parquet, JSON or CoNLL form"
-        raise UserError(f"{name} cannot be loaded: {cure} ({first_line(error)})") from None
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # which names the row
+        raise UserError(f"{name} cannot be loaded: {cure} ({first_line(cause)})") from None
     return from_dataset(data)
 
 

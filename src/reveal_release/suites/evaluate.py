@@ -108,7 +108,7 @@ class SuiteEvaluation:
         if lm.context and (need > lm.context or self.max_new_tokens > lm.context // 2):  # `generate` would cut the one or the other
             raise UserError(
                 f"{ids[longest]} needs {need} tokens ({self.max_new_tokens} of them new) and {lm.name} has a context of {lm.context}, "
-                f"half of it for new ones: lower max_new_tokens, or take a model with a longer context"
+                f"half of it for new ones: lower max_new_tokens (--suite-max-new-tokens), or take a model with a longer context"
             )
         seeds = [self.seed * STRIDE + i for i in range(len(prompts))]
         return list(generate(lm, prompts, Sampling(self.max_new_tokens, self.temperature, top_k=0), seeds, progress=progress))
