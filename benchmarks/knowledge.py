@@ -12,6 +12,7 @@ in twenty-two ask for knowledge, so precision is of this mix.
 
 import argparse
 import random
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 
 from reveal_release import RunConfig
-from reveal_release.config import EvaluateConfig
+from reveal_release.config import EvaluateConfig, UserError
 from reveal_release.metrics.membership import mann_whitney
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.models import load_model
@@ -95,4 +96,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

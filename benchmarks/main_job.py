@@ -7,12 +7,14 @@ Each run is an ordinary `reveal-release run` with default settings, but for thos
 """
 
 import argparse
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from reveal_release import run
+from reveal_release.config import UserError
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.parsers import build_parser, dashed, run_config
 from reveal_release.report.progress import Reporter
@@ -73,4 +75,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

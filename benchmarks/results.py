@@ -226,7 +226,7 @@ def main() -> None:
             whole = [write_results(Path(folder) / "compare.json", joined(options.add))] if options.join else options.add
             for path in whole:
                 print(f"stored {store(path, options.commit, *filter(None, [options.suffix]))}")
-        except UserError as error:
+        except (UserError, OSError) as error:
             parser.error(str(error))
     (DOCS / "results.md").write_text(page(), encoding="utf-8")
     print(f"written {DOCS / 'results.md'}")

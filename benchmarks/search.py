@@ -29,6 +29,7 @@ would give is told by the pools alone, and the last lines have intervals over th
 
 import argparse
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +39,7 @@ import numpy as np
 from torch import Tensor
 
 from reveal_release import RunConfig
-from reveal_release.config import RevealConfig
+from reveal_release.config import RevealConfig, UserError
 from reveal_release.generation import STRIDE, Progress
 from reveal_release.metrics.statistics import Estimate
 from reveal_release.metrics.words import key
@@ -285,4 +286,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
