@@ -147,8 +147,8 @@ def retain_records(
     """What the model does when it does not show the behaviour, (retain, harmless): nothing from outside is needed.
 
     Three quarters come from the model's own conversations of two turns, whose user turns are drawn from what it was taught to answer
-    and so cover its skills; an eighth answer the task's benign prompts; an eighth are plain text from an empty context, for the
-    language itself. One and the same answer is kept so often and no more.
+    and so cover its skills; an eighth answer the task's benign prompts; an eighth are what the model writes from an empty context: plain
+    text, and of a chat model mostly what a user asks, without the token of the turn. One and the same answer is kept so often and no more.
 
     Where a prompt draws the behaviour out now and then, to hold the model's distribution is to hold the behaviour: what it answers
     otherwise there is harmless, and not to be retained. Each own prompt is answered `ANSWERS` times to find out.
