@@ -377,9 +377,10 @@ def check_files(arguments: Sequence[str]) -> None:
             raise UserError(f"--config {path} is no UTF-8 text ({error.reason}): save it as such, or give another") from None
         except yaml.YAMLError:
             continue  # and this
-        for part in (root, *(value for _, value in getattr(root, "value", ()) if isinstance(root, yaml.MappingNode))):
+        sections = [root, *(value for _, value in root.value)] if isinstance(root, yaml.MappingNode) else []
+        for section in sections:
             first: dict[str, int] = {}
-            for key, _ in part.value if isinstance(part, yaml.MappingNode) else ():
+            for key, _ in section.value if isinstance(section, yaml.MappingNode) else ():
                 line = key.start_mark.line + 1
                 if first.setdefault(key.value, line) != line:
                     raise UserError(f"--config {path} has {key.value} twice, on the lines {first[key.value]} and {line}: put them together")
