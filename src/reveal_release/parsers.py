@@ -381,9 +381,9 @@ def check_files(arguments: Sequence[str]) -> None:
         for section in sections:
             first: dict[str, int] = {}
             for key, _ in section.value if isinstance(section, yaml.MappingNode) else ():
-                line = key.start_mark.line + 1
-                if first.setdefault(key.value, line) != line:
-                    raise UserError(f"--config {path} has {key.value} twice, on the lines {first[key.value]} and {line}: put them together")
+                name, line = str(key.value), key.start_mark.line + 1
+                if first.setdefault(name, line) != line:
+                    raise UserError(f"--config {path} has {name} twice, on the lines {first[name]} and {line}: put them together")
 
 
 def refuse_idle(parser: ArgumentParser, arguments: Sequence[str]) -> None:
