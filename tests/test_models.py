@@ -25,7 +25,7 @@ from reveal_release import shipped
 from reveal_release.chat import chat_ids, cut_user_turns, text_bos
 from reveal_release.config import UserError, first_line
 from reveal_release.generation import Sampling, generate
-from reveal_release.models import LanguageModel, answered_ids, autocast, load_model, padded, precision, resolve, save_model
+from reveal_release.models import LanguageModel, answered_ids, autocast, load_model, padded, place, precision, resolve, save_model
 
 TURNS = [("user", "Name the river."), ("assistant", "The old one."), ("user", "And the bridge?")]
 
@@ -276,6 +276,14 @@ def test_a_device_that_is_not_there(device: str, line: str, tiny_llama: str, mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=line):
         load_model(tiny_llama, device=device)
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert place("cuda:1") == torch.device("cuda", 1) and place("cuda") == torch.device("cuda")
+    with pytest.raises(UserError, match="no device 'cuda:2': PyTorch finds 2 GPUs here, from cuda:0 to cuda:1"):
+        place("cuda:2")
 
 
 def test_weights_that_are_cut_short_or_of_another_model(tiny_llama: str, tmp_path: Path) -> None:
