@@ -68,7 +68,9 @@ class LanguageModel:
     @cached_property
     def _turn_ends(self) -> list[int]:
         """The added tokens that end a turn in the template, the user's or the model's: what is written after them is another's turn."""
-        asked = cut_ids(self.tokenizer, (("user", MARK),)) if self.tokenizer.chat_template is not None else None
+        if self.tokenizer.chat_template is None:
+            return []
+        asked = cut_ids(self.tokenizer, (("user", MARK),))
         after = [asked[1] if asked else [], self._after_answer]
         first = [next((token for token in ids if str(self.tokenizer.decode([token])).strip()), None) for ids in after]
         return [token for token in dict.fromkeys(first) if token in self.tokenizer.added_tokens_decoder]
@@ -76,8 +78,10 @@ class LanguageModel:
     @cached_property
     def _after_answer(self) -> list[int]:
         """What the template writes after an answer; where that is nothing, what begins the next turn, as GLM-4.5 has learnt to write."""
+        if self.tokenizer.chat_template is None:
+            return []
         turns: Turns = (*QUESTION, ("assistant", MARK))
-        for conversation in (turns, (*turns, *QUESTION)) if self.tokenizer.chat_template is not None else ():
+        for conversation in (turns, (*turns, *QUESTION)):
             cut = cut_ids(self.tokenizer, conversation, answer=False)
             if cut and str(self.tokenizer.decode(cut[1])).strip():
                 return cut[1]
